@@ -1,0 +1,37 @@
+"""The run configuration: schema and loading, without torch."""
+
+from tspin.config.loading import config_differences, load_config, resolved
+from tspin.config.schema import (
+    DataConfig,
+    EvaluateConfig,
+    GateConfig,
+    GenerateConfig,
+    GuardConfig,
+    LoraConfig,
+    Method,
+    ModelConfig,
+    PromptConfig,
+    RunConfig,
+    SystemConfig,
+    TrainConfig,
+    TripletsConfig,
+)
+
+__all__ = [
+    "DataConfig",
+    "EvaluateConfig",
+    "GateConfig",
+    "GenerateConfig",
+    "GuardConfig",
+    "LoraConfig",
+    "Method",
+    "ModelConfig",
+    "PromptConfig",
+    "RunConfig",
+    "SystemConfig",
+    "TrainConfig",
+    "TripletsConfig",
+    "config_differences",
+    "load_config",
+    "resolved",
+]

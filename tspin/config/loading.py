@@ -1,0 +1,160 @@
+"""From a YAML file and overrides to a checked configuration, with errors that name the line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tspin.config.schema import RunConfig
+from tspin.errors import InputError, located
+
+__all__ = ["config_differences", "load_config", "resolved"]
+
+Keys = tuple[str, ...]
+
+NOT_THE_RESULT = ("run_dir", "system")
+"""Sections that say where and how the work is done, not what is computed."""
+
+
+def load_config(
+    path: Path | None, overrides: Sequence[str] = (), *, defaults: dict[str, Any] | None = None
+) -> RunConfig:
+    """Load a run configuration and apply `section.key=value` overrides (values are YAML).
+
+    Args:
+        path: The YAML file; None starts from `defaults` alone.
+        overrides: Applied in order over the file.
+        defaults: What stands where there is no file.
+
+    Raises:
+        InputError: no such file, not YAML, an unknown key (with the nearest valid one), a value
+            out of range; with file and line, or the override it stands in.
+    """
+    values, lines = _read(path) if path else (defaults or {}, {})
+    places = {keys: f"{path}:{line}" for keys, line in lines.items()}
+    for override in overrides:
+        keys, value = _parse_override(override)
+        _put(values, keys, value, override)
+        places[keys] = f"--set {override}"
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise InputError(_explain(error, path, places)) from None
+
+
+def resolved(config: RunConfig) -> dict[str, Any]:
+    """The configuration with every default filled in, as JSON values."""
+    return config.model_dump(mode="json")
+
+
+def config_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """`key: old -> new` for each setting that changes what is computed."""
+    before, after = _flatten(old), _flatten(new)
+    return [
+        f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and key.split(".")[0] not in NOT_THE_RESULT
+    ]
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[Keys, int]]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a run configuration (YAML)")
+    try:
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise located(path, line, f"not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise located(path, None, f"not valid YAML in UTF-8: {error}") from None
+    if not isinstance(values, dict):
+        raise InputError(
+            f"{path}: expected sections such as 'model:' and 'data:', found {values!r}"
+        )
+    return values, _lines(path, root)
+
+
+def _lines(path: Path, node: Any, prefix: Keys = ()) -> dict[Keys, int]:
+    lines: dict[Keys, int] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            keys = (*prefix, str(key.value))
+            line = key.start_mark.line + 1
+            if keys in lines:  # YAML itself would silently take the second.
+                first = lines[keys]
+                raise located(path, line, f"'{'.'.join(keys)}' is given on line {first} already")
+            lines[keys] = line
+            lines |= _lines(path, value, keys)
+    return lines
+
+
+def _parse_override(override: str) -> tuple[Keys, Any]:
+    name, separator, text = override.partition("=")
+    if not separator or not name:
+        raise InputError(f"--set {override}: expected section.key=value")
+    try:
+        return tuple(name.split(".")), yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {override}: the value is not valid YAML: {error}") from None
+
+
+def _put(values: dict[str, Any], keys: Keys, value: Any, override: str) -> None:
+    for key in keys[:-1]:
+        section = values.get(key)
+        if section is None:
+            section = values[key] = {}
+        if not isinstance(section, dict):
+            raise InputError(f"--set {override}: '{key}' is a value, not a section")
+        values = section
+    values[keys[-1]] = value
+
+
+def _explain(error: ValidationError, path: Path | None, places: dict[Keys, str]) -> str:
+    messages = []
+    for problem in error.errors(include_url=False):
+        keys = tuple(str(part) for part in problem["loc"])
+        name = ".".join(keys) or "configuration"
+        if problem["type"] == "extra_forbidden":
+            text = f"unknown key '{name}'{_nearest(keys)}"
+        elif problem["type"] == "missing":
+            text = f"'{name}' is missing"
+        elif not keys or isinstance(problem["input"], dict):
+            text = problem["msg"].removeprefix("Value error, ")
+        else:
+            text = f"'{name}' is {problem['input']!r}: {problem['msg']}"
+        messages.append(f"{_place(keys, path, places)}: {text}")
+    return "\n".join(messages)
+
+
+def _place(keys: Keys, path: Path | None, places: dict[Keys, str]) -> str:
+    while keys and keys not in places:
+        keys = keys[:-1]
+    return places.get(keys, str(path or "configuration"))
+
+
+def _nearest(keys: Keys) -> str:
+    model: type[BaseModel] = RunConfig
+    for key in keys[:-1]:
+        annotation = model.model_fields[key].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    names = list(model.model_fields)
+    close = difflib.get_close_matches(keys[-1], names, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; valid keys: {', '.join(names)}"

@@ -1,0 +1,239 @@
+"""The run configuration: every setting, its default, its range. Importable without torch.
+
+Defaults are the setting of the T-SPIN and SPIN papers (docs/papers.md).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = [
+    "DataConfig",
+    "EvaluateConfig",
+    "GateConfig",
+    "GenerateConfig",
+    "GuardConfig",
+    "LoraConfig",
+    "Method",
+    "ModelConfig",
+    "PromptConfig",
+    "RunConfig",
+    "SystemConfig",
+    "TrainConfig",
+    "TripletsConfig",
+]
+
+Method = Literal["tspin", "tspin_no_history", "tspin_ref", "spin", "sft"]
+Keep = Literal["keep", "drop"]
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors and values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelConfig(Strict):
+    """The initial policy pi_0."""
+
+    path: str
+    """A folder with safetensors weights, or a name on the Hugging Face Hub."""
+    revision: str | None = None
+    """Commit hash or tag on the Hub; pin it, or a moved branch changes your results."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the weights in memory; auto is bfloat16 on a GPU that has it, float32 elsewhere."""
+    attn_implementation: str | None = None
+    trust_remote_code: bool = False
+
+
+class DataConfig(Strict):
+    """Annotated records (JSON Lines); `tspin data import` makes them from other formats."""
+
+    annotated: Path
+    heldout: Path | None = None
+    """Never trained on; without it nothing can be evaluated and no gate can hold."""
+
+
+class PromptConfig(Strict):
+    """How conversations become tokens, the same in every step."""
+
+    template: Literal["auto", "chat", "instruction"] = "auto"
+    """The model's chat template, the papers' instruction template, or the first if there is one."""
+    max_length: int = Field(2048, gt=1)
+    """Prompt and response together, in tokens."""
+    over_long: Literal["error", "drop"] = "error"
+    """What becomes of a record longer than max_length; dropped ones are counted and listed."""
+
+
+class GenerateConfig(Strict):
+    """Sampling of synthetic responses."""
+
+    engine: Literal["auto", "transformers", "vllm", "fake"] = "auto"
+    temperature: float = Field(1.0, ge=0)
+    """0 is greedy."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_new_tokens: int = Field(1024, gt=0)
+    stop: tuple[str, ...] = ()
+    """A response ends before the first of these strings."""
+    engine_args: dict[str, Any] = {}
+
+
+class TripletsConfig(Strict):
+    """What becomes of doubtful responses; every case is counted and reported either way."""
+
+    identical: Keep = "keep"
+    """The synthetic response equals the annotated one."""
+    empty: Keep = "keep"
+    """The synthetic or the proto-synthetic response is empty."""
+    truncated: Keep = "keep"
+    """The synthetic or the proto-synthetic response was cut off at max_new_tokens."""
+
+
+class LoraConfig(Strict):
+    """Low-rank adapters instead of full fine-tuning."""
+
+    r: int = Field(16, gt=0)
+    alpha: int = Field(32, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+
+
+class GuardConfig(Strict):
+    """Past these thresholds training warns: preference metrics look perfect as a model breaks."""
+
+    annotated_logps_drop: float = Field(0.5, gt=0)
+    """Fall of logp(y) per token below its value at the start of the iteration, in nats."""
+    saturated_share: float = Field(0.9, gt=0, le=1)
+    """Share of samples whose loss no longer gives a gradient."""
+    saturated_gradient: float = Field(0.01, gt=0, lt=1)
+    """|l'(z)| under which a sample counts as saturated (logistic: margins over 4.6 nats)."""
+    length_drift: float = Field(2.0, gt=1)
+    """Mean length of y' over that of y, or the reverse."""
+
+
+class TrainConfig(Strict):
+    """One iteration of training; lists give one value an iteration, the last one stays."""
+
+    method: Method = "tspin"
+    alpha: float = Field(1.0, gt=0)
+    """Entropy-regularisation coefficient."""
+    beta: float = Field(0.1, ge=0)
+    """Weight of the historical advantage; iteration 0 always uses 0."""
+    link: Literal["logistic", "exponential"] = "logistic"
+    spin_lambda: float | tuple[float, ...] = 0.1
+    """Only for method spin."""
+    length_normalised: bool = False
+    """Divide each summed logp by its number of tokens: not the papers' method."""
+    epochs: int = Field(2, gt=0)
+    learning_rate: float | tuple[float, ...] = (5e-7, 5e-7, 1e-7)
+    global_batch_size: int = Field(64, gt=0)
+    """Triplets an optimiser step, over all processes and accumulation steps."""
+    optimizer: Literal["rmsprop", "adamw"] = "rmsprop"
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_ratio: float = Field(0.1, ge=0, le=1)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float | None = Field(None, gt=0)
+    """None does not clip: summed logps give norms that a usual clip would always cut."""
+    lora: LoraConfig | None = None
+    guards: GuardConfig = GuardConfig()
+
+    def at(self, name: Literal["learning_rate", "spin_lambda"], iteration: int) -> float:
+        """The value of a per-iteration setting at one iteration."""
+        value = getattr(self, name)
+        values = value if isinstance(value, tuple) else (value,)
+        return float(values[min(iteration, len(values) - 1)])
+
+    def beta_at(self, iteration: int) -> float:
+        """Weight of the historical advantage: none before there is a history."""
+        uses_history = self.method in ("tspin", "tspin_ref") and iteration > 0
+        return self.beta if uses_history else 0.0
+
+    @model_validator(mode="after")
+    def _lists_are_positive(self) -> Self:
+        for name in ("learning_rate", "spin_lambda"):
+            value = getattr(self, name)
+            values = value if isinstance(value, tuple) else (value,)
+            if not values or min(values) <= 0:
+                raise ValueError(f"'{name}' is {value}; give one or more numbers above 0")
+        return self
+
+
+class EvaluateConfig(Strict):
+    """Measured on the held-out records after each iteration."""
+
+    extractors: tuple[str, ...] = ("exact",)
+    """Named rules that find the verifiable answer in a text (tspin/answers.py)."""
+    max_new_tokens: int | None = Field(None, gt=0)
+    """For held-out answers; None takes generate.max_new_tokens."""
+    sampled: bool = True
+    """Besides greedy answers, sample one a prompt as `generate` does."""
+    max_records: int | None = Field(None, gt=0)
+    confidence: float = Field(0.95, gt=0, lt=1)
+
+
+class GateConfig(Strict):
+    """Which model is the best, and when the run stops."""
+
+    metric: str = "nll_per_token"
+    """A name in metrics.json."""
+    direction: Literal["max", "min"] = "min"
+    margin: float | None = Field(None, ge=0)
+    """Stop when an iteration is worse than the best by more than this; None never stops."""
+
+
+class SystemConfig(Strict):
+    """How the work is spread over this machine.
+
+    Never changes what is computed but for rounding, so it may change between a run and its
+    continuation.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    num_processes: int | Literal["auto"] = "auto"
+    """Training processes on this node; auto is one a GPU, or one on a CPU."""
+    train_batch_size: int = Field(8, gt=0)
+    """Triplets a forward pass on one device."""
+    generate_batch_size: int = Field(32, gt=0)
+    """Prompts a batch."""
+    logps_chunk_size: int = Field(1024, gt=0)
+    """Response positions whose logits exist at one time."""
+    gradient_checkpointing: bool = False
+    checkpoint_steps: int = Field(100, gt=0)
+    """Optimiser steps between two checkpoints."""
+    report_to: tuple[str, ...] = ()
+    """Trackers as transformers names them: wandb, tensorboard, mlflow, dvclive."""
+
+
+class RunConfig(Strict):
+    """Everything a run is made of."""
+
+    run_dir: Path
+    iterations: int = Field(5, gt=0)
+    seed: int = Field(0, ge=0, lt=2**63)
+    model: ModelConfig
+    data: DataConfig
+    prompt: PromptConfig = PromptConfig()
+    generate: GenerateConfig = GenerateConfig()
+    triplets: TripletsConfig = TripletsConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    gate: GateConfig = GateConfig()
+    system: SystemConfig = SystemConfig()
+
+    @model_validator(mode="after")
+    def _gate_has_numbers(self) -> Self:
+        if self.gate.margin is not None and self.data.heldout is None:
+            raise ValueError("gate.margin needs data.heldout: without it nothing is evaluated")
+        return self
+
+    @model_validator(mode="after")
+    def _responses_fit(self) -> Self:
+        if self.generate.max_new_tokens >= self.prompt.max_length:
+            raise ValueError(
+                f"generate.max_new_tokens ({self.generate.max_new_tokens}) leaves no room for a "
+                f"prompt in prompt.max_length ({self.prompt.max_length})"
+            )
+        return self

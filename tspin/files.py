@@ -1,0 +1,117 @@
+"""Files and folders that appear whole or not at all, and their content hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+__all__ = [
+    "atomic_file",
+    "atomic_folder",
+    "remove",
+    "sha256_file",
+    "sha256_folder",
+    "sync",
+    "write_json",
+]
+
+_BLOCK = 1 << 20
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder's entries to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder tree if it exists."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    # A fixed name: what a killed run left behind is overwritten by the next, never piled up.
+    return path.with_name(f".{path.name}.tmp")
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a binary file that becomes `path` when the block ends without an error.
+
+    Written under a temporary name in the same folder, fsynced, renamed. On an error the
+    temporary file is removed and `path` is left as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `path` when the block ends without an error.
+
+    An existing `path` is replaced. Every file is fsynced before the rename.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    remove(temporary)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for entry in sorted(temporary.rglob("*")):
+            sync(entry)
+        sync(temporary)
+        remove(path)
+        temporary.rename(path)
+    except BaseException:
+        remove(temporary)
+        raise
+    sync(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with sorted keys, whole or not at all."""
+    with atomic_file(path) as file:
+        file.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_folder(path: Path, *patterns: str) -> str:
+    """Hex SHA-256 over the relative names and contents of the files that match any pattern."""
+    names = sorted({entry for pattern in patterns for entry in path.rglob(pattern)})
+    digest = hashlib.sha256()
+    for entry in names:
+        if entry.is_file():
+            line = f"{sha256_file(entry)}  {entry.relative_to(path).as_posix()}\n"
+            digest.update(line.encode())
+    return digest.hexdigest()

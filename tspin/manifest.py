@@ -1,0 +1,160 @@
+"""What each output was made from, written beside it as `<name>.manifest.json`."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tspin.errors import InputError
+from tspin.files import sha256_file, sha256_folder, write_json
+
+__all__ = [
+    "MODEL_FILES",
+    "Manifest",
+    "content_hash",
+    "forget",
+    "is_current",
+    "manifest_path",
+    "read_manifest",
+    "refuse_contradiction",
+    "write_manifest",
+]
+
+MODEL_FILES = ("*.safetensors", "config.json", "adapter_config.json")
+"""What makes a model folder's identity; tokenizers are covered by the template's hash."""
+
+_PACKAGES = ("tspin", "torch", "transformers", "accelerate", "peft", "vllm", "tokenizers")
+
+
+class Manifest(BaseModel):
+    """The provenance of one output. No times and no paths: equal work gives equal bytes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["responses", "triplets", "model", "metrics"]
+    sha256: str = ""
+    """Of the output itself; filled in by `write_manifest`."""
+    inputs: dict[str, str] = {}
+    """Role ('annotated', 'proto_synthetic', ...) to content hash."""
+    iteration: int | None = None
+    model: str | None = None
+    """Identity of the policy that was used: content hash, or Hub name with commit."""
+    template: str | None = None
+    """Hash of the prompt template."""
+    engine: str | None = None
+    parameters: dict[str, Any] = {}
+    """Sampling or training parameters."""
+    seed: int | None = None
+    counts: dict[str, int] = {}
+    """Rows kept, and dropped or marked, by reason."""
+    dropped_ids: dict[str, list[str]] = {}
+    """Reason to the ids of the records left out."""
+    versions: dict[str, str] = {}
+    git_commit: str | None = None
+
+
+def manifest_path(output: Path) -> Path:
+    """Where the manifest of `output` stands."""
+    return output.with_name(f"{output.name}.manifest.json")
+
+
+def content_hash(path: Path) -> str:
+    """Hex SHA-256 of a file, or of a model folder's weights and configuration."""
+    return sha256_folder(path, *MODEL_FILES) if path.is_dir() else sha256_file(path)
+
+
+def forget(output: Path) -> None:
+    """Delete the manifest of an output that is about to be made again.
+
+    Every step does so before it replaces an output: a crash between the new output and its new
+    manifest then leaves an output that counts as not made, never one with a wrong manifest.
+    """
+    manifest_path(output).unlink(missing_ok=True)
+
+
+def write_manifest(output: Path, manifest: Manifest) -> Manifest:
+    """Write the manifest of a finished output, completed with its hash and the versions."""
+    complete = manifest.model_copy(
+        update={
+            "sha256": content_hash(output),
+            "versions": _versions(),
+            "git_commit": _git_commit(),
+        }
+    )
+    write_json(manifest_path(output), complete.model_dump(mode="json"))
+    return complete
+
+
+def read_manifest(output: Path) -> Manifest | None:
+    """The manifest beside `output`, or None if there is none.
+
+    Raises:
+        InputError: the manifest is damaged, or the output was changed after it was made.
+    """
+    path = manifest_path(output)
+    if not path.is_file():
+        return None
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise InputError(f"{path}: not a manifest: {error}") from None
+    if content_hash(output) != manifest.sha256:
+        raise InputError(
+            f"{output}: its content is not what {path.name} describes; it was changed after it was "
+            "made. Delete both to make it again"
+        )
+    return manifest
+
+
+def is_current(output: Path, wanted: Manifest) -> bool:
+    """Whether `output` is in place, whole, and made from exactly what `wanted` says."""
+    if not output.exists() or not manifest_path(output).is_file():
+        return False
+    made = read_manifest(output)
+    results = {"sha256", "counts", "dropped_ids", "versions", "git_commit"}
+    return made is not None and made.model_dump(exclude=results) == wanted.model_dump(
+        exclude=results
+    )
+
+
+def refuse_contradiction(what: str, found: dict[str, str | None]) -> None:
+    """Raise unless all known values agree.
+
+    Args:
+        what: What is compared, such as "prompt template".
+        found: Where each value comes from, to the value; None is unknown and agrees with all.
+
+    Raises:
+        InputError: two sources name different values.
+    """
+    known = {source: value for source, value in found.items() if value is not None}
+    if len(set(known.values())) > 1:
+        listed = "\n".join(f"  {source}: {value}" for source, value in known.items())
+        raise InputError(f"these do not belong together, their {what} differs:\n{listed}")
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def _git_commit() -> str | None:
+    try:
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return None
+    return head.stdout.strip() if head.returncode == 0 else None

@@ -1,0 +1,194 @@
+"""The records of every JSON Lines file: annotated pairs, responses, triplets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, Literal, Self, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tspin.errors import InputError, located
+from tspin.files import atomic_file
+
+__all__ = [
+    "AnnotatedRecord",
+    "FinishReason",
+    "Message",
+    "Response",
+    "Triplet",
+    "content_id",
+    "describe",
+    "read_located",
+    "read_record_at",
+    "read_records",
+    "write_records",
+]
+
+FinishReason = Literal["stop", "length"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Message(_Strict):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class _Prompted(_Strict):
+    """A record with an id and a conversation that ends with a user turn.
+
+    JSON may give `prompt` (one user turn) instead of `messages`; never both.
+    """
+
+    id: str = Field(min_length=1)
+    messages: list[Message]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prompt_is_one_user_turn(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "prompt" in value:
+            if "messages" in value:
+                raise ValueError("has both 'prompt' and 'messages'; give one of the two")
+            rest = {key: item for key, item in value.items() if key != "prompt"}
+            return {**rest, "messages": [{"role": "user", "content": value["prompt"]}]}
+        return value
+
+    @model_validator(mode="after")
+    def _turns_are_in_order(self) -> Self:
+        roles = [message.role for message in self.messages]
+        turns = roles[1:] if roles[:1] == ["system"] else roles
+        wanted = ["user" if i % 2 == 0 else "assistant" for i in range(len(turns))]
+        if turns != wanted or not turns or turns[-1] != "user":
+            raise ValueError(
+                f"'messages' has the roles {roles}; right would be an optional system turn, "
+                "then user and assistant in turn, ending with user"
+            )
+        return self
+
+    def as_json(self) -> dict[str, Any]:
+        """The record as it stands in a file: `prompt` where one user turn is all there is."""
+        fields = self.model_dump()
+        messages = fields.pop("messages")
+        if [message["role"] for message in messages] == ["user"]:
+            prompted = {"id": fields.pop("id"), "prompt": messages[0]["content"]}
+        else:
+            prompted = {"id": fields.pop("id"), "messages": messages}
+        return {**prompted, **fields}
+
+
+class AnnotatedRecord(_Prompted):
+    """A prompt and the expert's response to it."""
+
+    response: str
+
+
+class Response(_Strict):
+    """One generated response; `length` marks one cut off at the token limit."""
+
+    id: str = Field(min_length=1)
+    response: str
+    finish_reason: FinishReason
+    prompt_tokens: int = Field(ge=0)
+    response_tokens: int = Field(ge=0)
+    seed: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The record as it stands in a file."""
+        return self.model_dump()
+
+
+class Triplet(_Prompted):
+    """The annotated response y, the synthetic y' and the proto-synthetic y0 of one prompt."""
+
+    annotated: str
+    synthetic: str
+    proto_synthetic: str
+    synthetic_finish_reason: FinishReason = "stop"
+    proto_synthetic_finish_reason: FinishReason = "stop"
+
+
+Record = TypeVar("Record", AnnotatedRecord, Response, Triplet)
+
+
+def content_id(messages: Iterable[Message], response: str) -> str:
+    """A stable id from a record's content: 16 hex digits of SHA-256."""
+    turns = [[message.role, message.content] for message in messages]
+    return hashlib.sha256(orjson.dumps([turns, response])).hexdigest()[:16]
+
+
+def describe(error: ValidationError) -> str:
+    """The first problem of a validation error: field, value, and what would be right."""
+    problem = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"field '{field}' is missing"
+    if problem["type"] == "extra_forbidden":
+        return f"field '{field}' is not a field of this record; remove it"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not field:
+        return message
+    return f"field '{field}' is {problem['input']!r:.80}: {message}"
+
+
+def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
+    """Yield the records of a JSON Lines file, one line in memory at a time.
+
+    Raises:
+        InputError: as `read_located`.
+    """
+    return (record for _, record in read_located(path, kind))
+
+
+def read_located(path: Path, kind: type[Record]) -> Iterator[tuple[int, Record]]:
+    """Yield each record of a JSON Lines file with the byte offset of its line.
+
+    Raises:
+        InputError: the file is missing, or a line is not UTF-8, not JSON, not such a record,
+            or has an id that an earlier line has; with file, line and field.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected {kind.__name__} records (JSON Lines)")
+    seen: set[bytes] = set()
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            record = _parse(path, number, line, kind)
+            # 8 bytes an id instead of the id: a million records stay under 100 MB.
+            key = hashlib.blake2b(record.id.encode(), digest_size=8).digest()
+            if key in seen:
+                raise located(path, number, f"id {record.id!r} stands on an earlier line too")
+            seen.add(key)
+            yield offset, record
+            offset += len(line)
+
+
+def read_record_at(file: IO[bytes], offset: int, kind: type[Record]) -> Record:
+    """The record whose line begins at a byte offset that `read_located` gave."""
+    file.seek(offset)
+    return kind.model_validate(orjson.loads(file.readline()))
+
+
+def _parse(path: Path, number: int, line: bytes, kind: type[Record]) -> Record:
+    try:
+        return kind.model_validate(orjson.loads(line))
+    except orjson.JSONDecodeError as error:
+        raise located(path, number, f"not a JSON object in UTF-8: {error}") from None
+    except ValidationError as error:
+        raise located(path, number, describe(error)) from None
+
+
+def write_records(path: Path, records: Iterable[Record]) -> int:
+    """Write records as JSON Lines, whole or not at all; returns how many."""
+    count = 0
+    with atomic_file(path) as file:
+        for record in records:
+            file.write(orjson.dumps(record.as_json()) + b"\n")
+            count += 1
+    return count
