@@ -1,0 +1,181 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tspin.config import TripletsConfig
+from tspin.errors import InputError
+from tspin.manifest import Manifest, manifest_path, write_manifest
+from tspin.records import AnnotatedRecord, Response, Triplet, read_records, write_records
+from tspin.triplets import build_triplets
+
+
+def annotated_record(identity: str, response: str) -> AnnotatedRecord:
+    return AnnotatedRecord.model_validate(
+        {"id": identity, "prompt": f"prompt of {identity}", "response": response}
+    )
+
+
+def response(identity: str, text: str, finish: str = "stop") -> Response:
+    return Response.model_validate(
+        {
+            "id": identity,
+            "response": text,
+            "finish_reason": finish,
+            "prompt_tokens": 3,
+            "response_tokens": 2,
+            "seed": 1,
+        }
+    )
+
+
+class Case:
+    """Three files in a folder, and the call that joins them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.annotated, self.synthetic = folder / "annotated.jsonl", folder / "synthetic.jsonl"
+        self.proto, self.out = folder / "proto.jsonl", folder / "triplets.jsonl"
+        write_records(self.annotated, [annotated_record(i, f"y {i}") for i in "abc"])
+        write_records(self.synthetic, [response(i, f"y' {i}") for i in "abc"])
+        write_records(self.proto, [response(i, f"y0 {i}") for i in "abc"])
+
+    def build(self, **options: str) -> Manifest:
+        return build_triplets(
+            TripletsConfig.model_validate(options),
+            annotated=self.annotated,
+            synthetic=self.synthetic,
+            proto=self.proto,
+            out=self.out,
+        )
+
+    def triplets(self) -> list[Triplet]:
+        return list(read_records(self.out, Triplet))
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    return Case(tmp_path)
+
+
+def test_joins_by_id_whatever_the_order(case: Case) -> None:
+    write_records(case.synthetic, [response(i, f"y' {i}") for i in "cab"])
+    manifest = case.build()
+    assert [(t.id, t.annotated, t.synthetic, t.proto_synthetic) for t in case.triplets()] == [
+        (i, f"y {i}", f"y' {i}", f"y0 {i}") for i in "abc"
+    ]
+    assert manifest.counts["triplets"] == 3
+    assert manifest.dropped_ids == {}
+
+
+def test_doubtful_responses_are_kept_and_counted_by_default(case: Case) -> None:
+    write_records(
+        case.synthetic, [response("a", "y a"), response("b", ""), response("c", "y'", "length")]
+    )
+    manifest = case.build()
+    assert manifest.counts == {
+        "triplets": 3, "identical": 1, "empty": 1, "truncated": 1, "not_generated": 0,
+    }  # fmt: skip
+    assert case.triplets()[2].synthetic_finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    ("reason", "gone"), [("identical", "a"), ("empty", "b"), ("truncated", "c")]
+)
+def test_doubtful_responses_are_dropped_on_request(case: Case, reason: str, gone: str) -> None:
+    write_records(
+        case.synthetic, [response("a", "y a"), response("b", ""), response("c", "y'", "length")]
+    )
+    manifest = case.build(**{reason: "drop"})
+    assert [t.id for t in case.triplets()] == [i for i in "abc" if i != gone]
+    assert manifest.dropped_ids == {reason: [gone]}
+
+
+def test_a_missing_response_is_an_error_that_names_it(case: Case) -> None:
+    write_records(case.proto, [response(i, "y0") for i in "ab"])
+    with pytest.raises(InputError, match=r"proto.jsonl: no response for id 'c'"):
+        case.build()
+    assert not case.out.exists()
+
+
+def test_a_prompt_that_generation_dropped_and_listed_is_dropped(case: Case) -> None:
+    write_records(case.proto, [response(i, "y0") for i in "ab"])
+    write_manifest(case.proto, Manifest(kind="responses", dropped_ids={"over_long": ["c"]}))
+    manifest = case.build()
+    assert manifest.counts["not_generated"] == 1
+    assert manifest.dropped_ids == {"not_generated": ["c"]}
+    assert [t.id for t in case.triplets()] == ["a", "b"]
+
+
+def test_a_response_without_a_prompt_is_an_error(case: Case) -> None:
+    write_records(case.synthetic, [response(i, "y'") for i in "abcd"])
+    with pytest.raises(InputError, match=r"synthetic.jsonl: 1 responses belong to no record"):
+        case.build()
+    assert not case.out.exists()
+
+
+def test_another_template_is_refused(case: Case) -> None:
+    write_manifest(case.synthetic, Manifest(kind="responses", template="one"))
+    write_manifest(case.proto, Manifest(kind="responses", template="two"))
+    with pytest.raises(InputError, match="prompt template differ"):
+        case.build()
+
+
+def test_responses_to_another_annotated_set_are_refused(case: Case) -> None:
+    write_manifest(case.proto, Manifest(kind="responses", inputs={"annotated": "of another"}))
+    with pytest.raises(InputError, match="annotated set differ"):
+        case.build()
+
+
+def test_a_later_iteration_is_not_a_proto(case: Case) -> None:
+    write_manifest(case.proto, Manifest(kind="responses", iteration=2))
+    with pytest.raises(InputError, match="iteration 2"):
+        case.build()
+
+
+def test_a_file_changed_after_it_was_made_is_refused(case: Case) -> None:
+    write_manifest(case.proto, Manifest(kind="responses"))
+    write_records(case.proto, [response(i, "edited") for i in "abc"])
+    with pytest.raises(InputError, match="changed after it was made"):
+        case.build()
+
+
+def test_a_current_output_is_left_alone_and_a_stale_one_made_again(case: Case) -> None:
+    case.build()
+    before = case.out.stat().st_mtime_ns
+    case.build()
+    assert case.out.stat().st_mtime_ns == before
+    write_records(case.synthetic, [response(i, "other") for i in "abc"])
+    case.build()
+    assert {t.synthetic for t in case.triplets()} == {"other"}
+
+
+def test_nothing_left_is_an_error(case: Case) -> None:
+    write_records(case.synthetic, [response(i, "") for i in "abc"])
+    with pytest.raises(InputError, match=r"no triplet is left.*'empty': 3"):
+        case.build(empty="drop")
+    assert not case.out.exists()
+    assert not manifest_path(case.out).exists()
+
+
+def test_memory_does_not_hold_the_texts(case: Case) -> None:
+    """40 MB of responses a file are joined in less than 40 MB above what an empty join takes."""
+    peaks = []
+    for length in (1, 20_000):
+        write_records(case.annotated, (annotated_record(str(i), "y" * length) for i in range(2000)))
+        for path in (case.synthetic, case.proto):
+            write_records(path, (response(str(i), "z" * length) for i in range(2000)))
+        script = (
+            "import json, resource, sys; from pathlib import Path\n"
+            "from tspin.config import TripletsConfig; from tspin.triplets import build_triplets\n"
+            "a, s, p, o = map(Path, sys.argv[1:])\n"
+            "build_triplets(TripletsConfig(), annotated=a, synthetic=s, proto=p, out=o)\n"
+            "print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))\n"
+        )
+        paths = [str(p) for p in (case.annotated, case.synthetic, case.proto, case.out)]
+        done = subprocess.run(
+            [sys.executable, "-c", script, *paths], capture_output=True, text=True, check=True
+        )
+        peaks.append(json.loads(done.stdout) * 1024)
+    assert peaks[1] - peaks[0] < 40e6

@@ -1,0 +1,226 @@
+"""The build-triplets step: y, y' and y0 of each prompt, joined by id."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from tspin.config import TripletsConfig
+from tspin.errors import InputError
+from tspin.manifest import (
+    Manifest,
+    content_hash,
+    forget,
+    is_current,
+    read_manifest,
+    refuse_contradiction,
+    write_manifest,
+)
+from tspin.records import (
+    AnnotatedRecord,
+    Response,
+    Triplet,
+    read_located,
+    read_record_at,
+    read_records,
+    write_records,
+)
+
+__all__ = ["build_triplets"]
+
+
+def build_triplets(
+    config: TripletsConfig, *, annotated: Path, synthetic: Path, proto: Path, out: Path
+) -> Manifest:
+    """Join annotated, synthetic and proto-synthetic responses by id into triplets.
+
+    Memory holds one byte offset a prompt and no texts. Returns at once if `out` is current.
+
+    Args:
+        config: What becomes of identical, empty and truncated responses.
+        annotated: Annotated records (y).
+        synthetic: Responses of the current policy (y').
+        proto: Responses of the initial policy (y0); at iteration 0 the same file as `synthetic`.
+        out: Where the triplets go, in the order of `annotated`.
+
+    Returns:
+        The manifest; its counts say how many triplets there are and how many are doubtful or
+        were dropped, by reason.
+
+    Raises:
+        InputError: a file is broken, a response is missing or has no prompt, the manifests
+            contradict each other, or no triplet is left.
+    """
+    sources = _Sources.open(annotated, synthetic, proto)
+    wanted = sources.wanted(config)
+    if is_current(out, wanted):
+        return read_manifest(out) or wanted
+    join = _Join(config, sources)
+    forget(out)
+    join.write(out)
+    return write_manifest(
+        out, wanted.model_copy(update={"counts": join.counts, "dropped_ids": join.dropped_ids})
+    )
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """The three files and the manifests of the generated two."""
+
+    annotated: Path
+    synthetic: Path
+    proto: Path
+    annotated_hash: str
+    synthetic_manifest: Manifest | None
+    proto_manifest: Manifest | None
+
+    @classmethod
+    def open(cls, annotated: Path, synthetic: Path, proto: Path) -> _Sources:
+        for path in (annotated, synthetic, proto):
+            if not path.is_file():
+                raise InputError(f"{path}: no such file")
+        sources = cls(
+            annotated=annotated,
+            synthetic=synthetic,
+            proto=proto,
+            annotated_hash=content_hash(annotated),
+            synthetic_manifest=read_manifest(synthetic),
+            proto_manifest=read_manifest(proto),
+        )
+        sources._refuse_contradictions()
+        return sources
+
+    def _refuse_contradictions(self) -> None:
+        made = {self.synthetic: self.synthetic_manifest, self.proto: self.proto_manifest}
+        known = {str(path): manifest for path, manifest in made.items() if manifest}
+        for path, manifest in known.items():
+            if manifest.kind != "responses":
+                raise InputError(f"{path}: its manifest says {manifest.kind}, expected responses")
+        refuse_contradiction(
+            "annotated set",
+            {str(self.annotated): self.annotated_hash}
+            | {path: manifest.inputs.get("annotated") for path, manifest in known.items()},
+        )
+        refuse_contradiction(
+            "prompt template", {path: manifest.template for path, manifest in known.items()}
+        )
+        if self.proto_manifest and self.proto_manifest.iteration not in (0, None):
+            raise InputError(
+                f"{self.proto}: responses of iteration {self.proto_manifest.iteration}; "
+                "proto-synthetic responses are those of the initial policy, iteration 0"
+            )
+
+    def wanted(self, config: TripletsConfig) -> Manifest:
+        known = self.synthetic_manifest
+        return Manifest(
+            kind="triplets",
+            inputs={
+                "annotated": self.annotated_hash,
+                "synthetic": content_hash(self.synthetic),
+                "proto_synthetic": content_hash(self.proto),
+            },
+            iteration=known.iteration if known else None,
+            model=known.model if known else None,
+            template=known.template if known else None,
+            parameters=config.model_dump(mode="json"),
+            seed=known.seed if known else None,
+        )
+
+
+class _Lookup:
+    """Responses of one file by id, read from the disk when asked for."""
+
+    def __init__(self, path: Path, manifest: Manifest | None) -> None:
+        self.path = path
+        self.offsets = {response.id: offset for offset, response in read_located(path, Response)}
+        self.unused = len(self.offsets)
+        dropped = manifest.dropped_ids if manifest else {}
+        self.dropped = {identity for ids in dropped.values() for identity in ids}
+
+    def get(self, identity: str, file: IO[bytes]) -> Response | None:
+        """The response, or None where generation dropped the prompt and its manifest says so."""
+        offset = self.offsets.get(identity)
+        if offset is None:
+            if identity in self.dropped:
+                return None
+            raise InputError(
+                f"{self.path}: no response for id {identity!r}; generate again from the same "
+                "annotated records"
+            )
+        self.unused -= 1
+        return read_record_at(file, offset, Response)
+
+
+@dataclass
+class _Join:
+    config: TripletsConfig
+    sources: _Sources
+    counts: dict[str, int] = field(default_factory=dict)
+    dropped_ids: dict[str, list[str]] = field(default_factory=dict)
+
+    def write(self, out: Path) -> None:
+        self._counter: Counter[str] = Counter(
+            dict.fromkeys(("triplets", "identical", "empty", "truncated", "not_generated"), 0)
+        )
+        self._counter["triplets"] = write_records(out, self._triplets())
+        self.counts = dict(self._counter)
+
+    def _triplets(self) -> Iterator[Triplet]:
+        synthetic = _Lookup(self.sources.synthetic, self.sources.synthetic_manifest)
+        same = self.sources.proto == self.sources.synthetic
+        proto = synthetic if same else _Lookup(self.sources.proto, self.sources.proto_manifest)
+        kept = 0
+        with synthetic.path.open("rb") as synthetic_file, proto.path.open("rb") as proto_file:
+            for record in read_records(self.sources.annotated, AnnotatedRecord):
+                y1 = synthetic.get(record.id, synthetic_file)
+                y0 = y1 if same else proto.get(record.id, proto_file)
+                triplet = self._join(record, y1, y0)
+                if triplet is not None:
+                    kept += 1
+                    yield triplet
+        for lookup in (synthetic, proto):
+            if lookup.unused:
+                raise InputError(
+                    f"{lookup.path}: {lookup.unused} responses belong to no record of "
+                    f"{self.sources.annotated}"
+                )
+        if not kept:
+            raise InputError(f"no triplet is left; dropped: {self._dropped_counts()}")
+
+    def _join(
+        self, record: AnnotatedRecord, y1: Response | None, y0: Response | None
+    ) -> Triplet | None:
+        if y1 is None or y0 is None:
+            self._drop("not_generated", record.id)
+            return None
+        doubts = {
+            "identical": y1.response == record.response,
+            "empty": not (y1.response and y0.response),
+            "truncated": "length" in (y1.finish_reason, y0.finish_reason),
+        }
+        found = [reason for reason, holds in doubts.items() if holds]
+        self._counter.update(found)
+        refused = [reason for reason in found if getattr(self.config, reason) == "drop"]
+        if refused:
+            self._drop(refused[0], record.id)
+            return None
+        return Triplet(
+            id=record.id,
+            messages=record.messages,
+            annotated=record.response,
+            synthetic=y1.response,
+            proto_synthetic=y0.response,
+            synthetic_finish_reason=y1.finish_reason,
+            proto_synthetic_finish_reason=y0.finish_reason,
+        )
+
+    def _drop(self, reason: str, identity: str) -> None:
+        if reason == "not_generated":
+            self._counter[reason] += 1
+        self.dropped_ids.setdefault(reason, []).append(identity)
+
+    def _dropped_counts(self) -> dict[str, int]:
+        return {reason: len(ids) for reason, ids in self.dropped_ids.items()}
