@@ -97,6 +97,7 @@ class Response(_Strict):
     finish_reason: FinishReason
     prompt_tokens: int = Field(ge=0)
     response_tokens: int = Field(ge=0)
+    """As the model emitted them, without the end token."""
     seed: int
 
     def as_json(self) -> dict[str, Any]:

@@ -99,11 +99,10 @@ class _Sources:
         for path, manifest in known.items():
             if manifest.kind != "responses":
                 raise InputError(f"{path}: its manifest says {manifest.kind}, expected responses")
-        refuse_contradiction(
-            "annotated set",
-            {str(self.annotated): self.annotated_hash}
-            | {path: manifest.inputs.get("annotated") for path, manifest in known.items()},
-        )
+        annotated: dict[str, str | None] = {str(self.annotated): self.annotated_hash}
+        for path, manifest in known.items():
+            annotated[path] = manifest.inputs.get("annotated")
+        refuse_contradiction("annotated set", annotated)
         refuse_contradiction(
             "prompt template", {path: manifest.template for path, manifest in known.items()}
         )

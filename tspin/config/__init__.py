@@ -1,21 +1,18 @@
 """The run configuration: schema and loading, without torch."""
 
-from tspin.config.loading import config_differences, load_config, resolved
+from tspin.config.loading import config_differences, load_config, load_yaml, resolved
 from tspin.config.schema import (
     DataConfig,
     EvaluateConfig,
     GateConfig,
     GenerateConfig,
-    GuardConfig,
-    LoraConfig,
-    Method,
     ModelConfig,
     PromptConfig,
     RunConfig,
     SystemConfig,
-    TrainConfig,
     TripletsConfig,
 )
+from tspin.config.training import GuardConfig, LoraConfig, Method, TrainConfig
 
 __all__ = [
     "DataConfig",
@@ -33,5 +30,6 @@ __all__ = [
     "TripletsConfig",
     "config_differences",
     "load_config",
+    "load_yaml",
     "resolved",
 ]

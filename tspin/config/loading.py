@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -13,9 +13,10 @@ from pydantic import BaseModel, ValidationError
 from tspin.config.schema import RunConfig
 from tspin.errors import InputError, located
 
-__all__ = ["config_differences", "load_config", "resolved"]
+__all__ = ["config_differences", "load_config", "load_yaml", "resolved"]
 
 Keys = tuple[str, ...]
+Schema = TypeVar("Schema", bound=BaseModel)
 
 NOT_THE_RESULT = ("run_dir", "system")
 """Sections that say where and how the work is done, not what is computed."""
@@ -35,16 +36,31 @@ def load_config(
         InputError: no such file, not YAML, an unknown key (with the nearest valid one), a value
             out of range; with file and line, or the override it stands in.
     """
+    return load_yaml(RunConfig, path, overrides, defaults=defaults)
+
+
+def load_yaml(
+    schema: type[Schema],
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    defaults: dict[str, Any] | None = None,
+) -> Schema:
+    """Load a YAML file of any schema, as `load_config` does for a run configuration.
+
+    Raises:
+        InputError: as `load_config`.
+    """
     values, lines = _read(path) if path else (defaults or {}, {})
     places = {keys: f"{path}:{line}" for keys, line in lines.items()}
     for override in overrides:
         keys, value = _parse_override(override)
         _put(values, keys, value, override)
-        places[keys] = f"--set {override}"
+        places |= {keys[:end]: f"--set {override}" for end in range(1, len(keys) + 1)}
     try:
-        return RunConfig.model_validate(values)
+        return schema.model_validate(values)
     except ValidationError as error:
-        raise InputError(_explain(error, path, places)) from None
+        raise InputError(_explain(error, schema, path, places)) from None
 
 
 def resolved(config: RunConfig) -> dict[str, Any]:
@@ -102,6 +118,11 @@ def _lines(path: Path, node: Any, prefix: Keys = ()) -> dict[Keys, int]:
                 raise located(path, line, f"'{'.'.join(keys)}' is given on line {first} already")
             lines[keys] = line
             lines |= _lines(path, value, keys)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            keys = (*prefix, str(index))
+            lines[keys] = item.start_mark.line + 1
+            lines |= _lines(path, item, keys)
     return lines
 
 
@@ -126,13 +147,15 @@ def _put(values: dict[str, Any], keys: Keys, value: Any, override: str) -> None:
     values[keys[-1]] = value
 
 
-def _explain(error: ValidationError, path: Path | None, places: dict[Keys, str]) -> str:
+def _explain(
+    error: ValidationError, schema: type[BaseModel], path: Path | None, places: dict[Keys, str]
+) -> str:
     messages = []
     for problem in error.errors(include_url=False):
         keys = tuple(str(part) for part in problem["loc"])
         name = ".".join(keys) or "configuration"
         if problem["type"] == "extra_forbidden":
-            text = f"unknown key '{name}'{_nearest(keys)}"
+            text = f"unknown key '{name}'{_nearest(schema, keys)}"
         elif problem["type"] == "missing":
             text = f"'{name}' is missing"
         elif not keys or isinstance(problem["input"], dict):
@@ -149,12 +172,16 @@ def _place(keys: Keys, path: Path | None, places: dict[Keys, str]) -> str:
     return places.get(keys, str(path or "configuration"))
 
 
-def _nearest(keys: Keys) -> str:
-    model: type[BaseModel] = RunConfig
+def _nearest(schema: type[BaseModel], keys: Keys) -> str:
     for key in keys[:-1]:
-        annotation = model.model_fields[key].annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    names = list(model.model_fields)
+        if key in schema.model_fields:  # a number or a free key stands inside a list or mapping
+            schema = _model_in(schema.model_fields[key].annotation) or schema
+    names = list(schema.model_fields)
     close = difflib.get_close_matches(keys[-1], names, n=1)
     return f"; did you mean '{close[0]}'?" if close else f"; valid keys: {', '.join(names)}"
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)

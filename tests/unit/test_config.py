@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import pytest
+
+from tspin.config import RunConfig, TrainConfig, config_differences, load_config, resolved
+from tspin.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+SMALLEST = "run_dir: runs/x\nmodel: {path: m}\ndata:\n  annotated: a.jsonl\n"
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write_text(text: str) -> Path:
+        path = tmp_path / "run.yaml"
+        path.write_text(text)
+        return path
+
+    return write_text
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("configs/**/*.yaml")), ids=lambda p: p.name)
+def test_shipped_configurations_load(path: Path) -> None:
+    assert load_config(path).iterations >= 1
+
+
+def test_the_papers_setting() -> None:
+    config = load_config(ROOT / "configs/zephyr-7b-ultrachat.yaml")
+    train = config.train
+    assert (train.alpha, train.beta, train.global_batch_size, train.epochs) == (1.0, 0.1, 64, 2)
+    assert [train.at("learning_rate", t) for t in range(5)] == [5e-7, 5e-7, 1e-7, 1e-7, 1e-7]
+    assert (train.optimizer, train.warmup_ratio, train.weight_decay) == ("rmsprop", 0.1, 0)
+    assert (config.iterations, config.prompt.max_length) == (5, 2048)
+
+
+def test_defaults_are_the_papers_setting() -> None:
+    paper = load_config(ROOT / "configs/zephyr-7b-ultrachat.yaml").train
+    assert TrainConfig() == paper
+
+
+def test_beta_starts_with_a_history() -> None:
+    assert [TrainConfig().beta_at(t) for t in range(3)] == [0.0, 0.1, 0.1]
+    assert TrainConfig(method="tspin_no_history").beta_at(3) == 0.0
+    assert TrainConfig(method="spin").beta_at(3) == 0.0
+
+
+def test_an_unknown_key_names_its_line_and_the_nearest(write) -> None:
+    path = write(SMALLEST + "train:\n  betta: 0.1\n")
+    with pytest.raises(InputError) as raised:
+        load_config(path)
+    assert str(raised.value) == f"{path}:6: unknown key 'train.betta'; did you mean 'beta'?"
+
+
+def test_an_unknown_key_inside_an_optional_section(write) -> None:
+    with pytest.raises(InputError, match=r"'train.lora.rank'; valid keys: r, alpha"):
+        load_config(write(SMALLEST + "train:\n  lora: {rank: 8}\n"))
+
+
+def test_every_problem_is_reported(write) -> None:
+    path = write(SMALLEST + "seed: -1\ntrain: {beta: x}\n")
+    with pytest.raises(InputError) as raised:
+        load_config(path)
+    message = str(raised.value)
+    assert f"{path}:5: 'seed' is -1" in message
+    assert f"{path}:6: 'train.beta' is 'x'" in message
+
+
+def test_overrides_are_yaml_values(write) -> None:
+    path = write(SMALLEST)
+    config = load_config(path, ["train.learning_rate=[1e-5, 2e-6]", "data.heldout=h.jsonl"])
+    assert config.train.learning_rate == (1e-5, 2e-6)
+    assert config.data.heldout == Path("h.jsonl")
+    assert config.data.annotated == Path("a.jsonl")
+
+
+@pytest.mark.parametrize("override", ["train.beta", "=3", "model.path.x=3", "seed=[", "x.y=1"])
+def test_a_wrong_override_is_named(write, override: str) -> None:
+    with pytest.raises(InputError, match="--set"):
+        load_config(write(SMALLEST), [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: [1", "not valid YAML"),
+        ("- 1", "expected sections"),
+        ("seed: 1\nseed: 2\n", r":2: 'seed' is given on line 1 already"),
+        ("iterations: 3\n", "'run_dir' is missing"),
+        (SMALLEST + "gate: {margin: 0.1}\n", "needs data.heldout"),
+        (SMALLEST + "generate: {max_new_tokens: 4096}\n", "no room for a prompt"),
+        (SMALLEST + "train: {learning_rate: []}\n", "one or more numbers above 0"),
+        (SMALLEST + "train: {alpha: .nan}\n", "finite"),
+    ],
+)
+def test_wrong_files(write, text: str, expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        load_config(write(text))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_the_resolved_configuration_round_trips(write) -> None:
+    config = load_config(write(SMALLEST))
+    assert RunConfig.model_validate(resolved(config)) == config
+
+
+def test_differences_leave_out_what_does_not_change_the_result(write) -> None:
+    path = write(SMALLEST)
+    old = resolved(load_config(path))
+    new = resolved(
+        load_config(path, ["system.train_batch_size=2", "run_dir=elsewhere", "train.beta=0.3"])
+    )
+    assert config_differences(old, new) == ["train.beta: 0.1 -> 0.3"]

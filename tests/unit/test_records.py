@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+
+from tspin.errors import InputError
+from tspin.records import (
+    AnnotatedRecord,
+    Message,
+    Response,
+    content_id,
+    read_located,
+    read_record_at,
+    read_records,
+    write_records,
+)
+
+
+def read(tmp_path: Path, text: str | bytes) -> list[AnnotatedRecord]:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return list(read_records(path, AnnotatedRecord))
+
+
+def test_a_prompt_is_one_user_turn_and_is_written_as_one(tmp_path: Path) -> None:
+    [record] = read(tmp_path, '{"id": "1", "prompt": "p", "response": "r"}\n')
+    assert record.messages == [Message(role="user", content="p")]
+    out = tmp_path / "b.jsonl"
+    assert write_records(out, [record]) == 1
+    assert out.read_text() == '{"id":"1","prompt":"p","response":"r"}\n'
+
+
+def test_conversations_round_trip(tmp_path: Path) -> None:
+    line = (
+        '{"id":"1","messages":[{"role":"system","content":"s"},{"role":"user","content":"a"},'
+        '{"role":"assistant","content":"b"},{"role":"user","content":"c"}],"response":"d"}\n'
+    )
+    write_records(tmp_path / "b.jsonl", read(tmp_path, line))
+    assert (tmp_path / "b.jsonl").read_text() == line
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('{"id": "1", "prompt": "p"}', "a.jsonl:2: field 'response' is missing"),
+        ('{"prompt": "p", "response": "r"}', "field 'id' is missing"),
+        ('{"id": 1, "prompt": "p", "response": "r"}', "field 'id' is 1"),
+        ('{"id": "1", "prompt": "p", "response": "r", "x": 1}', "field 'x' is not a field"),
+        ('{"id": "1", "prompt": "p", "messages": [], "response": "r"}', "both 'prompt' and"),
+        ('{"id": "1", "messages": [], "response": "r"}', "right would be"),
+        (
+            '{"id": "1", "messages": [{"role": "assistant", "content": "c"}], "response": "r"}',
+            "right would be an optional system turn",
+        ),
+        (
+            '{"id": "1", "messages": [{"role": "bot", "content": "c"}], "response": "r"}',
+            "field 'messages.0.role' is 'bot'",
+        ),
+        ('{"id": "0", "prompt": "p", "response": "r"}', "id '0' stands on an earlier line"),
+        ('{"id": "1", ', "not a JSON object in UTF-8"),
+        ("[]", "a.jsonl:2"),
+        ("", "not a JSON object"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, line: str, expected: str) -> None:
+    good = '{"id": "0", "prompt": "p", "response": "r"}\n'
+    with pytest.raises(InputError) as raised:
+        read(tmp_path, good + line + "\n")
+    assert expected in str(raised.value)
+    assert "a.jsonl:2: " in str(raised.value)
+
+
+def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a.jsonl:1: not a JSON object in UTF-8"):
+        read(tmp_path, b'{"id": "1", "prompt": "\xff", "response": "r"}\n')
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected Response records"):
+        list(read_records(tmp_path / "x.jsonl", Response))
+
+
+def test_offsets_find_their_records(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    records = [
+        AnnotatedRecord.model_validate({"id": i, "prompt": "é" * 5, "response": i}) for i in "abc"
+    ]
+    write_records(path, records)
+    offsets = {record.id: offset for offset, record in read_located(path, AnnotatedRecord)}
+    with path.open("rb") as file:
+        assert read_record_at(file, offsets["c"], AnnotatedRecord) == records[2]
+        assert read_record_at(file, offsets["a"], AnnotatedRecord) == records[0]
+
+
+def test_the_content_id_sees_roles_turns_and_response() -> None:
+    one = [Message(role="user", content="a")]
+    ids = {
+        content_id(one, "r"),
+        content_id(one, "s"),
+        content_id([Message(role="system", content="a")], "r"),
+        content_id([*one, *one], "r"),
+    }
+    assert len(ids) == 4
+    assert content_id(one, "r") == content_id([Message(role="user", content="a")], "r")

@@ -1,0 +1,82 @@
+"""The training section: the method, its coefficients, the optimiser, the guards."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from tspin.config.strict import Strict
+
+__all__ = ["GuardConfig", "LoraConfig", "Method", "TrainConfig"]
+
+Method = Literal["tspin", "tspin_no_history", "tspin_ref", "spin", "sft"]
+
+
+class LoraConfig(Strict):
+    """Low-rank adapters instead of full fine-tuning."""
+
+    r: int = Field(16, gt=0)
+    alpha: int = Field(32, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+
+
+class GuardConfig(Strict):
+    """Past these thresholds training warns: preference metrics look perfect as a model breaks."""
+
+    annotated_logps_drop: float = Field(0.5, gt=0)
+    """Fall of logp(y) per token below its value at the start of the iteration, in nats."""
+    saturated_share: float = Field(0.9, gt=0, le=1)
+    """Share of samples whose loss no longer gives a gradient."""
+    saturated_gradient: float = Field(0.01, gt=0, lt=1)
+    """|l'(z)| under which a sample counts as saturated (logistic: margins over 4.6 nats)."""
+    length_drift: float = Field(2.0, gt=1)
+    """Mean length of y' over that of y, or the reverse."""
+
+
+class TrainConfig(Strict):
+    """One iteration of training; lists give one value an iteration, the last one stays."""
+
+    method: Method = "tspin"
+    alpha: float = Field(1.0, gt=0)
+    """Entropy-regularisation coefficient."""
+    beta: float = Field(0.1, ge=0)
+    """Weight of the historical advantage; iteration 0 always uses 0."""
+    link: Literal["logistic", "exponential"] = "logistic"
+    spin_lambda: float | tuple[float, ...] = 0.1
+    """Only for method spin."""
+    length_normalised: bool = False
+    """Divide each summed logp by its number of tokens: not the papers' method."""
+    epochs: int = Field(2, gt=0)
+    learning_rate: float | tuple[float, ...] = (5e-7, 5e-7, 1e-7)
+    global_batch_size: int = Field(64, gt=0)
+    """Triplets an optimiser step, over all processes and accumulation steps."""
+    optimizer: Literal["rmsprop", "adamw"] = "rmsprop"
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_ratio: float = Field(0.1, ge=0, le=1)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float | None = Field(None, gt=0)
+    """None does not clip: summed logps give norms that a usual clip would always cut."""
+    lora: LoraConfig | None = None
+    guards: GuardConfig = GuardConfig()
+
+    def at(self, name: Literal["learning_rate", "spin_lambda"], iteration: int) -> float:
+        """The value of a per-iteration setting at one iteration."""
+        value = getattr(self, name)
+        values = value if isinstance(value, tuple) else (value,)
+        return float(values[min(iteration, len(values) - 1)])
+
+    def beta_at(self, iteration: int) -> float:
+        """Weight of the historical advantage: none before there is a history."""
+        uses_history = self.method in ("tspin", "tspin_ref") and iteration > 0
+        return self.beta if uses_history else 0.0
+
+    @model_validator(mode="after")
+    def _lists_are_positive(self) -> Self:
+        for name in ("learning_rate", "spin_lambda"):
+            value = getattr(self, name)
+            values = value if isinstance(value, tuple) else (value,)
+            if not values or min(values) <= 0:
+                raise ValueError(f"'{name}' is {value}; give one or more numbers above 0")
+        return self
