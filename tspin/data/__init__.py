@@ -1,0 +1,24 @@
+"""Annotated data: import from other tools' formats, validation, the held-out split."""
+
+from tspin.data.checks import DEFAULT_MAX_CHARS
+from tspin.data.formats import FORMATS
+from tspin.data.importing import import_records
+from tspin.data.problems import Flaw, Place, Problem, Reason
+from tspin.data.split import SplitCounts, split_records
+from tspin.data.summary import ImportSummary
+from tspin.data.validate import ValidationReport, validate_records
+
+__all__ = [
+    "DEFAULT_MAX_CHARS",
+    "FORMATS",
+    "Flaw",
+    "ImportSummary",
+    "Place",
+    "Problem",
+    "Reason",
+    "SplitCounts",
+    "ValidationReport",
+    "import_records",
+    "split_records",
+    "validate_records",
+]

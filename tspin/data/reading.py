@@ -1,0 +1,111 @@
+"""Raw rows of a file, one at a time, each with its place; memory does not grow with the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tspin.data.decoding import StrictDecoder, decode_line
+from tspin.data.problems import Flaw, Place, Problem, Reason, RowError
+from tspin.data.sources import SourceFile
+from tspin.errors import InputError
+
+__all__ = ["MAX_ROW_BYTES", "RawRow", "read_lines", "read_rows"]
+
+MAX_ROW_BYTES = 16 * 2**20
+"""A row longer than this is a problem and is never held in memory as a whole."""
+
+_UTF8_MARK = b"\xef\xbb\xbf"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """One object as it stands in a file."""
+
+    place: Place
+    fields: dict[str, Any]
+
+
+def read_rows(source: SourceFile) -> Iterator[RawRow | Problem]:
+    """The rows of one file, and in their places the problems of those that cannot be read.
+
+    A byte-order mark, empty lines and carriage returns are problems that cost no row.
+
+    Raises:
+        InputError: the file cannot be read, or breaks off in a way that hides how many rows
+            follow (an array or a parquet file that is damaged, UTF-16).
+    """
+    if source.kind == "lines":
+        return read_lines(source.path)
+    if source.kind == "array":
+        from tspin.data.arrays import read_array
+
+        return read_array(source.path)
+    from tspin.data.parquet import read_parquet
+
+    return read_parquet(source.path)
+
+
+def read_lines(path: Path) -> Iterator[RawRow | Problem]:
+    """The rows of a JSON Lines file; see `read_rows`."""
+    try:
+        with path.open("rb") as file:
+            yield from _read_lines(path, file)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _read_lines(path: Path, file: IO[bytes]) -> Iterator[RawRow | Problem]:
+    decoder = StrictDecoder()
+    returns_seen = False
+    number = 0
+    while line := file.readline(MAX_ROW_BYTES):
+        number += 1
+        place = Place(path, number)
+        if number == 1:
+            marked = line
+            line = _without_mark(path, line)
+            if line != marked:
+                yield byte_order_mark(path)
+        if len(line) == MAX_ROW_BYTES and not line.endswith(b"\n"):
+            _skip_line(file)
+            yield too_long(place)
+            continue
+        if line.endswith(b"\r\n") and not returns_seen:
+            returns_seen = True
+            message = "line ends in CR LF (Windows); end lines with LF alone"
+            yield Problem(place, Flaw(Reason.CARRIAGE_RETURNS, None, message), costs_row=False)
+        if not line.strip(b" \t\r\n"):
+            message = "empty line; expected one JSON object a line"
+            yield Problem(place, Flaw(Reason.EMPTY_LINE, None, message), costs_row=False)
+            continue
+        try:
+            yield RawRow(place, decode_line(decoder, line))
+        except RowError as error:
+            yield Problem(place, error.flaw)
+
+
+def _without_mark(path: Path, head: bytes) -> bytes:
+    if head.startswith(_UTF16_MARKS):
+        raise InputError(f"{path}:1: begins with a UTF-16 byte-order mark; save the file as UTF-8")
+    return head.removeprefix(_UTF8_MARK)
+
+
+def byte_order_mark(path: Path) -> Problem:
+    """The problem of a file that begins with a UTF-8 byte-order mark."""
+    message = "begins with a byte-order mark (BOM); save the file as UTF-8 without one"
+    return Problem(Place(path, 1), Flaw(Reason.BYTE_ORDER_MARK, None, message), costs_row=False)
+
+
+def too_long(place: Place) -> Problem:
+    """The problem of a row that is too long to be read at all."""
+    message = f"row of more than {MAX_ROW_BYTES // 2**20} MiB; is the file cut into lines?"
+    return Problem(place, Flaw(Reason.OVER_LONG, None, message))
+
+
+def _skip_line(file: IO[bytes]) -> None:
+    while (rest := file.readline(MAX_ROW_BYTES)) and not rest.endswith(b"\n"):
+        pass
