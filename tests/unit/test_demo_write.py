@@ -1,0 +1,100 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+import tspin.demo
+from tspin.demo import ANNOTATED_COUNT, BASE, HELDOUT_COUNT, write_demo
+from tspin.errors import InputError
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        entry.relative_to(folder).as_posix(): entry.read_bytes()
+        for entry in sorted(folder.rglob("*"))
+        if entry.is_file()
+    }
+
+
+def records(file: Path) -> list[dict[str, str]]:
+    return [orjson.loads(line) for line in file.read_bytes().splitlines()]
+
+
+def test_the_demo_holds_base_and_both_data_sets(tmp_path):
+    write_demo(tmp_path / "demo")
+    assert sorted(entry.name for entry in (tmp_path / "demo").iterdir()) == [
+        "annotated.jsonl",
+        "base",
+        "heldout.jsonl",
+    ]
+    assert contents(tmp_path / "demo" / "base") == contents(BASE)
+    train = records(tmp_path / "demo" / "annotated.jsonl")
+    heldout = records(tmp_path / "demo" / "heldout.jsonl")
+    assert [len(train), len(heldout)] == [1_024, 256] == [ANNOTATED_COUNT, HELDOUT_COUNT]
+    assert [train[0]["id"], heldout[-1]["id"]] == ["demo-train-00001", "demo-heldout-00256"]
+    for rows in (train, heldout):
+        assert all(set(row) == {"id", "prompt", "response"} for row in rows)
+    ids = [row["id"] for row in train + heldout]
+    assert len(set(ids)) == len(ids)
+    assert not {row["prompt"] for row in train} & {row["prompt"] for row in heldout}
+
+
+def test_the_bytes_are_the_same_every_time(tmp_path):
+    write_demo(tmp_path / "one")
+    write_demo(tmp_path / "two")
+    before = contents(tmp_path / "one")
+    assert contents(tmp_path / "two") == before
+    write_demo(tmp_path / "one")
+    assert contents(tmp_path / "one") == before
+
+
+def test_a_folder_that_exists_is_filled_and_keeps_its_other_files(tmp_path):
+    (tmp_path / "demo" / "base").mkdir(parents=True)
+    (tmp_path / "demo" / "base" / "stale.safetensors").write_text("old")
+    (tmp_path / "demo" / "notes.txt").write_text("mine")
+    write_demo(tmp_path / "demo")
+    assert (tmp_path / "demo" / "notes.txt").read_text() == "mine"
+    assert contents(tmp_path / "demo" / "base") == contents(BASE)
+
+
+def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
+    def broken(split, count):
+        yield {"id": "1", "prompt": "p", "response": "r"}
+        raise OSError("disk full")
+
+    monkeypatch.setattr(tspin.demo, "demo_records", broken)
+    with pytest.raises(OSError, match="disk full"):
+        write_demo(tmp_path / "demo")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_way_is_refused(tmp_path):
+    (tmp_path / "demo").write_text("mine")
+    with pytest.raises(InputError, match="is a file"):
+        write_demo(tmp_path / "demo")
+    assert (tmp_path / "demo").read_text() == "mine"
+
+
+def test_the_command_writes_the_demo_and_refuses_a_file(tmp_path):
+    command = [sys.executable, "-m", "tspin.demo"]
+    done = subprocess.run([*command, tmp_path / "demo"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(records(tmp_path / "demo" / "annotated.jsonl")) == ANNOTATED_COUNT
+    refused = subprocess.run(
+        [*command, tmp_path / "demo" / "annotated.jsonl"], capture_output=True, text=True
+    )
+    assert refused.returncode == 2
+    assert "is a file" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_writing_the_demo_loads_no_torch(tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from tspin.demo import write_demo;"
+        f"write_demo(Path({str(tmp_path / 'demo')!r}));"
+        "print([m for m in ('torch', 'transformers', 'tokenizers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
