@@ -1,0 +1,142 @@
+"""Fixtures that several test files share: small tokenizers and a tiny random model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+TokenizerFactory = Callable[..., PreTrainedTokenizerFast]
+
+# Learned from: merges over spaces, digits and letters, so that borders could merge.
+TEXTS = [
+    "### Instruction: How many apples are 12 and 34?\n\n### Response: 12 and 34 are 46.",
+    "### Instruction: Name a city.\n\n### Response: A city is Paris. So is Athens.",
+    "The answer is 46. So the answer is A. Answer: A B C, 46 46 1212 3434",
+]
+
+
+def make_tokenizer(
+    style: str = "byte_level",
+    *,
+    bos: bool = True,
+    chat_template: str | None = None,
+    special: tuple[str, ...] = (),
+) -> PreTrainedTokenizerFast:
+    """A small trained tokenizer with <unk>, <s>, </s>, <pad> and further special tokens.
+
+    Args:
+        style: "byte_level" (GPT-2, Llama 3, Qwen), "byte_level_prefix" (with add_prefix_space),
+            "metaspace" (SentencePiece-like, space in front of the first word), or "legacy" (the
+            same by normalizer, in front of every piece, as Llama 2 was converted).
+        bos: Put <s> before every text.
+        chat_template: Jinja source.
+        special: More special tokens.
+    """
+    tokenizer = Tokenizer(models.BPE(byte_fallback=not style.startswith("byte"), unk_token="<unk>"))
+    alphabet = [f"<0x{byte:02X}>" for byte in range(256)]
+    if style.startswith("byte_level"):
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        prefix = style == "byte_level_prefix"
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+        tokenizer.decoder = decoders.ByteLevel()
+    elif style == "metaspace":
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
+        spaces = decoders.Metaspace(prepend_scheme="first")
+        tokenizer.decoder = decoders.Sequence([spaces, decoders.ByteFallback(), decoders.Fuse()])
+    elif style == "legacy":
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
+        parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+        tokenizer.decoder = decoders.Sequence([*parts, decoders.Strip(" ", 1, 0)])
+    names = ["<unk>", "<s>", "</s>", "<pad>", *special]
+    bytes_are_tokens = style.startswith("byte_level")
+    trainer = trainers.BpeTrainer(
+        vocab_size=len(names) + 256 + 120,
+        special_tokens=names if bytes_are_tokens else [*names, *alphabet],
+        initial_alphabet=alphabet if bytes_are_tokens else [],
+        max_token_length=16,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    if not bytes_are_tokens:
+        tokenizer = _plain_bytes(tokenizer, alphabet)
+    if bos:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 1)]
+        )
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>" if bos else None,
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        additional_special_tokens=list(special),
+    )
+    made.chat_template = chat_template
+    return made
+
+
+def _plain_bytes(tokenizer: Tokenizer, alphabet: list[str]) -> Tokenizer:
+    # The trainer only adds tokens such as <0x0A> as special ones; they are ordinary.
+    content = json.loads(tokenizer.to_str())
+    content["added_tokens"] = [
+        token for token in content["added_tokens"] if token["content"] not in set(alphabet)
+    ]
+    return Tokenizer.from_str(json.dumps(content))
+
+
+def save_tiny_model(folder: Path, tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Path:
+    """A random Llama of two layers, whose predictions depend clearly on what stands before."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.2,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer_factory() -> TokenizerFactory:
+    """`make_tokenizer`: small tokenizers of several kinds."""
+    return make_tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level with a BOS and no chat template."""
+    return make_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(
+    tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: PreTrainedTokenizerFast
+) -> Path:
+    """A folder with a tiny random Llama and its tokenizer; do not write into it."""
+    return save_tiny_model(tmp_path_factory.mktemp("tiny-model"), tiny_tokenizer)

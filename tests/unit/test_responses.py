@@ -1,0 +1,283 @@
+"""The response file: whole, in order, and the same bytes after any interruption."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tspin.engines import Generation, GenerationRequest, SamplingParams
+from tspin.engines.fake import FakeEngine
+from tspin.errors import InputError, TspinError
+from tspin.journal import Journal, journal_path
+from tspin.prompts import PromptTemplate
+from tspin.records import AnnotatedRecord, Message, Response, read_records, write_records
+from tspin.responses import write_responses
+
+RECORDS = [
+    AnnotatedRecord(
+        id=f"r{i}", messages=[Message(role="user", content="apple " * (i * 7 % 10))], response="y"
+    )
+    for i in range(11)
+]
+BATCH = 3
+BATCHES = 4
+SAMPLING = SamplingParams(temperature=1.0, top_p=1.0, max_new_tokens=12)
+
+
+def _user(text: str) -> Message:
+    return Message(role="user", content=text)
+
+
+class Killed(BaseException):
+    """Like a kill: nothing catches it."""
+
+
+class CountingEngine(FakeEngine):
+    """The fake engine; notes its batches, and dies in the one after `survives`."""
+
+    def __init__(self, template: PromptTemplate, survives: int | None = None) -> None:
+        super().__init__(template)
+        self.batches: list[list[str]] = []
+        self.survives = survives
+        self.closed = False
+
+    def generate(
+        self, batch: Sequence[GenerationRequest], sampling: SamplingParams
+    ) -> list[Generation]:
+        if self.survives is not None and len(self.batches) == self.survives:
+            raise Killed
+        self.batches.append([request.id for request in batch])
+        return super().generate(batch, sampling)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(scope="module")
+def template(tiny_tokenizer):
+    return PromptTemplate.load(tiny_tokenizer, "auto")
+
+
+@pytest.fixture
+def engine(template):
+    return CountingEngine(template)
+
+
+def write(template: PromptTemplate, engine: CountingEngine | None, out: Path, **changes):
+    def open_engine() -> CountingEngine:
+        assert engine is not None, "the engine was opened with nothing left to do"
+        return engine
+
+    options = {
+        "open_engine": open_engine,
+        "template": template,
+        "records": RECORDS,
+        "sampling": SAMPLING,
+        "seed_of": lambda record: int(record[1:]) + 100,
+        "out": out,
+        "decisive": {"model": "m"},
+        "batch_size": BATCH,
+        "max_length": 100,
+        "over_long": "error",
+    }
+    return write_responses(**{**options, **changes})
+
+
+def interrupt(template: PromptTemplate, out: Path, after: int) -> bytes:
+    """Leave the journal of a run that died after so many batches; returns its bytes."""
+    with pytest.raises(Killed):
+        write(template, CountingEngine(template, survives=after), out)
+    assert not out.exists()
+    return journal_path(out).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(template, tmp_path_factory) -> bytes:
+    out = tmp_path_factory.mktemp("whole") / "responses.jsonl"
+    write(template, CountingEngine(template), out)
+    return out.read_bytes()
+
+
+def test_one_response_a_record_in_the_order_of_the_input(template, engine, tmp_path):
+    out = tmp_path / "deep" / "responses.jsonl"
+    annotated = tmp_path / "annotated.jsonl"
+    write_records(annotated, RECORDS)
+    result = write(template, engine, out, records=annotated)
+    responses = list(read_records(out, Response))
+    assert [made.id for made in responses] == [record.id for record in RECORDS]
+    for record, made in zip(RECORDS, responses, strict=True):
+        assert made.seed == int(record.id[1:]) + 100
+        assert made.prompt_tokens == len(template.prompt_ids(record.messages))
+    assert result.counts == {
+        "records": len(RECORDS),
+        "stop": sum(made.finish_reason == "stop" for made in responses),
+        "length": sum(made.finish_reason == "length" for made in responses),
+        "empty": sum(made.response == "" for made in responses),
+    }
+    assert result.counts["stop"] > 0
+    assert result.counts["length"] > 0
+    assert result.dropped_ids == {}
+    assert sorted(entry.name for entry in out.parent.iterdir()) == ["responses.jsonl"]
+    assert engine.closed
+
+
+def test_batches_are_sorted_by_length_longest_first(template, engine, tmp_path):
+    write(template, engine, tmp_path / "out.jsonl")
+    lengths = {record.id: len(template.prompt_ids(record.messages)) for record in RECORDS}
+    answered = [lengths[name] for batch in engine.batches for name in batch]
+    assert answered == sorted(answered, reverse=True)
+    assert [len(batch) for batch in engine.batches] == [3, 3, 3, 2]
+
+
+@pytest.mark.parametrize("after", range(BATCHES))
+def test_interrupted_run_continues_with_the_same_bytes(
+    template, engine, tmp_path, uninterrupted, after
+):
+    out = tmp_path / "out.jsonl"
+    interrupt(template, out, after)
+    write(template, engine, out)
+    assert out.read_bytes() == uninterrupted
+    assert len(engine.batches) == BATCHES - after
+    assert not journal_path(out).exists()
+
+
+@settings(max_examples=60, deadline=None)
+@given(keep=st.floats(0, 1), noise=st.binary(max_size=30))
+def test_journal_torn_anywhere_gives_the_same_bytes(
+    template, tmp_path_factory, uninterrupted, keep, noise
+):
+    out = tmp_path_factory.mktemp("torn") / "out.jsonl"
+    whole = interrupt(template, out, BATCHES - 1)
+    journal_path(out).write_bytes(whole[: int(keep * len(whole))] + noise)
+    write(template, CountingEngine(template), out)
+    assert out.read_bytes() == uninterrupted
+
+
+@pytest.mark.parametrize("cut", [1, 20])
+def test_only_whole_batches_are_kept(template, engine, tmp_path, uninterrupted, cut):
+    out = tmp_path / "out.jsonl"
+    whole = interrupt(template, out, 2)
+    assert whole.count(b"\n") == 1 + 2 * BATCH
+    journal_path(out).write_bytes(whole[:-cut])  # Without the last newline, or more.
+    write(template, engine, out)
+    assert len(engine.batches) == BATCHES - 1  # The torn second batch is done again.
+    assert out.read_bytes() == uninterrupted
+
+
+def test_what_a_kill_left_behind_is_cut_off(template, tmp_path):
+    out = tmp_path / "out.jsonl"
+    whole = interrupt(template, out, 2)
+    journal_path(out).write_bytes(whole[:-20] + b"x" * 2000)
+    assert interrupt(template, out, 1) == whole
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sampling": SamplingParams(0.5, 1.0, 12)},
+        {"seed_of": lambda record: 7},
+        {"decisive": {"model": "another"}},
+        {"batch_size": 2},
+        {"records": RECORDS[1:]},
+        {
+            "records": [
+                RECORDS[0].model_copy(update={"messages": RECORDS[1].messages}),
+                *RECORDS[1:],
+            ]
+        },
+    ],
+    ids=["sampling", "seeds", "model", "batch", "records", "prompt"],
+)
+def test_journal_of_other_inputs_is_discarded(template, engine, tmp_path, caplog, changes):
+    out, fresh = tmp_path / "out.jsonl", tmp_path / "fresh.jsonl"
+    interrupt(template, out, 2)
+    with caplog.at_level(logging.WARNING):
+        write(template, engine, out, **changes)
+    assert "made from other inputs and is discarded" in caplog.text
+    write(template, CountingEngine(template), fresh, **changes)
+    assert out.read_bytes() == fresh.read_bytes()
+
+
+def test_prompts_of_the_same_length_are_told_apart(template, tmp_path):
+    def answer(prompt: str, engine: CountingEngine) -> list[int]:
+        message = Message(role="user", content=prompt)
+        records = [AnnotatedRecord(id="r1", messages=[message], response="y"), RECORDS[2]]
+        write(template, engine, tmp_path / "out.jsonl", records=records, batch_size=1)
+        return template.prompt_ids([message])
+
+    with pytest.raises(Killed):
+        answer("A B" * 30, CountingEngine(template, survives=1))
+    engine = CountingEngine(template)
+    assert len(answer("B A" * 30, engine)) == len(template.prompt_ids([_user("A B" * 30)]))
+    assert len(engine.batches) == 2
+
+
+def test_order_of_the_input_changes_no_response_and_no_batch(
+    template, engine, tmp_path, uninterrupted
+):
+    out = tmp_path / "out.jsonl"
+    interrupt(template, out, 2)
+    write(template, engine, out, records=RECORDS[::-1])
+    assert len(engine.batches) == BATCHES - 2
+    assert out.read_bytes().splitlines() == uninterrupted.splitlines()[::-1]
+
+
+def test_full_disk_at_the_end_keeps_the_journal_and_needs_no_engine_again(
+    template, engine, tmp_path, uninterrupted
+):
+    out = tmp_path / "out.jsonl"
+    in_the_way = tmp_path / ".out.jsonl.tmp"
+    in_the_way.mkdir()  # The output cannot be written.
+    with pytest.raises(TspinError, match="same command continues"):
+        write(template, engine, out)
+    assert engine.closed
+    in_the_way.rmdir()
+    write(template, None, out)
+    assert out.read_bytes() == uninterrupted
+
+
+def test_second_process_at_the_same_output_is_refused(template, engine, tmp_path):
+    out = tmp_path / "out.jsonl"
+    with (
+        Journal.opened(out, "key", ["r0"], 1),
+        pytest.raises(TspinError, match="another process"),
+    ):
+        write(template, engine, out)
+    write(template, engine, out)
+
+
+def test_over_long_prompts_are_an_error_or_dropped_and_listed(template, engine, tmp_path):
+    out = tmp_path / "out.jsonl"
+    lengths = {record.id: len(template.prompt_ids(record.messages)) for record in RECORDS}
+    most = sorted(lengths.values())[-3]
+    limit = most + SAMPLING.max_new_tokens
+    longest = [name for name, length in lengths.items() if length > most]
+    with pytest.raises(InputError, match=rf"'{longest[0]}'.*{lengths[longest[0]]} tokens.*{most}"):
+        write(template, engine, out, max_length=limit)
+    assert list(tmp_path.iterdir()) == []
+    result = write(template, engine, out, max_length=limit, over_long="drop")
+    assert result.dropped_ids == {"over_long": longest}
+    assert result.counts["records"] == len(RECORDS) - len(longest)
+    assert {made.id for made in read_records(out, Response)} == set(lengths) - set(longest)
+    with pytest.raises(InputError, match=r"max_new_tokens \(12\) leaves no room"):
+        write(template, engine, out, max_length=12)
+
+
+def test_doubtful_inputs(template, engine, tmp_path):
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(InputError, match="same id"):
+        write(template, engine, out, records=[RECORDS[0], RECORDS[1], RECORDS[0]])
+    result = write(template, None, out, records=[])
+    assert result.counts["records"] == 0
+    assert out.read_bytes() == b""
+
+
+def test_journal_lines_are_the_response_records(template, tmp_path):
+    lines = interrupt(template, tmp_path / "out.jsonl", 1).splitlines()
+    assert set(orjson.loads(lines[0])) == {"key"}
+    for line in lines[1:]:
+        Response.model_validate(orjson.loads(line))

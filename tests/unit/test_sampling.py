@@ -1,0 +1,51 @@
+"""Drawing tokens: exact, and from each row's own random stream."""
+
+import math
+
+import pytest
+import torch
+
+from tspin.engines import SamplingParams
+from tspin.engines.sampling import RowSampler
+from tspin.errors import TspinError
+
+SAMPLED = SamplingParams(temperature=1.0, top_p=1.0, max_new_tokens=1)
+
+
+def _draws(scores: torch.Tensor, sampling: SamplingParams, seeds: range) -> torch.Tensor:
+    rows = scores.expand(len(seeds), -1)
+    sampler = RowSampler(sampling, list(seeds), torch.device("cpu"))
+    return sampler(torch.zeros(len(seeds), 1, dtype=torch.long), rows).argmax(-1)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_p", "expected"),
+    [
+        (1.0, 1.0, [0.5, 0.3, 0.15, 0.05]),
+        # p**(1/T) normalised, T = 0.5: 0.25, 0.09, 0.0225, 0.0025 over 0.365.
+        (0.5, 1.0, [0.25 / 0.365, 0.09 / 0.365, 0.0225 / 0.365, 0.0025 / 0.365]),
+        # The smallest set with at least 0.7 is the first two: 0.5 / 0.8 and 0.3 / 0.8.
+        (1.0, 0.7, [0.625, 0.375, 0.0, 0.0]),
+    ],
+)
+def test_draws_follow_the_warped_distribution(temperature, top_p, expected):
+    scores = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+    count = 20_000
+    draws = _draws(scores, SamplingParams(temperature, top_p, 1), range(count))
+    shares = torch.bincount(draws, minlength=4) / count
+    for share, wanted in zip(shares.tolist(), expected, strict=True):
+        # Five standard errors of a share of 20,000 draws; exactly none where nothing may come.
+        assert abs(share - wanted) <= 5 * math.sqrt(wanted * (1 - wanted) / count)
+
+
+def test_a_row_draws_the_same_alone_and_among_others():
+    scores = torch.randn(50, generator=torch.Generator().manual_seed(0))
+    together = _draws(scores, SAMPLED, range(8))
+    alone = [int(_draws(scores, SAMPLED, range(seed, seed + 1))) for seed in range(8)]
+    assert together.tolist() == alone
+    assert len(set(alone)) > 1
+
+
+def test_nan_logits_are_an_error():
+    with pytest.raises(TspinError, match="NaN"):
+        _draws(torch.tensor([0.0, math.nan]), SAMPLED, range(1))

@@ -1,0 +1,79 @@
+"""What every engine does: token ids in, one response a prompt out. It knows nothing of the task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tspin.records import FinishReason
+
+__all__ = ["Engine", "Generation", "GenerationRequest", "SamplingParams", "cut_at_stop"]
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How tokens are drawn, the same for every request of a batch."""
+
+    temperature: float
+    """0 takes the likeliest token and ignores seeds."""
+    top_p: float
+    """Draw from the smallest set of tokens with at least this probability."""
+    max_new_tokens: int
+    """The end token counts: a response has at most this many tokens less one, or is cut off."""
+    stop: tuple[str, ...] = ()
+    """A response ends before the first of these strings."""
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One prompt to answer."""
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    seed: int
+    """In [0, 2**63); decides the draws of this request alone."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One answer."""
+
+    id: str
+    text: str
+    """Valid Unicode, without the end token, other special tokens and the stop string."""
+    finish_reason: FinishReason
+    """"stop": the end token or a stop string came; "length": cut off at `max_new_tokens`."""
+    prompt_tokens: int
+    response_tokens: int
+    """Tokens that the model emitted, without the end token, with those of a stop string."""
+    seed: int
+
+
+class Engine(Protocol):
+    """Answers batches of prompts.
+
+    A response depends on its prompt, its seed, the sampling parameters and the policy, not on the
+    requests beside it nor on what was generated before, up to the rounding of the arithmetic.
+    """
+
+    def generate(
+        self, batch: Sequence[GenerationRequest], sampling: SamplingParams
+    ) -> list[Generation]:
+        """Answer one batch, in its order."""
+        ...
+
+    def close(self) -> None:
+        """Give back memory and processes; the engine is of no use afterwards."""
+        ...
+
+
+def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """The text before the first stop string, and whether there was one.
+
+    Example:
+        >>> cut_at_stop("46; then ### Instruction", ["###", ";"])
+        ('46', True)
+    """
+    found = [at for at in (text.find(string) for string in stop) if at >= 0]
+    return (text[: min(found)], True) if found else (text, False)

@@ -1,0 +1,45 @@
+"""An engine without a model, for tests and dry runs of a whole pipeline."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from tspin.engines.base import Generation, GenerationRequest, SamplingParams, cut_at_stop
+from tspin.prompts import PromptTemplate
+
+__all__ = ["FakeEngine"]
+
+_WORDS = ("so", "the", "answer", "is", "12", "and", "46", "a", "city", "apples")
+
+
+class FakeEngine:
+    """Answers with random words, decided by the seed, or by the prompt at temperature 0."""
+
+    def __init__(self, template: PromptTemplate) -> None:
+        self._template = template
+
+    def generate(
+        self, batch: Sequence[GenerationRequest], sampling: SamplingParams
+    ) -> list[Generation]:
+        """Answer one batch, in its order."""
+        return [self._answer(request, sampling) for request in batch]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _answer(self, request: GenerationRequest, sampling: SamplingParams) -> Generation:
+        greedy = sampling.temperature == 0
+        draw = random.Random(repr(request.prompt_ids) if greedy else request.seed)
+        ids = self._template.response_ids(" ".join(draw.choices(_WORDS, k=draw.randint(0, 12))))
+        finished = len(ids) <= sampling.max_new_tokens
+        emitted = ids[:-1] if finished else ids[: sampling.max_new_tokens]
+        text, stopped = cut_at_stop(self._template.decode(emitted), sampling.stop)
+        return Generation(
+            id=request.id,
+            text=text,
+            finish_reason="stop" if finished or stopped else "length",
+            prompt_tokens=len(request.prompt_ids),
+            response_tokens=len(emitted),
+            seed=request.seed,
+        )

@@ -1,0 +1,100 @@
+"""Which prompts are answered in which batch: the same plan whenever it is made."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+from tspin.engines import GenerationRequest
+from tspin.errors import InputError
+from tspin.prompts import PromptTemplate
+from tspin.records import AnnotatedRecord
+
+__all__ = ["ResponsePlan"]
+
+
+@dataclass
+class ResponsePlan:
+    """Prompts in input order, and the order in which they are answered.
+
+    Prompts are kept as token ids (4 bytes a token); the records are not.
+    """
+
+    batch_size: int
+    ids: list[str] = field(default_factory=list)
+    prompts: list[array[int]] = field(default_factory=list)
+    seeds: array[int] = field(default_factory=lambda: array("q"))
+    over_long: list[str] = field(default_factory=list)
+    """Ids of the records left out because their prompts are too long."""
+    order: list[int] = field(default_factory=list)
+    """Indices of `ids`, longest prompt first: if memory does not suffice it shows at once."""
+
+    @classmethod
+    def of(
+        cls,
+        records: Iterable[AnnotatedRecord],
+        template: PromptTemplate,
+        *,
+        seed_of: Callable[[str], int],
+        batch_size: int,
+        max_prompt: int,
+        over_long: Literal["error", "drop"],
+    ) -> ResponsePlan:
+        """Tokenise all prompts and sort them by length.
+
+        Raises:
+            InputError: a prompt has more than `max_prompt` tokens and `over_long` is "error", has
+                none, is refused by the chat template, or two records share an id.
+        """
+        plan = cls(batch_size)
+        for record in records:
+            prompt = template.record_prompt_ids(record)
+            if not prompt:
+                raise InputError(f"record {record.id!r}: its prompt has no tokens")
+            if len(prompt) <= max_prompt:
+                plan.ids.append(record.id)
+                plan.prompts.append(array("i", prompt))
+                plan.seeds.append(seed_of(record.id))
+                continue
+            if over_long == "error":
+                raise InputError(
+                    f"record {record.id!r}: its prompt has {len(prompt)} tokens, and no more than "
+                    f"{max_prompt} leave room for a response. Raise prompt.max_length (if the "
+                    "model's context allows), lower generate.max_new_tokens, or set "
+                    "prompt.over_long to 'drop'"
+                )
+            plan.over_long.append(record.id)
+        # The id decides among equals, so that the order of the input does not.
+        plan.order = sorted(
+            range(len(plan.ids)), key=lambda at: (-len(plan.prompts[at]), plan.ids[at])
+        )
+        if any(
+            plan.ids[a] == plan.ids[b] for a, b in zip(plan.order, plan.order[1:], strict=False)
+        ):
+            raise InputError("two records have the same id; ids must be unique")
+        return plan
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def key(self, decisive: Mapping[str, Any]) -> str:
+        """Hex SHA-256 over all prompts, seeds, the batches, and what else decides the responses."""
+        digest = hashlib.sha256(orjson.dumps(decisive, option=orjson.OPT_SORT_KEYS))
+        digest.update(f"{self.batch_size}".encode())
+        for at in self.order:
+            digest.update(orjson.dumps([self.ids[at], self.seeds[at], len(self.prompts[at])]))
+            digest.update(self.prompts[at].tobytes())
+        return digest.hexdigest()
+
+    def batches(self, done: int) -> Iterator[list[GenerationRequest]]:
+        """The batches that are left when the first `done` places of `order` are answered."""
+        for start in range(done, len(self), self.batch_size):
+            yield [
+                GenerationRequest(self.ids[at], tuple(self.prompts[at]), self.seeds[at])
+                for at in self.order[start : start + self.batch_size]
+            ]

@@ -1,0 +1,151 @@
+"""One response a prompt, in a file that appears whole; a killed run continues where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from tspin.engines import Engine, Generation, SamplingParams
+from tspin.errors import InputError
+from tspin.files import atomic_file
+from tspin.journal import Journal, journal_path
+from tspin.progress import progress
+from tspin.prompts import PromptTemplate
+from tspin.records import AnnotatedRecord, Response, read_records
+from tspin.response_plan import ResponsePlan
+
+__all__ = ["ResponseCounts", "write_responses"]
+
+
+@dataclass(frozen=True)
+class ResponseCounts:
+    """What became of the prompts."""
+
+    counts: dict[str, int]
+    """"records" written, of which "stop" and "length" (by finish reason) and "empty"."""
+    dropped_ids: dict[str, list[str]]
+    """Reason ("over_long") to the ids of the records left out."""
+
+
+def write_responses(
+    *,
+    open_engine: Callable[[], Engine],
+    template: PromptTemplate,
+    records: Path | Iterable[AnnotatedRecord],
+    sampling: SamplingParams,
+    seed_of: Callable[[str], int],
+    out: Path,
+    decisive: Mapping[str, Any],
+    batch_size: int,
+    max_length: int,
+    over_long: Literal["error", "drop"],
+    label: str = "generate",
+) -> ResponseCounts:
+    """Answer every prompt and write response records in the order of the input.
+
+    Each finished batch is fsynced to a journal beside `out`. Batches are planned over all prompts,
+    so a run that is killed and started again makes the same batches and the same bytes as one
+    that was not. Prompts (4 bytes a token) are kept in memory, responses are not.
+
+    Args:
+        open_engine: Loads the engine; not called when nothing is left to do.
+        template: Tokenises the prompts.
+        records: A file of annotated records, or the records.
+        sampling: For all prompts.
+        seed_of: Record id to the seed of its response.
+        out: The output; an older one is replaced.
+        decisive: What else decides the responses, as JSON values: the policy's identity and the
+            engine's name. A journal made with other values is discarded.
+        batch_size: Prompts a batch.
+        max_length: Tokens of prompt and response together; a prompt must leave room for
+            `sampling.max_new_tokens`.
+        over_long: What becomes of a prompt that does not.
+        label: For the progress display.
+
+    Raises:
+        InputError: a broken record, or a prompt that is too long or that the template refuses.
+        TspinError: the engine failed, the disk is full, or another process writes the same file.
+    """
+    plan = ResponsePlan.of(
+        read_records(records, AnnotatedRecord) if isinstance(records, Path) else records,
+        template,
+        seed_of=seed_of,
+        batch_size=batch_size,
+        max_prompt=_room(max_length, sampling),
+        over_long=over_long,
+    )
+    key = plan.key(
+        {**decisive, "template": template.hash, "sampling": dataclasses.asdict(sampling)}
+    )
+    ids = [plan.ids[at] for at in plan.order]
+    with Journal.opened(out, key, ids, batch_size) as journal:
+        if len(journal) < len(plan):
+            _answer(plan, journal, open_engine, sampling, label)
+        counts = _assemble(plan, journal, out)
+        journal_path(out).unlink()
+    dropped = {"over_long": plan.over_long} if plan.over_long else {}
+    return ResponseCounts(counts, dropped)
+
+
+def _room(max_length: int, sampling: SamplingParams) -> int:
+    room = max_length - sampling.max_new_tokens
+    if room < 1:
+        raise InputError(
+            f"generate.max_new_tokens ({sampling.max_new_tokens}) leaves no room for a prompt in "
+            f"{max_length} tokens, the smaller of prompt.max_length and the model's context"
+        )
+    return room
+
+
+def _answer(
+    plan: ResponsePlan,
+    journal: Journal,
+    open_engine: Callable[[], Engine],
+    sampling: SamplingParams,
+    label: str,
+) -> None:
+    done = len(journal)
+    with closing(open_engine()) as engine, progress(label, len(plan), done=done) as shown:
+        for batch in plan.batches(done):
+            made = [_as_record(generation) for generation in engine.generate(batch, sampling)]
+            journal.append(made)
+            shown.advance(len(made), tokens=sum(response.response_tokens for response in made))
+
+
+def _as_record(generation: Generation) -> Response:
+    return Response(
+        id=generation.id,
+        response=generation.text,
+        finish_reason=generation.finish_reason,
+        prompt_tokens=generation.prompt_tokens,
+        response_tokens=generation.response_tokens,
+        seed=generation.seed,
+    )
+
+
+def _assemble(plan: ResponsePlan, journal: Journal, out: Path) -> dict[str, int]:
+    """Write the journal's lines in the order of the input, and count them."""
+    counts = Counter({"records": len(plan), "stop": 0, "length": 0, "empty": 0})
+    with atomic_file(out) as file:
+        for line in _in_input_order(plan, journal):
+            file.write(line)
+            response = orjson.loads(line)
+            counts[response["finish_reason"]] += 1
+            counts["empty"] += not response["response"]
+    return dict(counts)
+
+
+def _in_input_order(plan: ResponsePlan, journal: Journal) -> Iterator[bytes]:
+    place_of = array("Q", bytes(8 * len(plan)))
+    for place, at in enumerate(plan.order):
+        place_of[at] = place
+    for place in place_of:
+        yield journal.line(place)
