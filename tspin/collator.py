@@ -1,0 +1,110 @@
+"""From tokenised triplets to one padded batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tspin.errors import InputError
+
+__all__ = ["RESPONSES", "TripletCollator"]
+
+RESPONSES = ("annotated_ids", "synthetic_ids", "proto_synthetic_ids")
+"""Keys of an example in the order of their rows in a batch: y, y', y0."""
+
+
+@dataclass(frozen=True)
+class TripletCollator:
+    """Makes one batch of rows prompt + response from B examples: all y, then all y', then all y0.
+
+    One forward pass then sees every response under the same weights and the same dropout.
+
+    An example is a mapping with `prompt_ids`, `annotated_ids`, `synthetic_ids` or None,
+    `proto_synthetic_ids` or None (lists of token ids, the responses with their end token), and
+    optionally `reference_logps` (one summed log-probability a response, in nats). What is None in
+    one example is None in all of them. With R = k * B rows (k responses an example: 1 for SFT, 2
+    without history, 3 with) and L tokens in the longest row, the batch has
+
+    - `input_ids` (R, L) int64, right-padded;
+    - `attention_mask` (R, L) int64, 0 on padding;
+    - `response_mask` (R, L) bool, True on response tokens: those to be predicted;
+    - `reference_logps` (k, B) float32, if the examples have them.
+
+    Example:
+        Two pairs, with 0 as padding and 2 as end token:
+
+        >>> batch = TripletCollator(pad_token_id=0)([
+        ...     {"prompt_ids": [1, 5], "annotated_ids": [6, 2], "synthetic_ids": [7, 8, 2],
+        ...      "proto_synthetic_ids": None, "reference_logps": [-1.5, -2.0]},
+        ...     {"prompt_ids": [1], "annotated_ids": [9, 2], "synthetic_ids": [2],
+        ...      "proto_synthetic_ids": None, "reference_logps": [-0.5, -4.0]},
+        ... ])
+        >>> batch["input_ids"]
+        tensor([[1, 5, 6, 2, 0],
+                [1, 9, 2, 0, 0],
+                [1, 5, 7, 8, 2],
+                [1, 2, 0, 0, 0]])
+        >>> batch["attention_mask"]
+        tensor([[1, 1, 1, 1, 0],
+                [1, 1, 1, 0, 0],
+                [1, 1, 1, 1, 1],
+                [1, 1, 0, 0, 0]])
+        >>> batch["response_mask"].long()
+        tensor([[0, 0, 1, 1, 0],
+                [0, 1, 1, 0, 0],
+                [0, 0, 1, 1, 1],
+                [0, 1, 0, 0, 0]])
+        >>> batch["reference_logps"]
+        tensor([[-1.5000, -0.5000],
+                [-2.0000, -4.0000]])
+    """
+
+    pad_token_id: int
+    pad_to_multiple_of: int = 1
+    """L is rounded up to a multiple of this; 8 suits tensor cores."""
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """Collate at least one example.
+
+        Raises:
+            InputError: a prompt is empty (nothing would predict the first response token), or
+                a response is None in some examples only.
+        """
+        rows = [(e["prompt_ids"], e[key]) for key in _present(examples) for e in examples]
+        longest = max(len(prompt) + len(response) for prompt, response in rows)
+        length = -(-longest // self.pad_to_multiple_of) * self.pad_to_multiple_of
+        padded = [
+            [*prompt, *response] + [self.pad_token_id] * (length - len(prompt) - len(response))
+            for prompt, response in rows
+        ]
+        start_R1 = torch.tensor([[len(prompt)] for prompt, _ in rows])
+        end_R1 = torch.tensor([[len(prompt) + len(response)] for prompt, response in rows])
+        position_L = torch.arange(length)
+        batch = {
+            "input_ids": torch.tensor(padded, dtype=torch.int64),
+            # From the lengths, not from the ids: the padding token may be a real one too.
+            "attention_mask": (position_L < end_R1).long(),
+            "response_mask": (position_L >= start_R1) & (position_L < end_R1),
+        }
+        if examples[0].get("reference_logps") is not None:
+            reference_Bk = [example["reference_logps"] for example in examples]
+            batch["reference_logps"] = torch.tensor(
+                reference_Bk, dtype=torch.float32
+            ).T.contiguous()
+        return batch
+
+
+def _present(examples: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The responses that these examples have, refusing examples that do not go together."""
+    keys = [key for key in RESPONSES if examples[0].get(key) is not None]
+    for example in examples:
+        name = example.get("id", "?")
+        if not example["prompt_ids"]:
+            raise InputError(f"record '{name}': its prompt has no tokens; expected at least one")
+        if [key for key in RESPONSES if example.get(key) is not None] != keys:
+            raise InputError(f"record '{name}': expected the responses {keys}, as in the others")
+    return keys

@@ -1,0 +1,39 @@
+"""Where this process computes, and in what precision."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from tspin.config import ModelConfig, SystemConfig
+from tspin.errors import InputError
+
+__all__ = ["resolve_device", "resolve_dtype"]
+
+
+def resolve_device(system: SystemConfig) -> torch.device:
+    """The device of this process: its own GPU (by LOCAL_RANK) or the CPU.
+
+    Raises:
+        InputError: a GPU is asked for and there is none.
+    """
+    has_gpu = torch.cuda.is_available()
+    if system.device == "cuda" and not has_gpu:
+        raise InputError("system.device is 'cuda', but torch sees no GPU here; use 'auto' or 'cpu'")
+    if system.device == "cpu" or not has_gpu:
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def resolve_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
+    """The precision to compute in: bfloat16 on a GPU that has it, float32 elsewhere, or as named.
+
+    Weights that are trained stay float32 whatever this is (see `tspin.policy.load_policy`); the
+    trainer then computes in bfloat16 by autocast.
+    """
+    if config.dtype != "auto":
+        return torch.float32 if config.dtype == "float32" else torch.bfloat16
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float32

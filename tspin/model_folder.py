@@ -1,0 +1,155 @@
+"""A model's files on this disk: a folder as given, or a snapshot of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tspin.config import ModelConfig
+from tspin.errors import InputError
+from tspin.manifest import content_hash
+
+__all__ = ["ADAPTER_CONFIG", "ModelFolder", "find_model"]
+
+ADAPTER_CONFIG = "adapter_config.json"
+_CONFIG = "config.json"
+_METADATA = ("*.json", "*.txt", "*.model", "*.jinja")
+_WEIGHTS = ("*.safetensors",)
+_CODE = ("*.py",)
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """One model that can be loaded: full weights, or a LoRA adapter on a base."""
+
+    path: Path
+    hub: str | None = None
+    """`name@commit` of a Hub model."""
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the weights are a LoRA adapter, which needs its base."""
+        return (self.path / ADAPTER_CONFIG).is_file()
+
+    @property
+    def reference(self) -> tuple[str, str | None]:
+        """What another folder writes down to find this one: name or absolute path, and commit."""
+        if self.hub is None:
+            return str(self.path.resolve()), None
+        name, _, commit = self.hub.rpartition("@")
+        return name, commit
+
+    def base(self, config: ModelConfig, *, weights: bool = True) -> ModelFolder:
+        """The model that this adapter was trained on.
+
+        The place that the adapter names comes first; if it is gone (the run folder was moved to
+        another machine), the run's initial policy is taken.
+
+        Raises:
+            InputError: neither can be found, or the base is an adapter itself.
+        """
+        named = self.adapter_config().get("base_model_name_or_path")
+        revision = self.adapter_config().get("revision")
+        if not named or (Path(named).is_absolute() and not Path(named).is_dir()):
+            named, revision = config.path, config.revision
+        if Path(named).is_dir() and Path(named).resolve() == self.path.resolve():
+            raise InputError(f"{self.path}: the base model that this adapter names is not found")
+        base = find_model(
+            named, config.model_copy(update={"path": named, "revision": revision}), weights=weights
+        )
+        if base.is_adapter:
+            raise InputError(
+                f"{self.path}: its base {base.path} is a LoRA adapter too; expected full weights. "
+                "Merge that adapter into its base first"
+            )
+        return base
+
+    def adapter_config(self) -> dict[str, Any]:
+        """The adapter's own description, as peft writes it."""
+        path = self.path / ADAPTER_CONFIG
+        try:
+            values = orjson.loads(path.read_bytes())
+        except orjson.JSONDecodeError as error:
+            raise InputError(f"{path}: not valid JSON: {error}") from None
+        if not isinstance(values, dict):
+            raise InputError(f"{path}: expected a JSON object, found {values!r}")
+        return values
+
+    def identity(self, config: ModelConfig) -> str:
+        """What this model is, wherever it stands: see `tspin.policy.policy_identity`."""
+        own = f"hub:{self.hub}" if self.hub else content_hash(self.path)
+        if not self.is_adapter:
+            return own
+        return f"{own}+{self.base(config, weights=False).identity(config)}"
+
+
+def find_model(model: str, config: ModelConfig, *, weights: bool = True) -> ModelFolder:
+    """Find a model folder, or fetch a Hub model into the local cache (which works offline later).
+
+    Args:
+        model: A folder, or a name on the Hub.
+        config: Its revision holds for `config.path` only; other Hub names take their newest.
+        weights: Also fetch the weights, not only the configuration and the tokenizer.
+
+    Raises:
+        InputError: no such folder or Hub model, the Hub cannot be reached, or there are no
+            safetensors weights.
+    """
+    if Path(model).is_dir():
+        return _checked(ModelFolder(Path(model)), model)
+    if Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise InputError(f"model '{model}': no such folder; expected one with safetensors weights")
+    revision = config.revision if model == config.path else None
+    found = _fetch(model, revision, config, weights=weights)
+    return _checked(found, model) if weights else found
+
+
+def _fetch(name: str, revision: str | None, config: ModelConfig, *, weights: bool) -> ModelFolder:
+    # Imported here: a local folder needs no network client.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    patterns = [*_METADATA, *(_WEIGHTS if weights else ())]
+    if config.trust_remote_code:
+        patterns += _CODE
+    at = f"model '{name}'" + (f" at revision '{revision}'" if revision else "")
+    try:
+        # Never the pickled weights beside them.
+        path = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except RevisionNotFoundError as error:
+        raise InputError(f"{at}: the Hub has no such revision of it ({error})") from None
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise InputError(
+            f"{at}: neither a folder here nor a model on the Hub that you may read ({error})"
+        ) from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise InputError(
+            f"{at}: no such folder, and the Hub could not be reached for it ({error}). Give a "
+            "folder with safetensors weights, or fetch it once while online"
+        ) from None
+    return ModelFolder(path, hub=f"{name}@{path.name}")
+
+
+def _checked(folder: ModelFolder, model: str) -> ModelFolder:
+    if not folder.is_adapter and not (folder.path / _CONFIG).is_file():
+        raise InputError(f"model '{model}': has neither {_CONFIG} nor {ADAPTER_CONFIG}")
+    if any(folder.path.glob("*.safetensors")):
+        return folder
+    pickles = sorted(entry.name for entry in folder.path.iterdir() if entry.suffix in _PICKLES)
+    beside = (
+        f"; {pickles[0]} is a pickle, which can run code and is never loaded: convert it with "
+        "transformers' save_pretrained"
+        if pickles
+        else ""
+    )
+    raise InputError(f"model '{model}': no *.safetensors weights{beside}")

@@ -1,0 +1,196 @@
+"""Loading and saving policies: full weights or LoRA adapters, always safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+import peft
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tspin.config import LoraConfig, ModelConfig
+from tspin.device import resolve_device, resolve_dtype
+from tspin.errors import InputError
+from tspin.files import atomic_folder, write_json
+from tspin.model_folder import ADAPTER_CONFIG, ModelFolder, find_model
+from tspin.pretrained import load_tokenizer, load_weights
+
+__all__ = [
+    "Policy",
+    "load_policy",
+    "load_tokenizer",
+    "policy_identity",
+    "resolve_device",
+    "resolve_dtype",
+    "save_policy",
+]
+
+Policy = PreTrainedModel | PeftModel
+
+_ADAPTER = "default"
+
+
+def policy_identity(model: str, config: ModelConfig) -> str:
+    """What a policy is, wherever it stands.
+
+    A folder's content hash, `hub:name@commit` for a Hub model; for a LoRA adapter its own
+    identity, a plus sign, and the identity of its base.
+
+    Raises:
+        InputError: there is no such model (see `tspin.model_folder.find_model`).
+    """
+    return find_model(model, config, weights=False).identity(config)
+
+
+def load_policy(
+    model: str,
+    config: ModelConfig,
+    *,
+    device: torch.device,
+    trainable: bool,
+    lora: LoraConfig | None = None,
+    seed: int = 0,
+) -> Policy:
+    """Load a policy onto a device.
+
+    A folder with an adapter gives base and adapter, and training goes on with the same adapter. A
+    folder with full weights gets a new adapter if `lora` is given; that one starts as the
+    identity, so the policy is the same before the first step.
+
+    Args:
+        model: A folder, or a name on the Hub.
+        config: dtype, attention implementation, revision, trust.
+        device: Where to.
+        trainable: Training mode with gradients on all weights (on the adapter's only, for LoRA);
+            otherwise evaluation mode and no gradients.
+        lora: The adapter's shape; must agree with the one that a folder already has.
+        seed: Of a new adapter's random half. The global random state is left alone.
+
+    Returns:
+        The model. Weights to be trained are float32 (a bfloat16 weight of 0.01 does not move by
+        less than 2e-5, far above the papers' steps of 5e-7); all others are `resolve_dtype`.
+
+    Raises:
+        InputError: no such model, no safetensors weights, incomplete or damaged weights, LoRA
+            settings that do not fit the model.
+    """
+    found = find_model(model, config)
+    adapted = found.is_adapter or lora is not None
+    trains_all = trainable and not adapted
+    dtype = torch.float32 if trains_all else resolve_dtype(config, device)
+    base_folder = found.base(config) if found.is_adapter else found
+    base = load_weights(base_folder, config, dtype)
+    if adapted and not trainable and not found.is_adapter:
+        raise InputError(f"model '{model}': a new adapter is only made for training")
+    policy: Policy = base
+    if found.is_adapter:
+        policy = _load_adapter(base, base_folder, found, lora, trainable)
+    elif lora is not None:
+        policy = _new_adapter(base, base_folder, lora, seed)
+    if not adapted:
+        policy.requires_grad_(trainable)
+    torch.nn.Module.to(policy, device)
+    return policy.train(trainable)
+
+
+def save_policy(
+    policy: Policy,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    state_dict: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Save a policy as a folder that loads by itself; it appears whole or not at all.
+
+    Full weights as `save_pretrained` lays them out; for LoRA only the adapter, which names its
+    base. Equal weights give equal bytes.
+
+    Args:
+        policy: Not wrapped for distributed training.
+        tokenizer: Saved beside it.
+        folder: Replaced if it exists.
+        state_dict: The whole weights, where `policy` holds only a shard of them.
+    """
+    with atomic_folder(folder) as temporary:
+        if isinstance(policy, PeftModel):
+            # False: "auto" asks the Hub whether the vocabulary was resized, which never happens.
+            policy.save_pretrained(
+                str(temporary), state_dict=state_dict, save_embedding_layers=False
+            )
+            _settle_adapter_folder(temporary)
+        else:
+            policy.save_pretrained(temporary, state_dict=state_dict)
+        tokenizer.save_pretrained(temporary)
+
+
+def _settle_adapter_folder(folder: Path) -> None:
+    # peft writes a set in the order of this process's hashes, and a model card of placeholders.
+    path = folder / ADAPTER_CONFIG
+    values = orjson.loads(path.read_bytes())
+    write_json(path, {k: sorted(v) if k == "target_modules" else v for k, v in values.items()})
+    (folder / "README.md").unlink(missing_ok=True)
+
+
+def _new_adapter(
+    base: PreTrainedModel, base_folder: ModelFolder, lora: LoraConfig, seed: int
+) -> PeftModel:
+    targets = lora.target_modules
+    wanted = peft.LoraConfig(
+        task_type=peft.TaskType.CAUSAL_LM,
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+    )
+    base.name_or_path, commit = base_folder.reference
+    with torch.random.fork_rng(devices=[]):  # The base is still on the CPU.
+        torch.manual_seed(seed)
+        try:
+            return cast(PeftModel, peft.get_peft_model(base, wanted, revision=commit))
+        except ValueError as error:
+            raise InputError(f"train.lora.target_modules is {targets!r}: {error}") from None
+
+
+def _load_adapter(
+    base: PreTrainedModel,
+    base_folder: ModelFolder,
+    found: ModelFolder,
+    lora: LoraConfig | None,
+    trainable: bool,
+) -> PeftModel:
+    values = found.adapter_config()
+    if values.get("peft_type") != "LORA":
+        raise InputError(
+            f"{found.path}: is a {values.get('peft_type')} adapter; only LORA is supported"
+        )
+    _refuse_other_shape(found, values, lora)
+    base.name_or_path, commit = base_folder.reference
+    own = peft.LoraConfig.from_pretrained(str(found.path))
+    own.base_model_name_or_path, own.revision = base.name_or_path, commit
+    own.inference_mode = not trainable
+    policy = cast(PeftModel, peft.get_peft_model(base, own))
+    try:
+        result = policy.load_adapter(str(found.path), _ADAPTER, is_trainable=trainable)
+    except (SafetensorError, RuntimeError) as error:
+        raise InputError(f"{found.path}: does not fit {base.name_or_path}: {error}") from None
+    if result.missing_keys:
+        raise InputError(f"{found.path}: its adapter lacks weights: {result.missing_keys[0]}")
+    return policy
+
+
+def _refuse_other_shape(
+    found: ModelFolder, values: dict[str, Any], lora: LoraConfig | None
+) -> None:
+    if lora is None:
+        return
+    for key, asked in (("r", lora.r), ("lora_alpha", lora.alpha)):
+        if values.get(key) != asked:
+            name = key.removeprefix("lora_")
+            raise InputError(
+                f"train.lora.{name} is {asked}, but the adapter in {found.path} has "
+                f"{values.get(key)}; training goes on with the same adapter"
+            )

@@ -1,0 +1,86 @@
+"""Full weights and tokenizers from a model folder, with every doubt an error."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from tspin.config import ModelConfig
+from tspin.errors import InputError
+from tspin.model_folder import ModelFolder, find_model
+
+__all__ = ["load_tokenizer", "load_weights"]
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+def load_tokenizer(model: str, config: ModelConfig) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model; an adapter folder without one takes its base's.
+
+    Args:
+        model: A folder, or a name on the Hub.
+        config: Revision and trust.
+
+    Raises:
+        InputError: there is no such model, or it has no tokenizer.
+    """
+    found = find_model(model, config, weights=False)
+    if found.is_adapter and not any((found.path / name).is_file() for name in _TOKENIZER_FILES):
+        found = found.base(config, weights=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            found.path, trust_remote_code=config.trust_remote_code
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"model '{model}': its tokenizer cannot be loaded: {error}") from None
+    return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def load_weights(folder: ModelFolder, config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """A causal language model from safetensors files, on the CPU.
+
+    Raises:
+        InputError: not a model that transformers knows, damaged files, or weights that the
+            configuration asks for and the files lack.
+    """
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder.path,
+            dtype=dtype,
+            attn_implementation=config.attn_implementation,
+            trust_remote_code=config.trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # Refused below, by name.
+        )
+    except (OSError, ValueError, ImportError, SafetensorError, RuntimeError) as error:
+        raise InputError(f"model '{folder.path}': cannot be loaded: {error}") from None
+    model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
+    # transformers only warns about these, and goes on with random numbers in their place.
+    absent = sorted(str(key) for key in (*report["missing_keys"], *report["mismatched_keys"]))
+    if absent:
+        raise InputError(
+            f"model '{folder.path}': the safetensors files lack {len(absent)} weights that its "
+            f"config.json asks for, or have them in another shape, such as {absent[0]}"
+        )
+    _allow_saving(model)
+    return model
+
+
+def _allow_saving(model: PreTrainedModel) -> None:
+    # Some Hub models carry sampling settings beside greedy decoding, which transformers loads but
+    # refuses to save: that would only show after the training.
+    settings = model.generation_config
+    try:
+        if settings is not None:
+            settings.validate(strict=True)
+    except ValueError:
+        settings.do_sample = True
