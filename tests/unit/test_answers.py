@@ -1,0 +1,88 @@
+"""Extractors: what each finds, what it leaves alone, and when two answers agree."""
+
+import doctest
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tspin.answers
+from tspin.answers import EXTRACTORS, find_extractor
+from tspin.errors import InputError
+
+CASES = [
+    ("gsm8k", "She sold 48/2 = <<48/2=24>>24 clips.\n#### 72", "72"),
+    ("gsm8k", "#### 1,234", "1234"),
+    ("gsm8k", "#### $18.00", "18"),
+    ("gsm8k", "####-5", "-5"),
+    ("gsm8k", "#### \u22127", "-7"),
+    ("gsm8k", "#### 3\n\nQuestion: another?\n#### 4", "3"),
+    ("gsm8k", "The answer is 72.", None),
+    ("gsm8k", "#### unknown", None),
+    ("gsm8k", "### 72", None),
+    ("answer_is", "So 3 + 4 = 7. The answer is 7.", "7"),
+    ("answer_is", "the answer is: $1,000,000.50", "1000000.5"),
+    ("answer_is", "The answer is 4. The answer is 5.", "4"),
+    ("answer_is", "The answer is unclear, perhaps 7.", None),
+    ("answer_is", "#### 7", None),
+    ("boxed", r"so $\boxed{42}$", "42"),
+    ("boxed", r"\boxed{1}, no: \boxed{ 1,024.0 }", "1024"),
+    ("boxed", r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+    ("boxed", r"\boxed{ \frac{1} {2} }", r"\frac{1}{2}"),
+    ("boxed", r"\fbox{x^{2}}", "x^{2}"),
+    ("boxed", r"\boxed{7} and then \boxed{8", "7"),
+    ("boxed", r"\boxed{}", None),
+    ("boxed", "boxed{7}", None),
+    ("last_number", "7-2", "2"),
+    ("last_number", "x = -2", "-2"),
+    ("last_number", "from 3 to 1,2", "2"),
+    ("last_number", "costs $0.50.", "0.5"),
+    ("last_number", "version 1.2.3", "3"),
+    ("last_number", "none at all ...", None),
+    ("exact", "  a \n b\t c ", "a b c"),
+    ("exact", " \n ", None),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "answer"), CASES)
+def test_an_extractor_finds(name: str, text: str, answer: str | None) -> None:
+    assert find_extractor(name)(text) == answer
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    results = doctest.testmod(tspin.answers)
+    assert results.attempted >= 4
+    assert results.failed == 0
+
+
+def test_an_unknown_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"'gms8k'; did you mean 'gsm8k'\?.*last_number"):
+        find_extractor("gms8k")
+
+
+def test_a_name_near_nothing_lists_them_all() -> None:
+    with pytest.raises(InputError) as refused:
+        find_extractor("zzzz")
+    assert "did you mean" not in str(refused.value)
+    assert all(name in str(refused.value) for name in EXTRACTORS)
+
+
+@given(st.integers(), st.sampled_from(["gsm8k", "answer_is", "boxed", "last_number"]))
+def test_an_integer_is_the_same_answer_however_it_is_written(number: int, name: str) -> None:
+    around = {"gsm8k": "#### {}", "answer_is": "The answer is {}.", "boxed": r"\boxed{{{}}}"}
+    spellings = [f"{number}", f"{number:,}", f"{number}.0", f"{number:,}.00"]
+    found = {find_extractor(name)(around.get(name, "= {}").format(text)) for text in spellings}
+    assert found == {str(number)}
+
+
+@given(st.text(), st.sampled_from(sorted(EXTRACTORS)))
+def test_no_text_breaks_an_extractor(text: str, name: str) -> None:
+    answer = find_extractor(name)(text)
+    assert answer is None or answer.strip()
+
+
+def test_long_texts_take_linear_time() -> None:
+    """Minutes if any rule were quadratic: model output is not to be trusted."""
+    for text in ("1," * 200_000, "-" * 200_000, "1" * 400_000, r"\boxed{" * 50_000, "#" * 400_000):
+        for extractor in EXTRACTORS.values():
+            extractor(text)

@@ -1,0 +1,179 @@
+"""The evaluate step: a policy on held-out records, every number with its interval."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tspin.config import RunConfig
+from tspin.engines import open_engine
+from tspin.evaluation import Evaluation, Mode
+from tspin.files import write_json
+from tspin.heldout import Heldout
+from tspin.likelihoods import response_likelihoods
+from tspin.manifest import forget, is_current, write_manifest
+from tspin.metrics import (
+    Likelihood,
+    Metrics,
+    answer_metrics,
+    likelihood_metrics,
+    verifiable_answers,
+)
+from tspin.policy import load_policy, resolve_device
+from tspin.records import Response, read_records, write_records
+from tspin.responses import write_responses
+from tspin.samples import choose, samples_path
+from tspin.seeds import derive_seed
+
+__all__ = ["evaluate"]
+
+SAMPLES = 6
+"""Held-out records that a report shows with the answers to them."""
+
+
+def evaluate(
+    config: RunConfig, *, model: str, annotated: Path, out: Path, proto: Path | None, iteration: int
+) -> dict[str, Any]:
+    """Measure a policy on held-out records and write metrics.json.
+
+    Generated answers stand beside it (`metrics.greedy.jsonl`, `metrics.sampled.jsonl`), and so do
+    a few held-out records to show (`metrics.samples.jsonl`). A killed evaluation continues with
+    its answers where it stopped. Returns at once if `out` is in place and
+    made from exactly these inputs. `tspin.metrics` says what is measured.
+
+    Args:
+        config: `evaluate`, `generate`, `prompt`, `seed`, `model` and `system` are used.
+        model: The policy: a model folder, an adapter folder, or a name on the Hub.
+        annotated: Annotated records that were not trained on.
+        out: Where metrics.json goes.
+        proto: Responses of the initial policy to the same prompts (y0); None leaves out what is
+            compared with them, as for the initial policy itself.
+        iteration: The one that the policy ended; -1 for the initial policy.
+
+    Returns:
+        What metrics.json holds: `iteration`, `model` (its identity), `records`, and `metrics`, a
+        mapping of names to `value`, `low`, `high` and `n`.
+
+    Raises:
+        InputError: broken or over-long records, an extractor that is unknown or finds nothing in
+            the annotations, `proto` of other prompts or of another template, no such model.
+        TspinError: the work failed; run again to continue.
+    """
+    evaluation = Evaluation.of(config, model, annotated, proto, iteration)
+    wanted = evaluation.wanted
+    if not is_current(out, wanted):
+        heldout = evaluation.heldout()
+        forget(out)
+        metrics = _measure(evaluation, heldout, out)
+        _write_samples(heldout, out)
+        result = {
+            "iteration": iteration,
+            "model": wanted.model,
+            "records": len(heldout.records),
+            "metrics": {name: estimate.as_json() for name, estimate in metrics.items()},
+        }
+        write_json(out, result)
+        counts = {"records": len(heldout.records), "over_long": len(heldout.dropped)}
+        dropped = {"over_long": heldout.dropped} if heldout.dropped else {}
+        write_manifest(out, wanted.model_copy(update={"counts": counts, "dropped_ids": dropped}))
+    found: dict[str, Any] = json.loads(out.read_bytes())
+    return found
+
+
+def _write_samples(heldout: Heldout, out: Path) -> None:
+    """Prompts and annotations of a few records, so that a run folder can be read by itself."""
+    by_id = {record.id: record for record in heldout.records}
+    write_records(samples_path(out), [by_id[identity] for identity in choose(by_id, SAMPLES)])
+
+
+def _measure(evaluation: Evaluation, heldout: Heldout, out: Path) -> Metrics:
+    """All metrics of the policy; a further kind of measurement is one more `|=` here."""
+    settings = evaluation.config.evaluate
+    # Before hours of generation: whatever can be wrong with the inputs.
+    expected = verifiable_answers(heldout.records, settings.extractors)
+    proto = evaluation.proto_responses(heldout)
+    answers = {mode: _answers(evaluation, heldout, out, mode) for mode in evaluation.modes}
+    responses = {"synthetic": answers.get("sampled"), "proto_synthetic": proto}
+    metrics: Metrics = {}
+    for mode, by_id in answers.items():
+        metrics |= answer_metrics(by_id, expected, mode=mode, confidence=settings.confidence)
+    metrics |= likelihood_metrics(
+        _likelihoods(evaluation, heldout, responses), confidence=settings.confidence
+    )
+    return metrics
+
+
+def _answers(
+    evaluation: Evaluation, heldout: Heldout, out: Path, mode: Mode
+) -> dict[str, Response]:
+    """What the policy answers to the held-out prompts, by id; kept beside `out`."""
+    path = out.with_name(f"{out.stem}.{mode}.jsonl")
+    config, metrics, sampling = evaluation.config, evaluation.wanted, evaluation.sampling(mode)
+    parameters = {
+        **dataclasses.asdict(sampling),
+        "stop": list(sampling.stop),  # As JSON gives it back, to compare.
+        "max_records": config.evaluate.max_records,
+        "max_length": evaluation.max_length,
+        "over_long": config.prompt.over_long,
+    }
+    wanted = metrics.model_copy(
+        update={
+            "kind": "responses",
+            "inputs": {"annotated": metrics.inputs["annotated"]},
+            "parameters": parameters,
+        }
+    )
+    if not is_current(path, wanted):
+        forget(path)
+        made = write_responses(
+            open_engine=lambda: open_engine(config, evaluation.model, evaluation.template),
+            template=evaluation.template,
+            records=heldout.records,
+            sampling=sampling,
+            # Other draws than those that are trained on, should a prompt be in both sets.
+            seed_of=lambda record: derive_seed(
+                config.seed, "heldout", metrics.iteration or 0, record
+            ),
+            out=path,
+            decisive={"model": wanted.model, "engine": wanted.engine},
+            batch_size=config.system.generate_batch_size,
+            max_length=evaluation.max_length,
+            over_long="error",  # What is too long is gone by now.
+            label=f"evaluate, {mode}",
+        )
+        write_manifest(path, wanted.model_copy(update={"counts": made.counts}))
+    return {response.id: response for response in read_records(path, Response)}
+
+
+def _likelihoods(
+    evaluation: Evaluation, heldout: Heldout, responses: Mapping[str, Mapping[str, Response] | None]
+) -> dict[str, dict[str, Likelihood]]:
+    """By role and id; see `tspin.metrics.likelihood_metrics`."""
+    config, encode = evaluation.config, evaluation.template.response_ids
+    texts = [("annotated", record.id, encode(record.response)) for record in heldout.records]
+    for role, by_id in responses.items():
+        for identity, response in (by_id or {}).items():
+            finished = response.finish_reason == "stop"
+            texts.append((role, identity, encode(response.response, finished=finished)))
+    # A text may take more tokens than it was sampled with (bytes that were no UTF-8 became
+    # U+FFFD), or none at all (cut off before its first character): neither has a likelihood.
+    fitting = [
+        (role, identity, ids)
+        for role, identity, ids in texts
+        if ids and len(heldout.prompts[identity]) + len(ids) <= evaluation.max_length
+    ]
+    device = resolve_device(config.system)
+    found = response_likelihoods(
+        load_policy(evaluation.model, config.model, device=device, trainable=False),
+        [(heldout.prompts[identity], ids) for _, identity, ids in fitting],
+        pad_token_id=evaluation.template.pad_token_id,
+        batch_size=config.system.train_batch_size,
+        chunk_size=config.system.logps_chunk_size,
+    )
+    likelihoods: dict[str, dict[str, Likelihood]] = {}
+    for (role, identity, _), likelihood in zip(fitting, found, strict=True):
+        likelihoods.setdefault(role, {})[identity] = likelihood
+    return likelihoods

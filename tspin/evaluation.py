@@ -1,0 +1,131 @@
+"""What an evaluation is made from: policy, held-out records, responses to compare with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tspin.config import RunConfig
+from tspin.context import context_length
+from tspin.engines import SamplingParams, engine_name
+from tspin.errors import InputError
+from tspin.heldout import Heldout
+from tspin.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
+from tspin.policy import load_tokenizer, policy_identity
+from tspin.prompts import PromptTemplate
+from tspin.records import Response, read_records
+
+__all__ = ["Evaluation", "Mode"]
+
+Mode = Literal["greedy", "sampled"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The inputs of one evaluation, checked against each other."""
+
+    config: RunConfig
+    model: str
+    annotated: Path
+    proto: Path | None
+    template: PromptTemplate
+    max_length: int
+    """Tokens of prompt and response together: prompt.max_length, or the model's context."""
+    wanted: Manifest
+    """Of metrics.json, but for its counts."""
+
+    @classmethod
+    def of(
+        cls, config: RunConfig, model: str, annotated: Path, proto: Path | None, iteration: int
+    ) -> Evaluation:
+        """Look at all inputs without loading a policy (see `tspin.evaluate.evaluate`).
+
+        Raises:
+            InputError: a file or the model is missing, or the settings do not fit the model.
+        """
+        inputs = {}
+        for role, path in {"annotated": annotated, "proto_synthetic": proto}.items():
+            if path is not None and not path.is_file():
+                raise InputError(f"{path}: no such file; expected {role} records (JSON Lines)")
+            if path is not None:
+                inputs[role] = content_hash(path)
+        template = PromptTemplate.load(load_tokenizer(model, config.model), config.prompt.template)
+        limits = (config.prompt.max_length, context_length(model, config.model))
+        max_length = min(limit for limit in limits if limit is not None)
+        wanted = Manifest(
+            kind="metrics",
+            inputs=inputs,
+            iteration=iteration,
+            model=policy_identity(model, config.model),
+            template=template.hash,
+            engine=engine_name(config.generate),
+            parameters={
+                **config.evaluate.model_dump(mode="json"),
+                "generate": config.generate.model_dump(mode="json"),
+                "max_length": max_length,
+                "over_long": config.prompt.over_long,
+            },
+            seed=config.seed,
+        )
+        return cls(config, model, annotated, proto, template, max_length, wanted)
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """How answers are decoded; greedy ones always."""
+        return ("greedy", "sampled") if self.config.evaluate.sampled else ("greedy",)
+
+    def sampling(self, mode: Mode) -> SamplingParams:
+        """As `generate` samples, or greedily."""
+        generate = self.config.generate
+        greedy = mode == "greedy"
+        return SamplingParams(
+            temperature=0.0 if greedy else generate.temperature,
+            top_p=1.0 if greedy else generate.top_p,
+            max_new_tokens=self.config.evaluate.max_new_tokens or generate.max_new_tokens,
+            stop=generate.stop,
+        )
+
+    def heldout(self) -> Heldout:
+        """The records to measure on.
+
+        Raises:
+            InputError: a broken or over-long record, or none is left.
+        """
+        return Heldout.read(
+            self.annotated,
+            self.template,
+            max_records=self.config.evaluate.max_records,
+            max_length=self.max_length,
+            max_new_tokens=self.sampling("greedy").max_new_tokens,
+            over_long=self.config.prompt.over_long,
+        )
+
+    def proto_responses(self, heldout: Heldout) -> dict[str, Response] | None:
+        """Responses of the initial policy by id, for the held-out records only.
+
+        Raises:
+            InputError: they were made from other records or with another template, or one is
+                missing that was not dropped for its length.
+        """
+        if self.proto is None:
+            return None
+        manifest = read_manifest(self.proto)
+        made = manifest or Manifest(kind="responses")
+        here, there = str(self.annotated), str(self.proto)
+        refuse_contradiction(
+            "annotated set",
+            {here: self.wanted.inputs["annotated"], there: made.inputs.get("annotated")},
+        )
+        refuse_contradiction(
+            "prompt template", {self.model: self.template.hash, there: made.template}
+        )
+        known = {response.id: response for response in read_records(self.proto, Response)}
+        left_out = {identity for ids in made.dropped_ids.values() for identity in ids}
+        for identity in heldout.prompts.keys() - left_out:
+            if identity not in known:
+                raise InputError(
+                    f"{self.proto}: no response for id {identity!r} of {self.annotated}; generate "
+                    "it again from the same held-out records"
+                )
+        return {identity: known[identity] for identity in heldout.prompts if identity in known}
