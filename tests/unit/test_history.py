@@ -1,0 +1,86 @@
+"""What is read from a run folder: samples, verdicts, and damage that is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from made_runs import make_run
+
+from tspin.errors import InputError
+from tspin.figures import running_mean
+from tspin.history import read_history
+from tspin.overview import verdict
+from tspin.report import write_report
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "words")
+
+
+def test_samples_are_chosen_by_their_ids_alone(run: Path) -> None:
+    """The six of record-0 to record-11 with the lowest BLAKE2b; the same on every machine."""
+    chosen = read_history(run, samples=6).training_samples
+    shells = [int(sample.messages[0].content.split()[2]) for sample in chosen]
+    assert [number - 7 for number in shells] == [1, 11, 0, 5, 8, 4]
+
+
+def test_held_out_answers_stand_in_the_order_of_the_iterations(run: Path) -> None:
+    sample = read_history(run, samples=6).heldout_samples[0]
+    titles = [shown.title for shown in sample.responses]
+    assert titles == [
+        "y, the annotation",
+        "base",
+        "after iteration 0",
+        "after iteration 1",
+        "after iteration 2",
+    ]
+    assert [shown.text[:10] for shown in sample.responses[1:]] == [
+        "Answer -1:",
+        "Answer 0: ",
+        "Answer 1: ",
+        "Answer 2: ",
+    ]
+
+
+def test_no_iteration_beat_the_base(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "flat", iterations=1, planned=1)
+    best = json.loads((run / "best.json").read_bytes())
+    (run / "best.json").write_text(json.dumps({**best, "iteration": -1, "model": None, "value": 0}))
+    text = verdict(read_history(run, samples=1))
+    assert text.startswith("No iteration beat the model that the run began with.")
+    assert "0.0% (0.0 to 1.2)" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", None, "config.json: no such file; expected a run folder"),
+        ("config.json", "{}", "config.json: not the configuration of a run"),
+        ("best.json", "nonsense", "best.json: not JSON"),
+        ("iter-0/metrics.json", '{"metrics": {"a": 1}}', "not the metrics of an evaluation"),
+        ("iter-0/train_log.jsonl", "nonsense\n", "train_log.jsonl: not JSON Lines"),
+        ("iter-0/model.manifest.json", "{}", "model.manifest.json: not a manifest"),
+        ("iter-0/triplets.jsonl", "{}\n", r"triplets.jsonl:1: field 'id' is missing"),
+    ],
+)
+def test_damage_is_named(tmp_path: Path, name: str, content: str | None, message: str) -> None:
+    run = make_run(tmp_path / "run", iterations=1)
+    (run / name).unlink()
+    if content is not None:
+        (run / name).write_text(content)
+    with pytest.raises(InputError, match=message):
+        write_report(run)
+    assert not (run / "report.html").exists()
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere/config.json: no such file"):
+        write_report(tmp_path / "nowhere")
+
+
+def test_running_means_skip_what_is_missing() -> None:
+    assert running_mean([1.0, 3.0, None, 5.0], 2) == [1.0, 2.0, 3.0, 5.0]
+    assert running_mean([None, 2.0], 1) == [None, 2.0]

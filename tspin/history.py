@@ -1,0 +1,158 @@
+"""What a run folder tells about its run, finished or on its way."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from tspin.config import RunConfig
+from tspin.errors import InputError, located
+from tspin.estimate import Estimate
+from tspin.manifest import Manifest
+from tspin.run_folder import BASE, RunFolder
+from tspin.samples import Sample, heldout_samples, training_samples
+
+__all__ = ["History", "Played", "read_history"]
+
+MANIFESTS = ("*.manifest.json", "base/*.manifest.json", "iter-*/*.manifest.json")
+
+
+@dataclass(frozen=True)
+class Played:
+    """One iteration, or the initial policy (`BASE`), as far as it came."""
+
+    number: int
+    metrics: dict[str, Estimate] = field(default_factory=dict)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    """Of train_log.jsonl, one entry a logged optimiser step."""
+
+    @property
+    def label(self) -> str:
+        """As it stands below an axis or in a table."""
+        return "base" if self.number == BASE else str(self.number)
+
+
+@dataclass(frozen=True)
+class History:
+    """All of a run that the report shows."""
+
+    name: str
+    config: RunConfig
+    config_text: str
+    played: tuple[Played, ...]
+    """The initial policy first where it was evaluated, then the iterations in order."""
+    best: dict[str, Any] | None
+    heldout_samples: tuple[Sample, ...]
+    """Held-out prompts with the greedy answers of each policy."""
+    training_samples: tuple[Sample, ...]
+    """Prompts trained on, with y, y0 and y'."""
+    manifests: dict[str, Manifest]
+    """By the path of what each describes, relative to the run folder."""
+
+    @property
+    def finished(self) -> int:
+        """How many iterations are done: trained, and evaluated where there is held-out data."""
+        return sum(
+            f"iter-{each.number}/model" in self.manifests
+            and (bool(each.metrics) or self.config.data.heldout is None)
+            for each in self.iterations
+        )
+
+    @property
+    def iterations(self) -> tuple[Played, ...]:
+        """Those that trained, without the initial policy."""
+        return tuple(each for each in self.played if each.number != BASE)
+
+
+def read_history(run_dir: Path, *, samples: int) -> History:
+    """Read what a run folder holds; what is not there yet is left out.
+
+    Args:
+        run_dir: The run folder.
+        samples: How many of the prompts that were trained on to show.
+
+    Raises:
+        InputError: no such folder, no config.json in it, or a file in it is damaged.
+    """
+    folder = RunFolder(run_dir)
+    path = run_dir / "config.json"
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such file; expected a run folder, as `tspin run` makes at run_dir"
+        )
+    config_text = path.read_text(encoding="utf-8")
+    try:
+        config = RunConfig.model_validate_json(config_text)
+    except ValidationError as error:
+        raise InputError(f"{path}: not the configuration of a run: {error}") from None
+    played = [_read_played(folder, BASE), *_iterations(folder)]
+    if not (played[0].metrics or folder.iteration(BASE).path.is_dir()):
+        played = played[1:]
+    numbers = [each.number for each in played]
+    return History(
+        name=run_dir.resolve().name,
+        config=config,
+        config_text=config_text,
+        played=tuple(played),
+        best=_read_json(folder.best) if folder.best.is_file() else None,
+        heldout_samples=heldout_samples(folder, numbers),
+        training_samples=training_samples(folder, numbers, samples),
+        manifests=_read_manifests(run_dir),
+    )
+
+
+def _iterations(folder: RunFolder) -> list[Played]:
+    numbers = (entry.name.removeprefix("iter-") for entry in folder.path.glob("iter-*"))
+    return [
+        _read_played(folder, number) for number in sorted(map(int, filter(str.isdigit, numbers)))
+    ]
+
+
+def _read_played(folder: RunFolder, number: int) -> Played:
+    made = folder.iteration(number)
+    metrics: dict[str, Estimate] = {}
+    if made.metrics.is_file():
+        try:
+            listed = _read_json(made.metrics)["metrics"].items()
+            metrics = {name: Estimate(**values) for name, values in listed}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{made.metrics}: not the metrics of an evaluation: {error}") from None
+    return Played(number, metrics, _read_log(made.path / "train_log.jsonl"))
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    # A running training may be in the middle of its last line; what ends with a newline is whole.
+    try:
+        return [orjson.loads(line) for line in lines[:-1] if line.strip()]
+    except orjson.JSONDecodeError as error:
+        raise located(path, None, f"not JSON Lines: {error}") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object, found {value!r:.80}")
+    return value
+
+
+def _read_manifests(run_dir: Path) -> dict[str, Manifest]:
+    manifests = {}
+    for path in sorted(entry for pattern in MANIFESTS for entry in run_dir.glob(pattern)):
+        # Only parsed: to hash every model again would make the report as slow as the disk.
+        name = path.relative_to(run_dir).as_posix().removesuffix(".manifest.json")
+        try:
+            manifests[name] = Manifest.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise InputError(f"{path}: not a manifest: {error}") from None
+    return manifests

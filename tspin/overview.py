@@ -1,0 +1,138 @@
+"""A run in sentences, facts and tables: the report's beginning and its measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tspin.history import History
+from tspin.run_folder import BASE
+from tspin.wording import GUARDS, metric_title, shown
+
+__all__ = [
+    "Table",
+    "facts",
+    "headline_metrics",
+    "measurements",
+    "metric_names",
+    "state",
+    "verdict",
+    "warnings",
+]
+
+_HEADLINES = ("nll_per_token", "exact_match/", "accuracies/annotated_synthetic", "truncated/greedy")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One iteration of a table; each cell is a value and its interval, either may be empty."""
+
+    label: str
+    best: bool
+    cells: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Metrics by iteration."""
+
+    titles: list[str]
+    rows: list[Row]
+
+
+def verdict(history: History) -> str:
+    """Which model is the best and by how much, in one sentence."""
+    best = history.best
+    if best is None:
+        return "No iteration is finished yet, so none can be called the best."
+    number, metric = best["iteration"], best["metric"]
+    if best["value"] is None:
+        return f"Iteration {number} is the latest; without held-out records none can be the best."
+    found = {
+        each.number: _with_interval(*shown(metric, each.metrics[metric]))
+        for each in history.played
+        if metric in each.metrics
+    }
+    value, title = found.get(number, f"{best['value']:.4g}"), metric_title(metric)
+    if number == BASE:
+        return f"No iteration beat the model that the run began with. {title}: {value}."
+    before = f", up from {found[BASE]}" if history.config.gate.direction == "max" else ""
+    before = before or f", down from {found[BASE]}" if BASE in found else ""
+    return f"Iteration {number} is the best. {title}: {value}{before}."
+
+
+def state(history: History) -> str:
+    """How far the run came, and why it stopped."""
+    planned, done = history.config.iterations, history.finished
+    if history.best and history.best["stopped"]:
+        return f"Stopped early: {history.best['stopped']}."
+    if done >= planned:
+        return f"All {planned} iterations ran." if planned > 1 else "Its one iteration ran."
+    return f"Not finished: {done} of {planned} iterations are done."
+
+
+def facts(history: History) -> list[tuple[str, str]]:
+    """Name and value of what a reader asks first."""
+    config = history.config
+    triplets = history.manifests.get("iter-0/triplets.jsonl")
+    kept = triplets.counts.get("triplets") if triplets else None
+    heldout = max(
+        (each.n for played in history.played for each in played.metrics.values()), default=0
+    )
+    best = history.best["iteration"] if history.best else None
+    told = {
+        "Model it began with": config.model.path,
+        "Best model": None if best is None else (history.best or {})["model"] or config.model.path,
+        "Iterations": f"{history.finished} of {config.iterations}",
+        "Training triplets": f"{kept:,}" if kept else None,
+        "Held-out records": f"{heldout:,}" if heldout else None,
+        "Seed": str(config.seed),
+    }
+    return [(name, value) for name, value in told.items() if value]
+
+
+def warnings(history: History) -> list[str]:
+    """What the guards of training found past their thresholds, by iteration."""
+    told = []
+    for each in history.iterations:
+        manifest = history.manifests.get(f"iter-{each.number}/model")
+        for kind, words in GUARDS.items():
+            count = manifest.counts.get(f"past_{kind}", 0) if manifest else 0
+            if count:
+                threshold = getattr(history.config.train.guards, kind)
+                sentence = words.format(count=count, threshold=threshold)
+                told.append(f"Iteration {each.number}: {sentence}")
+    return told
+
+
+def metric_names(history: History) -> list[str]:
+    """Every held-out metric of the run, sorted."""
+    return sorted({name for each in history.played for name in each.metrics})
+
+
+def headline_metrics(history: History) -> list[str]:
+    """The few metrics of the first table, the gate's first."""
+    names, gate = metric_names(history), history.config.gate.metric
+    chosen = [name for start in _HEADLINES for name in names if name.startswith(start)]
+    return list(dict.fromkeys([gate, *chosen] if gate in names else chosen))
+
+
+def measurements(history: History, names: Sequence[str]) -> Table:
+    """Values and intervals of these metrics, one row for the base and for each iteration."""
+    best = history.best["iteration"] if history.best else None
+    rows = [
+        Row(
+            each.label,
+            each.number == best,
+            [
+                shown(name, each.metrics[name]) if name in each.metrics else ("", "")
+                for name in names
+            ],
+        )
+        for each in history.played
+    ]
+    return Table([metric_title(name) for name in names], rows)
+
+
+def _with_interval(value: str, interval: str) -> str:
+    return f"{value} ({interval})" if interval else value

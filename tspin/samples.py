@@ -1,0 +1,127 @@
+"""A handful of prompts with what was written to them, iteration by iteration."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tspin.records import AnnotatedRecord, FinishReason, Message, Response, Triplet, read_records
+from tspin.run_folder import BASE, RunFolder
+
+__all__ = ["Sample", "Shown", "choose", "heldout_samples", "samples_path", "training_samples"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One response as the report shows it."""
+
+    role: str
+    """'annotated', 'synthetic' or 'proto_synthetic'."""
+    title: str
+    text: str
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt and the responses to it, side by side."""
+
+    messages: list[Message]
+    responses: tuple[Shown, ...]
+
+
+def choose(identities: Iterable[str], count: int) -> list[str]:
+    """The ids whose hash is lowest: the same ones on every machine, whatever their order."""
+    return heapq.nsmallest(count, identities, key=_hash)
+
+
+def samples_path(metrics: Path) -> Path:
+    """Where an evaluation leaves the held-out records that reports show."""
+    return metrics.with_name(f"{metrics.stem}.samples.jsonl")
+
+
+def heldout_samples(folder: RunFolder, numbers: Sequence[int]) -> tuple[Sample, ...]:
+    """The held-out records that the evaluations chose, with each policy's greedy answer.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    records: dict[str, AnnotatedRecord] = {}
+    answers: dict[str, list[Shown]] = {}
+    for number in numbers:
+        metrics = folder.iteration(number).metrics
+        responses = metrics.with_name(f"{metrics.stem}.greedy.jsonl")
+        if not (samples_path(metrics).is_file() and responses.is_file()):
+            continue
+        for record in read_records(samples_path(metrics), AnnotatedRecord):
+            records.setdefault(record.id, record)
+        for response in read_records(responses, Response):
+            if response.id in records:
+                answer = _shown(number, response.response, response.finish_reason)
+                answers.setdefault(response.id, []).append(answer)
+    return tuple(
+        Sample(record.messages, (_annotation(record.response), *answers.get(identity, ())))
+        for identity, record in records.items()
+    )
+
+
+def training_samples(folder: RunFolder, numbers: Sequence[int], count: int) -> tuple[Sample, ...]:
+    """Some prompts of the first triplets, with y, y0 and the y' of each iteration.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    paths = {number: folder.iteration(number).triplets for number in numbers}
+    files = {number: path for number, path in paths.items() if path.is_file()}
+    if not files:
+        return ()
+    first = read_records(next(iter(files.values())), Triplet)
+    found: dict[str, dict[int, Triplet]] = {
+        identity: {} for identity in choose((triplet.id for triplet in first), count)
+    }
+    for number, path in files.items():
+        for triplet in read_records(path, Triplet):
+            if triplet.id in found:
+                found[triplet.id][number] = triplet
+    return tuple(_triplet_sample(triplets) for triplets in found.values())
+
+
+def _triplet_sample(triplets: dict[int, Triplet]) -> Sample:
+    first = next(iter(triplets.values()))
+    start = triplets.get(0)
+    # At iteration 0 the initial policy plays itself: y' is y0, and one of them is enough.
+    same = start is not None and start.synthetic == start.proto_synthetic
+    proto = Shown(
+        "proto_synthetic",
+        "y\u2080, the initial policy" + (" (and y\u2032 of iteration 0)" if same else ""),
+        first.proto_synthetic,
+        first.proto_synthetic_finish_reason == "length",
+    )
+    played = [
+        Shown(
+            "synthetic",
+            f"y\u2032 of iteration {number}",
+            triplet.synthetic,
+            triplet.synthetic_finish_reason == "length",
+        )
+        for number, triplet in triplets.items()
+        if number > 0 or not same
+    ]
+    return Sample(first.messages, (_annotation(first.annotated), proto, *played))
+
+
+def _annotation(text: str) -> Shown:
+    return Shown("annotated", "y, the annotation", text)
+
+
+def _shown(number: int, text: str, finish_reason: FinishReason) -> Shown:
+    if number == BASE:
+        return Shown("proto_synthetic", "base", text, finish_reason == "length")
+    return Shown("synthetic", f"after iteration {number}", text, finish_reason == "length")
+
+
+def _hash(identity: str) -> bytes:
+    return hashlib.blake2b(identity.encode(), digest_size=8).digest()
