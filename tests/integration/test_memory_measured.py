@@ -1,0 +1,62 @@
+"""The estimate of training memory against what real trainings take."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc"),
+]
+
+SCRIPT = Path(__file__).parents[1] / "training_peak.py"
+
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 256,
+    "intermediate_size": 704,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+}
+GPT2 = {"model_type": "gpt2", "n_embd": 256, "n_layer": 3, "n_head": 4, "n_positions": 256}
+
+SPECS: dict[str, dict[str, Any]] = {
+    "llama, full": {"architecture": LLAMA},
+    "llama, LoRA, checkpointing": {
+        "architecture": LLAMA,
+        "train": {"lora": {"r": 4}},
+        "system": {"gradient_checkpointing": True},
+    },
+    "gpt2, bfloat16, AdamW": {
+        "architecture": GPT2,
+        "dtype": "bfloat16",
+        "train": {"optimizer": "adamw"},
+    },
+}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_estimate_is_between_four_fifths_and_seven_fifths_of_the_peak(
+    tmp_path: Path, tiny_model_dir: Path, name: str
+) -> None:
+    spec = {"batch": 4, "max_length": 256, **SPECS[name]}
+    # Blocks go back at once, so that what is resident is what is in use.
+    environment = {
+        **os.environ,
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+        "MALLOC_TRIM_THRESHOLD_": "65536",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, str(SCRIPT), json.dumps(spec), str(tiny_model_dir), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["measured"] > 50 * 2**20  # Something to measure.
+    assert 0.8 < result["estimated"] / result["measured"] < 1.4, result

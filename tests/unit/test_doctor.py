@@ -1,0 +1,189 @@
+"""The doctor: what it sees, what it says, and that it works where torch is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tspin import doctor
+from tspin.check import Check
+from tspin.config import RunConfig
+from tspin.doctor import check_s3, doctor_report
+from tspin.installed import TESTED, check_extras, check_packages
+from tspin.machine import Gpu, find_gpus
+
+H100 = Gpu("H100", 80 * 2**30, 79 * 2**30, bfloat16=True)
+T4 = Gpu("T4", 16 * 2**30, 15 * 2**30, bfloat16=False)
+ROOT = Path(__file__).parents[2]
+
+
+def named(checks: list[Check], name: str) -> Check:
+    (found,) = [check for check in checks if check.name == name]
+    return found
+
+
+def run_config(folder: Path, base: Path, **sections: object) -> RunConfig:
+    (folder / "a.jsonl").write_text('{"id": "1", "prompt": "q", "response": "a"}\n')
+    values: dict[str, object] = {
+        "run_dir": str(folder / "run"),
+        "model": {"path": str(base)},
+        "data": {"annotated": str(folder / "a.jsonl")},
+        "prompt": {"max_length": 64},
+        "generate": {"max_new_tokens": 32},
+        "system": {"device": "cpu"},
+    }
+    return RunConfig.model_validate({**values, **sections})
+
+
+def test_the_tested_versions_are_those_of_the_constraints() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if re.match(r"[\w.-]+==", line))
+    assert {name: pinned[name] for name in TESTED} == TESTED
+
+
+def test_a_report_without_a_configuration() -> None:
+    names = [check.name for check in doctor_report(None)]
+    for name in ("Python", "versions", "tspin itself", "extra 'train'", "processors", "memory"):
+        assert name in names
+    assert "memory for training" not in names
+
+
+def test_a_small_run_fits(tmp_path: Path, tiny_model_dir: Path) -> None:
+    checks = doctor_report(run_config(tmp_path, tiny_model_dir))
+    assert named(checks, "data.annotated").status == "ok"
+    assert named(checks, "data.heldout").status == "warn"
+    assert "million parameters" in named(checks, "model").detail
+    memory = named(checks, "memory for training")
+    assert memory.status == "ok"
+    assert memory.detail.startswith("fits: about ")
+    assert "activations" in memory.detail
+    assert named(checks, "disk for the run").status == "ok"
+
+
+def test_a_run_that_does_not_fit_says_so_and_what_would_help(
+    tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    settings = run_config(
+        tmp_path,
+        tiny_model_dir,
+        prompt={"max_length": 10**6},
+        train={"global_batch_size": 512},
+        system={"device": "cpu", "train_batch_size": 512, "num_processes": 2},
+    )
+    memory = named(doctor_report(settings), "memory for training")
+    assert memory.status == "fail"
+    assert memory.detail.startswith("does not fit: about ")
+    assert "2 processes together" in memory.detail
+    assert "to make it smaller: lower system.train_batch_size, set system.grad" in memory.detail
+
+
+def test_a_gpu_that_is_asked_for_and_not_there(tmp_path: Path, tiny_model_dir: Path) -> None:
+    if find_gpus():
+        pytest.skip("there is a GPU here")
+    settings = run_config(tmp_path, tiny_model_dir, system={"device": "cuda"})
+    memory = named(doctor_report(settings), "memory for training")
+    assert memory.status == "fail"
+    assert "there is no GPU here; it would need about" in memory.detail
+
+
+def test_missing_inputs_are_named(tmp_path: Path) -> None:
+    settings = run_config(tmp_path, tmp_path / "no-model", data={"annotated": "gone.jsonl"})
+    checks = doctor_report(settings)
+    assert named(checks, "data.annotated").status == "fail"
+    assert "no such folder" in named(checks, "model").detail
+    assert named(checks, "model").status == "fail"
+
+
+def test_s3_names_sources_and_never_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "no credentials seen" in check_s3().detail
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "not-to-be-shown-1")
+    monkeypatch.setenv("AWS_PROFILE", "not-to-be-shown-2")
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text("not-to-be-shown-3")
+    detail = check_s3().detail
+    assert "from AWS_ACCESS_KEY_ID, AWS_PROFILE, ~/.aws/credentials" in detail
+    assert "not-to-be-shown" not in detail
+
+
+def test_another_version_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TESTED, "orjson", "1.0.0")
+    check = check_packages()
+    assert check.status == "warn"
+    assert re.search(r"orjson \S+ \(tested: 1\.0\.0\)", check.detail)
+    assert "pydantic" not in check.detail
+
+
+def _core_only(folder: Path) -> Path:
+    """A folder of links to the packages that tspin needs without any extra, and to nothing else."""
+    folder.mkdir()
+    todo, done = ["tspin"], set()
+    while todo:
+        name = todo.pop()
+        if name in done:
+            continue
+        done.add(name)
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:
+            continue
+        for entry in {path.parts[0] for path in found.files or []} - {".."}:
+            if not (folder / entry).exists():
+                (folder / entry).symlink_to(found.locate_file(entry))
+        for line in found.requires or []:
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                todo.append(requirement.name)
+    return folder
+
+
+def test_it_works_and_says_so_where_torch_is_missing(tmp_path: Path, tiny_model_dir: Path) -> None:
+    settings = run_config(tmp_path, tiny_model_dir)
+    code = (
+        "import json, sys; from tspin.config import RunConfig; "
+        "from tspin.doctor import doctor_report; "
+        "config = RunConfig.model_validate_json(sys.argv[1]); "
+        "print(json.dumps([[c.name, c.status, c.detail] for c in doctor_report(config)]))"
+    )
+    # Without `site` there are no packages but those of the folder.
+    paths = f"{ROOT}{os.pathsep}{_core_only(tmp_path / 'packages')}"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, settings.model_dump_json()],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    assert done.returncode == 0, done.stderr
+    checks = [Check(*values) for values in json.loads(done.stdout)]
+    assert named(checks, "GPUs").detail == "cannot tell: torch is not installed"
+    train = named(checks, "extra 'train'")
+    assert train.status == "warn"
+    assert train.detail.startswith("missing: accelerate, numpy, peft, safetensors, scipy, torch")
+    assert "tspin generate, train, evaluate and run need it" in train.detail
+    assert named(checks, "tspin itself").status == "ok"
+    memory = named(checks, "memory for training")
+    assert memory.status == "fail"
+    assert "torch, transformers, peft, accelerate, safetensors not installed" in memory.detail
+
+
+def test_extras_are_those_of_the_project() -> None:
+    names = {check.name for check in check_extras()}
+    assert {"tspin itself", "extra 'train'", "extra 'dev'"} <= names
+
+
+def test_importing_the_doctor_loads_no_torch() -> None:
+    code = "import sys, tspin.doctor; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+    assert doctor.__all__

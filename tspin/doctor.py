@@ -1,0 +1,100 @@
+"""`tspin doctor`: what is installed, what this machine has, and what would not work."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from tspin.check import Check
+from tspin.config import RunConfig
+from tspin.installed import check_extras, check_packages, check_python
+from tspin.machine import check_disk, check_gpus, check_memory, check_processors, find_gpus
+
+__all__ = ["Check", "check_s3", "doctor_report"]
+
+_TRAINING = ("torch", "transformers", "peft", "accelerate", "safetensors")
+
+# Names only: what they hold is nobody's business here.
+_S3_VARIABLES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
+_S3_FILES = {
+    "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
+    "AWS_CONFIG_FILE": "~/.aws/config",
+}
+
+
+def doctor_report(config: RunConfig | None) -> list[Check]:
+    """Look at this machine, and at a run's configuration if there is one.
+
+    Works without torch, and says then what does not. Nothing is written, no weight is loaded; of
+    a Hub model the metadata is fetched.
+
+    Args:
+        config: The run to be made here.
+    """
+    gpus = find_gpus()
+    folder = config.run_dir if config is not None else Path()
+    checks = [
+        check_python(),
+        check_packages(),
+        *check_extras(),
+        check_processors(),
+        check_memory(),
+        check_gpus(gpus),
+        check_disk(folder),
+        check_s3(),
+    ]
+    if config is None:
+        return checks
+    checks += [*_check_inputs(config), *_check_engine(config)]
+    missing = [name for name in _TRAINING if find_spec(name) is None]
+    if missing:
+        detail = f"not estimated: {', '.join(missing)} not installed (pip install 'tspin[train]')"
+        return [*checks, Check("memory for training", "fail", detail)]
+    from tspin.fits import check_fit
+
+    return [*checks, *check_fit(config, gpus)]
+
+
+def check_s3() -> Check:
+    """Whether the client for s3:// is there and where it would find credentials."""
+    sources = [name for name in _S3_VARIABLES if os.environ.get(name)]
+    for variable, usual in _S3_FILES.items():
+        path = Path(os.environ.get(variable) or usual).expanduser()
+        if path.is_file():
+            sources.append(variable if os.environ.get(variable) else usual)
+    seen = f"credentials could come from {', '.join(sources)}" if sources else "no credentials seen"
+    if find_spec("boto3") is None:
+        return Check("S3", "ok", f"boto3 is not installed, s3:// cannot be reached; {seen}")
+    return Check("S3", "ok", seen)
+
+
+def _check_inputs(config: RunConfig) -> list[Check]:
+    checks = []
+    wanted: list[tuple[str, Path | None]] = [
+        ("data.annotated", config.data.annotated),
+        ("data.heldout", config.data.heldout),
+    ]
+    for name, path in wanted:
+        if path is None:
+            detail = "not set: nothing will be evaluated, and no gate can hold"
+            checks.append(Check(name, "warn", detail))
+        elif path.is_file():
+            checks.append(Check(name, "ok", str(path)))
+        else:
+            detail = f"{path}: no such file; `tspin data import` makes it"
+            checks.append(Check(name, "fail", detail))
+    return checks
+
+
+def _check_engine(config: RunConfig) -> list[Check]:
+    if config.generate.engine != "vllm" or find_spec("vllm") is not None:
+        return []
+    detail = "'vllm' is not installed here; 'auto' takes what is there"
+    return [Check("generate.engine", "fail", detail)]

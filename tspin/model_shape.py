@@ -1,0 +1,132 @@
+"""A model's sizes from its config.json, on the meta device: no weight is loaded or allocated."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
+
+from tspin.config import LoraConfig, ModelConfig
+from tspin.errors import InputError
+from tspin.model_folder import ModelFolder, find_model
+
+__all__ = ["ModelShape", "model_shape"]
+
+Targets = tuple[str, ...] | str
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What decides how much memory a model needs."""
+
+    parameters: int
+    """Tied ones counted once."""
+    largest: int
+    """Parameters of the largest single tensor."""
+    adapter_parameters: int
+    """Of the LoRA adapter; 0 where all weights are trained."""
+    layers: int
+    hidden: int
+    intermediate: int
+    """Width inside the feed-forward block; for a mixture of experts, of the active ones."""
+    heads: int
+    attention_width: int
+    """Of all heads together."""
+    vocabulary: int
+    attention: str
+    """Implementation as transformers names it; "eager" keeps the whole attention matrix."""
+
+
+def model_shape(model: ModelConfig, lora: LoraConfig | None) -> ModelShape:
+    """Sizes of the model that a run would train; of a Hub model only the metadata is fetched.
+
+    Args:
+        model: The initial policy: full weights, or a LoRA adapter, which is trained on.
+        lora: The adapter that training adds.
+
+    Raises:
+        InputError: there is no such model, or transformers does not know it.
+    """
+    found = find_model(model.path, model, weights=False)
+    base = found.base(model, weights=False) if found.is_adapter else found
+    built = _on_meta(base, model)
+    rank, targets = _adapter(found, lora)
+    config: Any = built.config.get_text_config()
+    heads: int = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return ModelShape(
+        parameters=sum(parameter.numel() for parameter in built.parameters()),
+        largest=max(parameter.numel() for parameter in built.parameters()),
+        adapter_parameters=_adapter_parameters(built, rank, targets) if rank else 0,
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        intermediate=_intermediate(config),
+        heads=heads,
+        attention_width=heads * width,
+        vocabulary=config.vocab_size,
+        attention=str(config._attn_implementation),
+    )
+
+
+def _on_meta(folder: ModelFolder, model: ModelConfig) -> Any:
+    trust = model.trust_remote_code
+    try:
+        config = AutoConfig.from_pretrained(folder.path, trust_remote_code=trust)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                config, attn_implementation=model.attn_implementation, trust_remote_code=trust
+            )
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"model '{model.path}': its config.json cannot be used: {error}") from None
+
+
+def _intermediate(config: Any) -> int:
+    # GPT-2 and its like say n_inner, and mean four times the width by saying nothing.
+    width = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
+    experts = getattr(config, "num_experts_per_tok", None)
+    if experts:
+        width = (getattr(config, "moe_intermediate_size", None) or width) * experts
+    return int(width or 4 * config.hidden_size)
+
+
+def _adapter(found: ModelFolder, lora: LoraConfig | None) -> tuple[int, Targets]:
+    """Rank and targets of the adapter that would be trained; rank 0 for none."""
+    if found.is_adapter:
+        values = found.adapter_config()
+        targets = values.get("target_modules") or "all-linear"
+        return int(values["r"]), targets if isinstance(targets, str) else tuple(targets)
+    return (lora.r, lora.target_modules) if lora is not None else (0, ())
+
+
+def _adapter_parameters(model: Any, rank: int, targets: Targets) -> int:
+    """A pair of matrices (in, rank) and (rank, out) for each layer that LoRA goes around."""
+    head = model.get_output_embeddings()
+    total = 0
+    for name, module in model.named_modules():
+        if module is head and targets == "all-linear":
+            continue
+        if _is_target(name, module, targets):
+            kind: Literal["linear", "conv"] = "conv" if isinstance(module, Conv1D) else "linear"
+            total += rank * _widths(module, kind)
+    return total
+
+
+def _is_target(name: str, module: nn.Module, targets: Targets) -> bool:
+    if not isinstance(module, nn.Linear | Conv1D):
+        return False
+    if targets == "all-linear":
+        return True
+    if isinstance(targets, str):  # As peft reads it: a pattern over the whole name.
+        return re.fullmatch(targets, name) is not None
+    return any(name == target or name.endswith(f".{target}") for target in targets)
+
+
+def _widths(module: Any, kind: Literal["linear", "conv"]) -> int:
+    if kind == "linear":
+        return int(module.in_features) + int(module.out_features)
+    return int(module.weight.shape[0]) + int(module.weight.shape[1])
