@@ -1,0 +1,90 @@
+"""Training in two processes (gloo on the CPU), started as the command line starts them."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from torch.testing import assert_close
+from training_runs import finish, make_job, start, wait_for, write_triplets
+
+from tspin.errors import InputError, TspinError
+from tspin.launch import check_world, processes_wanted
+from tspin.train import run_job, train
+from tspin.train_job import TrainJob
+from tspin.train_log import read_train_log
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("distributed")
+    write_triplets(made / "triplets.jsonl")
+    return made
+
+
+def run_train(job: TrainJob) -> None:
+    train(**{name: getattr(job, name) for name in TrainJob.model_fields})
+
+
+def test_two_processes_are_one(folder: Path, tiny_model_dir: Path) -> None:
+    # 11 triplets, 4 a step, 1 a forward pass: in the last step one process gets 2, the other 1.
+    # The reference policy's pass is shared out too.
+    settings = {"method": "tspin_ref", "epochs": 1}
+    two = {"num_processes": 2, "train_batch_size": 1}
+    shared = make_job(folder, tiny_model_dir, "two", system=two, **settings)
+    run_train(shared)
+    alone = make_job(folder, tiny_model_dir, "one", system={"train_batch_size": 4}, **settings)
+    run_job(alone)
+    logs = [read_train_log(job.out.parent / "train_log.jsonl") for job in (shared, alone)]
+    assert len(logs[0]) == 3
+    for ours, theirs in zip(*logs, strict=True):
+        for row in (ours, theirs):  # The sign of a margin that is 0 but for rounding.
+            del row["rewards/accuracies"], row["rewards/higher_but_less_likely"]
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-4)
+    ours, theirs = (load_file(job.out / "model.safetensors") for job in (shared, alone))
+    for name, weight in ours.items():
+        assert_close(weight, theirs[name], rtol=1e-4, atol=1e-5)
+    assert not shared.checkpoints.exists()
+
+
+def test_error_of_a_process_is_the_error(tmp_path: Path, tiny_model_dir: Path) -> None:
+    same = write_triplets(tmp_path / "same.jsonl", annotated="So 46.", synthetic="So 46.")
+    before = signal.getsignal(signal.SIGTERM)
+    job = make_job(
+        tmp_path, tiny_model_dir, triplets=same, method="spin", system={"num_processes": 2}
+    )
+    with pytest.raises(InputError, match=r"^the loss of method 'spin' cannot decrease"):
+        run_train(job)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not job.out.exists()
+
+
+def test_sigterm_reaches_the_processes(folder: Path, tiny_model_dir: Path) -> None:
+    system = {"num_processes": 2, "checkpoint_steps": 500}
+    job = make_job(folder, tiny_model_dir, "stopped", epochs=100, system=system)
+    log = job.out.parent / "train_log.jsonl"
+    process = start(job)
+    wait_for(process, lambda: log.is_file() and log.stat().st_size > 0)
+    process.send_signal(signal.SIGTERM)
+    printed = finish(process)
+    assert process.returncode == 143, printed
+    steps = len(read_train_log(log))
+    assert 1 <= steps < 300
+    assert (job.checkpoints / f"checkpoint-{steps}" / "complete.json").is_file()
+
+
+def test_smaller_world_than_asked(
+    tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(tmp_path, tiny_model_dir, system={"num_processes": 2})
+    assert processes_wanted(job.config.system) == 2
+    monkeypatch.setenv("WORLD_SIZE", "1")  # what torchrun --nproc-per-node 1 sets
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    with pytest.raises(TspinError, match="asks for 2 training processes on this node, but 1 "):
+        run_train(job)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    check_world(job.config.system)

@@ -1,0 +1,138 @@
+"""What the training tests share: small triplets, a configuration, training in another process."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tspin.config import RunConfig
+from tspin.records import Message, Triplet, write_records
+from tspin.train_job import TrainJob
+
+DEADLINE = 180.0
+"""Seconds that another process may take to get somewhere; it is killed after that."""
+
+TRAIN = """
+import sys
+from tspin.errors import TspinError
+from tspin.train import train
+from tspin.train_job import TrainJob
+job = TrainJob.model_validate_json(sys.argv[1])
+try:
+    train(**{name: getattr(job, name) for name in TrainJob.model_fields})
+except TspinError as error:
+    sys.exit(f"{type(error).__name__}: {error}" if error.exit_code < 3 else error.exit_code)
+"""
+"""What the command line does: train, and end with the error's message or its exit code."""
+
+
+def write_triplets(path: Path, count: int = 11, **same: str) -> Path:
+    """Random triplets of a few words; `same` gives one text to all of a role."""
+    words = [
+        "apples",
+        "cities",
+        "answer",
+        "Paris",
+        "Athens",
+        "12",
+        "34",
+        "46",
+        "So",
+        "the",
+        "is",
+        "a",
+        "are",
+    ]
+    choose = random.Random(0)
+
+    def text() -> str:
+        return " ".join(choose.choice(words) for _ in range(choose.randint(2, 6)))
+
+    def triplet(number: int) -> Triplet:
+        roles = {role: text() for role in ("annotated", "synthetic", "proto_synthetic")}
+        return Triplet(
+            id=f"record-{number}", messages=[Message(role="user", content=text())], **roles | same
+        )
+
+    write_records(path, (triplet(number) for number in range(count)))
+    return path
+
+
+def make_job(folder: Path, model: Path, name: str = "made", **settings: Any) -> TrainJob:
+    """A training of 11 triplets, 4 a step, 2 a forward pass, 2 epochs: 6 steps.
+
+    `iteration` and `triplets` are the job's, `system` and `prompt` sections, all else `train`.
+    """
+    sections = {
+        "system": {
+            "device": "cpu",
+            "num_processes": 1,
+            "train_batch_size": 2,
+            "checkpoint_steps": 2,
+            **settings.pop("system", {}),
+        },
+        "prompt": {"max_length": 96, **settings.pop("prompt", {})},
+    }
+    iteration = settings.pop("iteration", 1)
+    triplets = settings.pop("triplets", folder / "triplets.jsonl")
+    seed = settings.pop("seed", 0)
+    train = {"learning_rate": 1e-3, "global_batch_size": 4, "epochs": 2, **settings}
+    config = RunConfig.model_validate(
+        {
+            "run_dir": str(folder),
+            "seed": seed,
+            "model": {"path": str(model)},
+            "data": {"annotated": str(folder / "annotated.jsonl")},
+            "generate": {"max_new_tokens": 32},
+            "train": train,
+            **sections,
+        }
+    )
+    out = folder / name / "model"
+    return TrainJob(
+        config=config,
+        model=str(model),
+        triplets=triplets,
+        iteration=iteration,
+        out=out,
+        checkpoints=folder / name / "model.checkpoints",
+    )
+
+
+def start(job: TrainJob) -> subprocess.Popen[str]:
+    """`train` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", TRAIN, job.model_dump_json()],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    """Return as soon as the condition holds; fail if the process ends or takes too long first."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        if process.poll() is not None or time.monotonic() > end:
+            process.kill()
+            raise AssertionError(f"ended or too slow: {process.communicate()[0]}")
+        try:
+            process.wait(timeout=0.01)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Everything that a process printed until its end."""
+    try:
+        return process.communicate(timeout=DEADLINE)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise

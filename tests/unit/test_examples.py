@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from tspin.errors import InputError
+from tspin.examples import ROLES, Examples, load_examples, roles_of
+from tspin.prompts import PromptTemplate
+from tspin.records import AnnotatedRecord, Message, Triplet, write_records
+
+QUESTION = [Message(role="user", content="Name a city.")]
+
+
+@pytest.fixture(scope="module")
+def template(tiny_tokenizer: PreTrainedTokenizerFast) -> PromptTemplate:
+    return PromptTemplate.load(tiny_tokenizer, "instruction")
+
+
+def triplet(identity: str = "a", **changes: str) -> Triplet:
+    texts = {"annotated": "Paris", "synthetic": "Athens", "proto_synthetic": "46"}
+    return Triplet.model_validate({"id": identity, "messages": QUESTION} | texts | changes)
+
+
+def load(path: Path, template: PromptTemplate, **settings: object) -> Examples:
+    defaults = {"roles": ROLES, "max_length": 100, "over_long": "error"}
+    return load_examples(path, template, **(defaults | settings))
+
+
+def test_roles_are_what_the_loss_reads() -> None:
+    assert roles_of("sft", 0.1) == ROLES[:1]
+    assert roles_of("spin", 0.0) == roles_of("tspin", 0.0) == ROLES[:2]
+    assert roles_of("tspin", 0.1) == ROLES
+
+
+def test_item_is_what_the_collator_takes(tmp_path: Path, template: PromptTemplate) -> None:
+    path = tmp_path / "t.jsonl"
+    write_records(path, [triplet()])
+    examples = load(path, template, roles=ROLES[:2])
+    end = template.end_token_id
+    item = examples[0]
+    assert item == {
+        "id": "a",
+        "prompt_ids": template.prompt_ids(QUESTION),
+        "annotated_ids": template.response_ids("Paris"),
+        "synthetic_ids": template.response_ids("Athens"),
+        "proto_synthetic_ids": None,
+        "reference_logps": None,
+    }
+    assert item["annotated_ids"].count(end) == item["synthetic_ids"].count(end) == 1
+    examples.reference_logps = np.array([[-1.5, -2.0]])
+    assert examples[0]["reference_logps"] == [-1.5, -2.0]
+
+
+def test_cut_off_response_has_no_end_token(tmp_path: Path, template: PromptTemplate) -> None:
+    path = tmp_path / "t.jsonl"
+    write_records(path, [triplet(synthetic_finish_reason="length", proto_synthetic="")])
+    item = load(path, template)[0]
+    assert item["synthetic_ids"] == template.response_ids("Athens", finished=False)
+    assert template.end_token_id not in item["synthetic_ids"]
+    assert item["proto_synthetic_ids"] == [template.end_token_id]
+
+
+def test_limit_is_on_prompt_and_longest_response(tmp_path: Path, template: PromptTemplate) -> None:
+    path = tmp_path / "t.jsonl"
+    write_records(path, [triplet(), triplet("b", proto_synthetic="So the city is Athens")])
+    prompt = len(template.prompt_ids(QUESTION))
+    longest = len(template.response_ids("So the city is Athens"))
+    assert len(load(path, template, max_length=prompt + longest)) == 2
+    limit = prompt + longest - 1
+    with pytest.raises(InputError, match=r"t\.jsonl:2: record 'b' has .*'proto_synthetic'"):
+        load(path, template, max_length=limit)
+    kept = load(path, template, max_length=limit, over_long="drop")
+    assert ([row.id for row in kept.rows], kept.dropped) == (["a"], ["b"])
+    assert len(load(path, template, max_length=limit, roles=ROLES[:2])) == 2  # y0 is not read
+    with pytest.raises(InputError, match="no records that fit"):
+        load(path, template, max_length=5, over_long="drop")
+
+
+def test_annotated_records_for_one_role(tmp_path: Path, template: PromptTemplate) -> None:
+    path = tmp_path / "a.jsonl"
+    write_records(path, [AnnotatedRecord(id="a", messages=QUESTION, response="Paris")])
+    examples = load(path, template, roles=ROLES[:1])
+    assert examples[0]["annotated_ids"] == template.response_ids("Paris")
+    with pytest.raises(InputError, match=r"a\.jsonl:1: .*'(response|annotated)'"):
+        load(path, template)
+
+
+@pytest.mark.parametrize("content", [b"", b"{not json\n"])
+def test_broken_file(tmp_path: Path, template: PromptTemplate, content: bytes) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(content)
+    for roles in (ROLES, ROLES[:1]):
+        with pytest.raises(InputError, match=r"t\.jsonl"):
+            load(path, template, roles=roles)

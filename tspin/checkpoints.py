@@ -1,0 +1,187 @@
+"""Checkpoints of one training: whole ones only, of the same work only, one writer only."""
+
+from __future__ import annotations
+
+import logging
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import orjson
+import torch
+import torch.distributed
+from filelock import FileLock, Timeout
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from tspin.errors import TspinError
+from tspin.files import remove, sync, write_json
+
+__all__ = ["CheckpointCallback", "Checkpoints", "StoppedError", "Termination"]
+
+log = logging.getLogger(__name__)
+
+_STEP = re.compile(r"checkpoint-(\d+)")
+_MARKER = "complete.json"
+_KEY = "key.json"
+_LOCK = "lock"
+_PICKLED_ARGUMENTS = "training_args.bin"
+
+
+class StoppedError(TspinError):
+    """Training was asked to stop (SIGTERM) and saved a checkpoint; exit code 143 (128 + 15)."""
+
+    exit_code = 143
+
+
+class Checkpoints:
+    """A folder of `checkpoint-N` as transformers writes them, each with a marker once it is whole.
+
+    `key.json` says what work they belong to: the inputs' hashes and the parameters. Checkpoints
+    of other work are removed, never resumed.
+    """
+
+    def __init__(self, path: Path, key: dict[str, Any]) -> None:
+        self.path = path
+        self._key = key
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder as its one writer, cleared of torn checkpoints and those of other work.
+
+        Raises:
+            TspinError: another process trains into this folder.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / _LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise TspinError(
+                f"{self.path}: another process is training into this folder; wait for it, or stop "
+                "it and run again to continue from its last checkpoint"
+            ) from None
+        try:
+            self._clear()
+            yield
+        finally:
+            lock.release()
+
+    def last(self) -> Path | None:
+        """The newest whole checkpoint, or None."""
+        whole = {step: path for step, path in self._steps().items() if _is_whole(path)}
+        return whole[max(whole)] if whole else None
+
+    def finish(self, step: int) -> None:
+        """Mark the checkpoint of a step as whole, once its bytes are on the disk; drop older ones.
+
+        The order matters: a kill at any point leaves at least one whole checkpoint.
+        """
+        steps = self._steps()
+        folder = steps[step]
+        # transformers pickles its arguments there. Nothing reads them, and pickles can run code.
+        (folder / _PICKLED_ARGUMENTS).unlink(missing_ok=True)
+        for entry in sorted(folder.rglob("*")):
+            sync(entry)
+        sync(self.path)
+        write_json(folder / _MARKER, {"step": step})
+        for older in (path for number, path in steps.items() if number < step):
+            _remove_checkpoint(older)
+
+    def remove(self) -> None:
+        """Delete the folder: the trained model is in place."""
+        remove(self.path)
+
+    def _clear(self) -> None:
+        key = self.path / _KEY
+        steps = self._steps()
+        if not key.is_file() or orjson.loads(key.read_bytes()) != self._key:
+            if steps:
+                log.warning(
+                    "%s: removing checkpoints of another training (other inputs or parameters)",
+                    self.path,
+                )
+            for folder in steps.values():
+                _remove_checkpoint(folder)
+            write_json(key, self._key)
+            return
+        for folder in steps.values():
+            if not _is_whole(folder):
+                log.warning("%s: removing an unfinished checkpoint", folder)
+                remove(folder)
+
+    def _steps(self) -> dict[int, Path]:
+        found = ((_STEP.fullmatch(path.name), path) for path in self.path.iterdir())
+        return {int(match[1]): path for match, path in found if match}
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / _MARKER).is_file()
+
+
+def _remove_checkpoint(folder: Path) -> None:
+    # The marker first: a kill half-way through leaves a torn checkpoint, not one with gaps.
+    (folder / _MARKER).unlink(missing_ok=True)
+    remove(folder)
+
+
+class Termination:
+    """Notes SIGTERM while training, instead of dying of it."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.stopped_at: int | None = None
+        """The optimiser step after which training stopped, if it did."""
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note the signal inside the block; outside, it acts as before."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # Python delivers signals to the main thread only.
+            return
+        before = signal.signal(signal.SIGTERM, self._note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def agreed(self, device: torch.device) -> bool:
+        """Whether any process was asked to stop: all stop after the same step."""
+        if not torch.distributed.is_initialized():
+            return self.requested
+        flag = torch.tensor(int(self.requested), device=device)
+        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+        return bool(flag.item())
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+
+
+class CheckpointCallback(TrainerCallback):
+    """Marks each checkpoint that the trainer has written, and stops after one on SIGTERM."""
+
+    def __init__(self, checkpoints: Checkpoints, termination: Termination) -> None:
+        self._checkpoints = checkpoints
+        self._termination = termination
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Mark the checkpoint once every process has written its part."""
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()
+        if args.should_save:
+            self._checkpoints.finish(state.global_step)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Ask for a last checkpoint if somebody asked this training to stop."""
+        if self._termination.agreed(args.device):
+            log.warning("SIGTERM: saving a checkpoint at step %d", state.global_step)
+            self._termination.stopped_at = state.global_step
+            control.should_save = control.should_training_stop = True

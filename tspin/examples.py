@@ -1,0 +1,173 @@
+"""Tokenised training examples from a triplets file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from torch.utils.data import Dataset
+
+from tspin.config import Method
+from tspin.errors import InputError, located
+from tspin.prompts import PromptTemplate
+from tspin.records import AnnotatedRecord, Triplet, read_records
+
+__all__ = ["ROLES", "Example", "Examples", "is_annotated", "load_examples", "roles_of"]
+
+Ids: TypeAlias = npt.NDArray[np.int32]
+
+ROLES = ("annotated", "synthetic", "proto_synthetic")
+"""y, y' and y0: the order of responses everywhere in training."""
+
+
+def roles_of(method: Method, beta: float) -> tuple[str, ...]:
+    """The responses that a method's loss reads; y0 only where the historical advantage counts."""
+    if method == "sft":
+        return ROLES[:1]
+    return ROLES if beta > 0 else ROLES[:2]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One prompt and the responses to train on, as token ids (4 bytes a token)."""
+
+    id: str
+    prompt: Ids
+    responses: tuple[Ids, ...]
+    """In the order of `ROLES`, as many as the method reads; each with its end token."""
+
+    @property
+    def identical(self) -> bool:
+        """Whether all responses are the same tokens, so that nothing can be told from them."""
+        first = self.responses[0]
+        return all(np.array_equal(first, other) for other in self.responses[1:])
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest sequence: the prompt and one response."""
+        return len(self.prompt) + max(len(response) for response in self.responses)
+
+
+@dataclass
+class Examples(Dataset[dict[str, Any]]):
+    """The dataset that the trainer draws from; items are what `TripletCollator` takes."""
+
+    rows: list[Example]
+    dropped: list[str] = field(default_factory=list)
+    """Ids of the records left out because they are longer than the limit."""
+    reference_logps: npt.NDArray[np.float64] | None = None
+    """Summed logps of the reference policy in nats, shape (examples, roles), if the method
+    needs them."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self.rows[index]
+        ids = [response.tolist() for response in row.responses]
+        responses = dict(zip((f"{role}_ids" for role in ROLES), [*ids, None, None], strict=False))
+        known = self.reference_logps
+        return {
+            "id": row.id,
+            "prompt_ids": row.prompt.tolist(),
+            **responses,
+            "reference_logps": None if known is None else known[index].tolist(),
+        }
+
+    def mean_length(self, role: int) -> float:
+        """Mean tokens of one role's responses, each with its end token."""
+        return sum(len(row.responses[role]) for row in self.rows) / len(self.rows)
+
+
+def load_examples(
+    path: Path,
+    template: PromptTemplate,
+    *,
+    roles: tuple[str, ...],
+    max_length: int,
+    over_long: Literal["error", "drop"],
+) -> Examples:
+    """Read and tokenise triplets; with the one role `annotated`, annotated records too.
+
+    A response that generation cut off gets no end token: the policy never emitted one.
+
+    Args:
+        path: Triplets, or annotated records if `roles` is just y.
+        template: How prompts and responses become tokens.
+        roles: Which responses are needed (see `roles_of`).
+        max_length: Of prompt and response together, in tokens.
+        over_long: Refuse a longer record, or leave it out and note its id.
+
+    Raises:
+        InputError: a broken line, a record that is too long, or no record left; with file and
+            line.
+    """
+    rows: list[Example] = []
+    dropped: list[str] = []
+    for line, record in enumerate(_records(path, roles), start=1):
+        example = _tokenise(record, template, roles)
+        if example.length <= max_length:
+            rows.append(example)
+        elif over_long == "drop":
+            dropped.append(record.id)
+        else:
+            raise located(path, line, _too_long(example, roles, max_length))
+    if not rows:
+        left_out = f" that fit prompt.max_length {max_length}" if dropped else ""
+        raise InputError(f"{path}: no records{left_out} to train on")
+    return Examples(rows, dropped)
+
+
+def _records(path: Path, roles: tuple[str, ...]) -> Iterator[Triplet | AnnotatedRecord]:
+    if len(roles) == 1 and is_annotated(path):
+        return read_records(path, AnnotatedRecord)
+    return read_records(path, Triplet)
+
+
+def is_annotated(path: Path) -> bool:
+    """Whether a file holds annotated records rather than triplets, by its first line."""
+    if not path.is_file():
+        return False  # read_records says so
+    with path.open("rb") as file:
+        first = file.readline()
+    try:
+        record = orjson.loads(first)
+    except orjson.JSONDecodeError:
+        return False  # read_records names the line
+    return isinstance(record, dict) and "response" in record
+
+
+def _tokenise(
+    record: Triplet | AnnotatedRecord, template: PromptTemplate, roles: tuple[str, ...]
+) -> Example:
+    if isinstance(record, AnnotatedRecord):
+        texts = [(record.response, True)]
+    else:
+        texts = [
+            (record.annotated, True),
+            (record.synthetic, record.synthetic_finish_reason == "stop"),
+            (record.proto_synthetic, record.proto_synthetic_finish_reason == "stop"),
+        ]
+    return Example(
+        id=record.id,
+        prompt=np.array(template.record_prompt_ids(record), dtype=np.int32),
+        responses=tuple(
+            np.array(template.response_ids(text, finished=finished), dtype=np.int32)
+            for text, finished in texts[: len(roles)]
+        ),
+    )
+
+
+def _too_long(example: Example, roles: tuple[str, ...], max_length: int) -> str:
+    lengths = [len(response) for response in example.responses]
+    longest = lengths.index(max(lengths))
+    return (
+        f"record {example.id!r} has {len(example.prompt)} prompt tokens and {lengths[longest]} in "
+        f"'{roles[longest]}', more than prompt.max_length {max_length}; raise that, or set "
+        "prompt.over_long to drop"
+    )

@@ -1,0 +1,169 @@
+"""One training in one process, from the examples to the model in its folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+
+import torch
+import torch.distributed
+from transformers.utils.logging import disable_progress_bar
+
+from tspin.checkpoints import CheckpointCallback, Checkpoints, StoppedError, Termination
+from tspin.collator import TripletCollator
+from tspin.examples import Examples, load_examples, roles_of
+from tspin.guards import Guards, refuse_flat_loss
+from tspin.logprobs import Head, check_head
+from tspin.manifest import Manifest, forget, write_manifest
+from tspin.policy import (
+    Policy,
+    load_policy,
+    load_tokenizer,
+    save_policy,
+)
+from tspin.prompts import PromptTemplate
+from tspin.reference import needs_reference, reference_key, reference_logps
+from tspin.seeds import derive_seed
+from tspin.train_job import TrainJob
+from tspin.train_log import Progress, TrainLog
+from tspin.trainer import TSPINTrainer
+from tspin.trainer_config import TSPINConfig, trainer_arguments
+
+__all__ = ["fit"]
+
+log = logging.getLogger(__name__)
+
+
+def fit(job: TrainJob, wanted: Manifest, template: PromptTemplate) -> None:
+    """Train as `tspin.train.train` says, and put the model and its manifest in place.
+
+    Args:
+        job: What to train.
+        wanted: The model's manifest but for its counts; also what checkpoints belong to.
+        template: Of the policy's tokenizer.
+    """
+    settings = job.config.train
+    roles = roles_of(settings.method, settings.beta_at(job.iteration))
+    prompt = job.config.prompt
+    examples = load_examples(
+        job.triplets,
+        template,
+        roles=roles,
+        max_length=prompt.max_length,
+        over_long=prompt.over_long,
+    )
+    refuse_flat_loss(examples, settings.method)
+    args = trainer_arguments(job)
+    if not args.should_save:
+        logging.getLogger("tspin").setLevel(logging.ERROR)  # The first process says it for all.
+    key = wanted.model_dump(
+        mode="json", exclude={"sha256", "counts", "dropped_ids", "versions", "git_commit"}
+    )
+    checkpoints = Checkpoints(job.checkpoints, key)
+    # transformers draws one for each folder that it reads or writes.
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    with checkpoints.held() if args.should_save else nullcontext(), _same_bytes(args.device):
+        _wait_for_all()
+        guards = Guards(settings.guards)
+        trainer = _trained(job, wanted, template, args, examples, checkpoints, guards)
+        if args.should_save:
+            _finish(job, wanted, trainer, examples, guards)
+        _wait_for_all()
+        if args.should_save:
+            checkpoints.remove()
+
+
+def _trained(
+    job: TrainJob,
+    wanted: Manifest,
+    template: PromptTemplate,
+    args: TSPINConfig,
+    examples: Examples,
+    checkpoints: Checkpoints,
+    guards: Guards,
+) -> TSPINTrainer:
+    policy = load_policy(
+        job.model,
+        job.config.model,
+        device=args.device,
+        trainable=True,
+        lora=job.config.train.lora,
+        seed=derive_seed(job.config.seed, "adapter"),
+    )
+    args.head = _choose_head(policy, examples, template, args)
+    if needs_reference(args.method):
+        examples.reference_logps = reference_logps(
+            policy,
+            examples,
+            job.checkpoints / "reference.safetensors",
+            key=reference_key(wanted),
+            pad_token_id=template.pad_token_id,
+            args=args,
+        )
+    guards.check_lengths(examples)
+    termination, progress = Termination(), Progress()
+    train_log = TrainLog(job.out.parent / "train_log.jsonl")
+    # In this order: the guards' warnings go into the row that is written.
+    callbacks = [guards, train_log, progress, CheckpointCallback(checkpoints, termination)]
+    trainer = TSPINTrainer(
+        policy, args, examples, pad_token_id=template.pad_token_id, callbacks=callbacks
+    )
+    last = checkpoints.last()
+    with closing(train_log), closing(progress), termination.noted():
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    if termination.stopped_at is not None:
+        raise StoppedError(
+            f"stopped by SIGTERM after step {termination.stopped_at} of "
+            f"{trainer.state.max_steps}; run again to continue from there"
+        )
+    return trainer
+
+
+def _choose_head(
+    policy: Policy, examples: Examples, template: PromptTemplate, args: TSPINConfig
+) -> Head:
+    shortest = min(range(len(examples)), key=lambda index: examples.rows[index].length)
+    batch = TripletCollator(template.pad_token_id)([examples[shortest]])
+    batch = {name: tensor.to(args.device) for name, tensor in batch.items()}
+    if check_head(policy, batch, chunk_size=args.logps_chunk_size):
+        return "chunked"
+    log.warning(
+        "this architecture's output head cannot be run in chunks; its logits are made for all "
+        "positions at once, which takes more memory"
+    )
+    return "model"
+
+
+def _finish(
+    job: TrainJob, wanted: Manifest, trainer: TSPINTrainer, examples: Examples, guards: Guards
+) -> None:
+    """Put the model in place, then its manifest: a kill in between makes it count as not made."""
+    counts = {
+        "triplets": len(examples),
+        "over_long": len(examples.dropped),
+        "steps": trainer.state.max_steps,
+    } | {f"past_{kind}": count for kind, count in guards.counts.items()}
+    policy = trainer.accelerator.unwrap_model(trainer.model)
+    policy.config.use_cache = True  # It was off for training; the folder is for generation.
+    forget(job.out)
+    save_policy(policy, load_tokenizer(job.model, job.config.model), job.out)
+    dropped = {"over_long": examples.dropped} if examples.dropped else {}
+    write_manifest(job.out, wanted.model_copy(update={"counts": counts, "dropped_ids": dropped}))
+
+
+def _wait_for_all() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+@contextmanager
+def _same_bytes(device: torch.device) -> Iterator[None]:
+    """Choose GPU kernels that add in a fixed order: a resumed training must not differ."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

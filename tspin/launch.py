@@ -1,0 +1,134 @@
+"""One training process a GPU, started by `tspin train` itself or by torchrun."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import orjson
+import torch
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from tspin.checkpoints import StoppedError
+from tspin.config import SystemConfig
+from tspin.errors import InputError, TspinError
+from tspin.policy import resolve_device
+
+__all__ = ["check_world", "launch", "launched", "processes_wanted"]
+
+_SHUTDOWN_SECONDS = "120"
+"""How long processes may take to write their last checkpoint after SIGTERM."""
+_KINDS: tuple[type[TspinError], ...] = (InputError, StoppedError, TspinError)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+def processes_wanted(system: SystemConfig) -> int:
+    """Training processes that this machine should run.
+
+    Raises:
+        InputError: more processes than GPUs are asked for.
+    """
+    gpus = torch.cuda.device_count() if resolve_device(system).type == "cuda" else 0
+    if system.num_processes == "auto":
+        return max(gpus, 1)
+    if gpus and system.num_processes > gpus:
+        raise InputError(
+            f"system.num_processes is {system.num_processes}, but there are {gpus} GPUs here; "
+            "give at most as many, or 'auto'"
+        )
+    return system.num_processes
+
+
+def launched() -> bool:
+    """Whether this process is one of several that a launcher has started (torchrun sets this)."""
+    return "WORLD_SIZE" in os.environ
+
+
+def check_world(system: SystemConfig) -> None:
+    """Refuse to train with fewer processes than asked: it would be slower and say nothing.
+
+    Raises:
+        TspinError: the launcher started another number of processes on this node.
+    """
+    wanted = processes_wanted(system)
+    started = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
+    if started < wanted or (system.num_processes != "auto" and started != wanted):
+        asked = f"system.num_processes '{system.num_processes}' asks for {wanted}"
+        raise TspinError(
+            f"{asked} training processes on this node, but {started} were started; start as many "
+            f"(torchrun --nproc-per-node {wanted}), or start one without torchrun"
+        )
+
+
+def launch(processes: int, module: str, argument: str) -> None:
+    """Run `python -m module argument` in so many processes that find each other.
+
+    A signal that ends this process ends them too: SIGTERM reaches them, and they save a
+    checkpoint.
+
+    Raises:
+        TspinError: one of them failed, with its message and of its kind; or all were stopped.
+    """
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", _SHUTDOWN_SECONDS)
+    with TemporaryDirectory(prefix="tspin-launch-") as folder, _own_messages_only():
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id="tspin",
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            local_addr="127.0.0.1",
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+        )
+        try:
+            elastic_launch(config, sys.executable)("-m", module, argument)
+        except ChildFailedError as error:
+            raise _first_error(Path(folder), error) from None
+        except SignalException as error:
+            if error.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            name = signal.Signals(error.sigval).name
+            raise StoppedError(
+                f"stopped by {name}; run again to continue from the last checkpoint"
+            ) from None
+
+
+@contextmanager
+def _own_messages_only() -> Iterator[None]:
+    """Silence the launcher's own reports, and give the signals their handlers back."""
+    launcher = logging.getLogger("torch.distributed.elastic")
+    level = launcher.level
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    launcher.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        launcher.setLevel(level)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _first_error(folder: Path, error: ChildFailedError) -> TspinError:
+    """What the process that failed first has to say; the others fail because it is gone."""
+    # By the file's own time: the launcher's are whole seconds.
+    files = sorted(folder.rglob("error.json"), key=lambda path: path.stat().st_mtime_ns)
+    if not files:
+        rank, failure = error.get_first_failure()
+        return TspinError(
+            f"training process {rank} died (exit code {failure.exitcode}): {failure.message}"
+        )
+    text: str = orjson.loads(files[0].read_bytes())["message"]["message"]
+    for kind in _KINDS:
+        if text.startswith(f"{kind.__name__}: "):
+            return kind(text.removeprefix(f"{kind.__name__}: "))
+    return TspinError(f"training process {files[0].parent.name} failed: {text}")

@@ -1,0 +1,133 @@
+"""Log-probabilities under the reference policy, from one pass before training."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import torch
+import torch.distributed
+from safetensors import safe_open
+from safetensors.numpy import save
+from torch import Tensor
+
+from tspin.collator import TripletCollator
+from tspin.examples import Examples
+from tspin.files import atomic_file
+from tspin.logprobs import response_logps
+from tspin.manifest import Manifest
+from tspin.policy import Policy
+from tspin.trainer_config import TSPINConfig
+
+__all__ = ["needs_reference", "reference_key", "reference_logps"]
+
+log = logging.getLogger(__name__)
+
+_NAME = "reference_logps"
+
+
+def needs_reference(method: str) -> bool:
+    """Whether a method compares with the policy at the start of the iteration."""
+    return method in ("spin", "tspin_ref")
+
+
+def reference_key(wanted: Manifest) -> str:
+    """What a cache of reference logps belongs to: policy, data, template, method and precision."""
+    names = ("method", "beta", "max_length", "over_long", "dtype", "lora")
+    parts: list[Any] = [wanted.model, wanted.template, wanted.seed, sorted(wanted.inputs.items())]
+    parts += [wanted.parameters[name] for name in names]
+    return hashlib.sha256(orjson.dumps(parts)).hexdigest()
+
+
+def reference_logps(
+    policy: Policy,
+    examples: Examples,
+    cache: Path,
+    *,
+    key: str,
+    pad_token_id: int,
+    args: TSPINConfig,
+) -> npt.NDArray[np.float64]:
+    """Summed logps of every response under the policy that is about to be trained, in nats.
+
+    The reference is that policy at the start of the iteration, so its own weights are asked
+    before they change, and no second model exists at any time. Every process computes a share.
+
+    Args:
+        policy: Before its first step.
+        examples: Whose responses.
+        cache: A safetensors file that keeps them for a training that is resumed.
+        key: What the cache must have been made from (see `reference_key`).
+        pad_token_id: For padding.
+        args: How training does its forward passes.
+
+    Returns:
+        Shape (examples, roles).
+    """
+    known = _load(cache, key)
+    if known is not None:
+        return known
+    log.info("one pass of the reference policy over %d examples", len(examples))
+    rank, world_size = _place()
+    # Sorted by length, so that a batch has little padding.
+    order = sorted(range(len(examples)), key=lambda index: examples.rows[index].length)
+    with _evaluating(policy), torch.autocast(args.device.type, torch.bfloat16, args.bf16):
+        logps = _logps_of(policy, examples, order[rank::world_size], pad_token_id, args)
+    if world_size > 1:
+        torch.distributed.all_reduce(logps)
+    result: npt.NDArray[np.float64] = logps.cpu().numpy()
+    if rank == 0:
+        _save(cache, key, result)
+    return result
+
+
+def _logps_of(
+    policy: Policy, examples: Examples, share: list[int], pad_token_id: int, args: TSPINConfig
+) -> Tensor:
+    """(examples, roles) logps of a share of the examples, 0 elsewhere."""
+    shape = (len(examples), len(examples.rows[0].responses))
+    logps = torch.zeros(shape, dtype=torch.float64, device=args.device)
+    size = args.per_device_train_batch_size
+    for indices in (share[start : start + size] for start in range(0, len(share), size)):
+        batch = TripletCollator(pad_token_id)([examples[index] for index in indices])
+        batch = {name: tensor.to(args.device) for name, tensor in batch.items()}
+        sums, _ = response_logps(policy, batch, chunk_size=args.logps_chunk_size, head=args.head)
+        logps[indices] = sums.view(shape[1], -1).T.double()
+    return logps
+
+
+@contextmanager
+def _evaluating(policy: Policy) -> Iterator[None]:
+    was_training = policy.training
+    policy.eval()
+    with torch.no_grad():
+        yield
+    policy.train(was_training)
+
+
+def _place() -> tuple[int, int]:
+    if not torch.distributed.is_initialized():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def _load(cache: Path, key: str) -> npt.NDArray[np.float64] | None:
+    if not cache.is_file():
+        return None
+    with safe_open(cache, framework="numpy") as file:
+        if (file.metadata() or {}).get("key") != key:
+            return None
+        found: npt.NDArray[np.float64] = file.get_tensor(_NAME)
+        return found
+
+
+def _save(cache: Path, key: str, logps: npt.NDArray[np.float64]) -> None:
+    with atomic_file(cache) as file:
+        file.write(save({_NAME: logps}, metadata={"key": key}))

@@ -1,0 +1,96 @@
+"""What is logged about an optimiser step: means over its triplets, on all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tspin.examples import ROLES
+from tspin.losses import LossTerms
+
+__all__ = ["StepMetrics", "sample_metrics"]
+
+
+def sample_metrics(
+    terms: LossTerms,
+    logps: Tensor,
+    tokens: Tensor,
+    identical: Tensor | None,
+    *,
+    saturated_gradient: float,
+) -> dict[str, Tensor]:
+    """The logged values of each triplet, shape (B,), by name.
+
+    Args:
+        terms: Of the method's loss on this batch.
+        logps: (k, B) summed response logps in nats, in the order of `ROLES`.
+        tokens: (k, B) numbers of response tokens, end tokens included.
+        identical: (B,) whether y' equals y token by token; None where there is no y'.
+        saturated_gradient: |l'| under which a triplet counts as saturated.
+    """
+    values: dict[str, Tensor] = {}
+    for role, logps_B, tokens_B in zip(ROLES, logps, tokens, strict=False):
+        values |= {f"logps/{role}": logps_B, f"lengths/{role}": tokens_B}
+    if identical is not None:
+        values["identical"] = identical
+    rewards = (terms.annotated_rewards, terms.synthetic_rewards, terms.proto_synthetic_rewards)
+    for role, rewards_B in zip(ROLES, rewards, strict=True):
+        if rewards_B is not None:
+            values[f"rewards/{role}"] = rewards_B
+    if terms.current_advantage is not None:
+        preferred_B = terms.current_advantage > 0
+        values["rewards/margins"] = terms.current_advantage
+        values["rewards/accuracies"] = preferred_B
+        values["rewards/higher_but_less_likely"] = preferred_B & (logps[0] < logps[1])
+    if terms.saturation is not None:
+        values["rewards/saturated"] = terms.saturation < saturated_gradient
+    if terms.historical_advantage is not None:
+        values["rewards/historical_margins"] = terms.historical_advantage
+    return {name: value.detach().double() for name, value in values.items()}
+
+
+class StepMetrics:
+    """Sums over the triplets since the last row of the log.
+
+    Sums and not means are gathered, so a value counts each triplet once, however the step was
+    cut into forward passes and shared out over processes.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, values: dict[str, Tensor], *, counts: bool) -> None:
+        """Take in one forward pass.
+
+        Args:
+            values: (B,) by name; the same names each time, on every process.
+            counts: False for an example that only stands in (see `tspin.batches.StepCollator`).
+        """
+        for name, value in values.items():
+            total = value.sum() if counts else torch.zeros_like(value[0])
+            self._sums[name] = self._sums.get(name, torch.zeros_like(total)) + total
+        self._count += len(next(iter(values.values()))) if counts else 0
+
+    def drain(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """The means, and start anew.
+
+        Args:
+            reduce: Sums a tensor over all processes.
+
+        Returns:
+            Means over triplets by name, and `logps_per_token/ROLE` in nats: over all tokens.
+        """
+        if not self._sums:
+            return {}
+        names = sorted(self._sums)
+        count = torch.full_like(self._sums[names[0]], self._count)
+        total = reduce(torch.stack([count, *(self._sums[name] for name in names)])).tolist()
+        self._sums, self._count = {}, 0
+        means = {name: value / total[0] for name, value in zip(names, total[1:], strict=True)}
+        for role in ROLES:
+            if tokens := means.get(f"lengths/{role}"):
+                means[f"logps_per_token/{role}"] = means[f"logps/{role}"] / tokens
+        return means

@@ -1,0 +1,93 @@
+"""The train step: from a policy and triplets to the next policy."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from pathlib import Path
+
+import torch
+
+from tspin.config import RunConfig
+from tspin.fitting import fit
+from tspin.launch import check_world, launch, launched, processes_wanted
+from tspin.manifest import Manifest, is_current, read_manifest
+from tspin.policy import load_tokenizer
+from tspin.prompts import PromptTemplate
+from tspin.train_job import TrainJob
+
+__all__ = ["run_job", "train"]
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    config: RunConfig,
+    *,
+    model: str,
+    triplets: Path,
+    iteration: int,
+    out: Path,
+    checkpoints: Path | None = None,
+) -> Manifest:
+    """Train the next policy from a policy and triplets; a killed training continues.
+
+    Beside `out` stand its manifest and `train_log.jsonl`. Returns at once if `out` is current.
+    Starts one process a GPU by itself (`system.num_processes`), unless torchrun started this one.
+
+    Args:
+        config: Sections model, prompt, train and system.
+        model: pi_t: a folder or a Hub name.
+        triplets: As `build_triplets` writes them; for method sft annotated records do too.
+        iteration: t, from 0; decides beta and the per-iteration settings.
+        out: The folder of pi_{t+1}; appears whole or not at all.
+        checkpoints: Where to keep checkpoints; default `NAME.checkpoints` beside `out`, deleted
+            when the model is in place.
+
+    Returns:
+        The model's manifest.
+
+    Raises:
+        InputError: the inputs are broken or do not belong together, or the loss cannot decrease.
+        TspinError: the loss or its gradient is not finite, another process trains into the same
+            folder, or a training process failed.
+        StoppedError: SIGTERM; the last checkpoint is saved. Exit code 143.
+    """
+    job = TrainJob(
+        config=config,
+        model=model,
+        triplets=triplets,
+        iteration=iteration,
+        out=out,
+        checkpoints=checkpoints or out.with_name(f"{out.name}.checkpoints"),
+    )
+    processes = 1 if launched() else processes_wanted(config.system)
+    if processes == 1:
+        return run_job(job)
+    wanted = job.wanted(_template(job))
+    if not is_current(out, wanted):
+        log.info("training with %d processes", processes)
+        launch(processes, "tspin.train_worker", job.model_dump_json())
+    return read_manifest(out) or wanted
+
+
+def run_job(job: TrainJob) -> Manifest:
+    """Train in this process, alone or as one of several that a launcher has started."""
+    if launched():
+        check_world(job.config.system)
+    template = _template(job)
+    wanted = job.wanted(template)
+    if not is_current(job.out, wanted):
+        try:
+            fit(job, wanted, template)
+        finally:
+            # Trainer and callbacks refer to each other; the next step needs their memory.
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+    return read_manifest(job.out) or wanted
+
+
+def _template(job: TrainJob) -> PromptTemplate:
+    tokenizer = load_tokenizer(job.model, job.config.model)
+    return PromptTemplate.load(tokenizer, job.config.prompt.template)

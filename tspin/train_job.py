@@ -1,0 +1,91 @@
+"""What one training is asked to do, and what it must not be asked to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from tspin.config import RunConfig
+from tspin.errors import InputError
+from tspin.examples import is_annotated
+from tspin.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
+from tspin.policy import policy_identity
+from tspin.prompts import PromptTemplate
+
+__all__ = ["TrainJob"]
+
+_CARRIED = ("annotated", "proto_synthetic")
+"""Inputs of the triplets that all iterations of a run have in common."""
+
+
+class TrainJob(BaseModel):
+    """One training, as JSON for the processes that share it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    config: RunConfig
+    model: str
+    triplets: Path
+    iteration: int
+    out: Path
+    checkpoints: Path
+
+    def wanted(self, template: PromptTemplate) -> Manifest:
+        """The manifest that the trained model will have, before its results are known.
+
+        Raises:
+            InputError: model and triplets do not belong together.
+        """
+        if not self.triplets.is_file():
+            raise InputError(f"{self.triplets}: no such file; expected triplets (JSON Lines)")
+        identity = policy_identity(self.model, self.config.model)
+        made = read_manifest(self.triplets)
+        carried = {} if made is None else {k: made.inputs[k] for k in _CARRIED if k in made.inputs}
+        if made is not None:
+            self._refuse_contradictions(made, identity, template)
+        role = "annotated" if is_annotated(self.triplets) else "triplets"
+        inputs = carried | {role: content_hash(self.triplets)}
+        self._refuse_other_run(inputs)
+        return Manifest(
+            kind="model",
+            inputs=inputs,
+            iteration=self.iteration,
+            model=identity,
+            template=template.hash,
+            parameters=self._parameters(),
+            seed=self.config.seed,
+        )
+
+    def _refuse_contradictions(
+        self, made: Manifest, identity: str, template: PromptTemplate
+    ) -> None:
+        triplets, model = str(self.triplets), self.model
+        refuse_contradiction("prompt template", {triplets: made.template, model: template.hash})
+        refuse_contradiction(
+            "policy (synthetic responses must come from the one that is trained)",
+            {f"generated {triplets}": made.model, f"to be trained, {model}": identity},
+        )
+        number = None if made.iteration is None else str(made.iteration)
+        refuse_contradiction(
+            "iteration", {triplets: number, "asked for (--iteration)": str(self.iteration)}
+        )
+
+    def _refuse_other_run(self, inputs: dict[str, str]) -> None:
+        folder = Path(self.model)
+        previous = read_manifest(folder) if folder.is_dir() else None
+        for role in _CARRIED:
+            known = None if previous is None else previous.inputs.get(role)
+            names = {f"{self.model} was trained on": known, str(self.triplets): inputs.get(role)}
+            refuse_contradiction(f"'{role}' input", names)
+
+    def _parameters(self) -> dict[str, object]:
+        settings = self.config.train
+        return settings.model_dump(mode="json", exclude={"guards"}) | {
+            "learning_rate": settings.at("learning_rate", self.iteration),
+            "spin_lambda": settings.at("spin_lambda", self.iteration),
+            "beta": settings.beta_at(self.iteration),
+            "max_length": self.config.prompt.max_length,
+            "over_long": self.config.prompt.over_long,
+            "dtype": self.config.model.dtype,
+        }

@@ -1,0 +1,48 @@
+"""One training process: `python -m tspin.train_worker JOB`, started by `tspin.launch`."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+
+import torch
+from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
+
+from tspin.errors import TspinError
+from tspin.train import run_job
+from tspin.train_job import TrainJob
+
+__all__ = ["main"]
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Train as the job says; leave an error where the launcher looks for it."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("tspin").setLevel(logging.INFO)
+    _share_processors()
+    if sys.platform == "linux":
+        # A launcher killed by SIGKILL cannot tell its processes; they must not train on unseen.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    try:
+        run_job(TrainJob.model_validate_json(sys.argv[1]))
+    except TspinError as error:
+        ErrorHandler().record_exception(error)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        ErrorHandler().record_exception(error)
+        raise
+
+
+def _share_processors() -> None:
+    if "OMP_NUM_THREADS" not in os.environ:
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+
+
+if __name__ == "__main__":
+    main()
