@@ -1,0 +1,1 @@
+"""Kubeflow pipelines: the iteration, the whole run, profiles, compile, submit."""

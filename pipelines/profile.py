@@ -1,0 +1,108 @@
+"""Profiles: where each stage of a pipeline runs and with what, one YAML file a kind of cluster.
+
+Importable without torch, kfp or a cluster. The names in a profile (service account, claims,
+secrets, pools) are those of the overlay in `k8s/overlays` that it belongs to.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipelines.stage import Stage
+from tspin.config import load_yaml
+from tspin.config.strict import Strict
+from tspin.errors import InputError
+
+__all__ = ["PROFILES", "Images", "Profile", "Stages", "load_profile", "profile_names"]
+
+PROFILES = Path(__file__).parent / "profiles"
+
+
+class Images(Strict):
+    """The project's images, one a role, in the cluster's registry."""
+
+    registry: str = Field(pattern=r"^[a-z0-9][a-z0-9._:/-]*[a-z0-9]$")
+    """What stands before the role: registry.example.com/tspin gives .../tspin/train."""
+    tag: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    pull_secrets: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        if self.tag == "latest":
+            raise ValueError("images.tag is 'latest', which changes under a run; name a version")
+        return self
+
+
+class Stages(Strict):
+    """What a pipeline consists of."""
+
+    generate: Stage
+    train: Stage
+    evaluate: Stage
+    light: Stage
+    """Import, triplets, report, promotion: steps that need no accelerator."""
+
+    @model_validator(mode="after")
+    def _places(self) -> Self:
+        if self.light.accelerator:
+            raise ValueError("stages.light asks for an accelerator; nothing in it could use one")
+        for name in ("generate", "evaluate", "light"):
+            nodes = getattr(self, name).nodes
+            if nodes != 1:
+                raise ValueError(f"stages.{name}.nodes is {nodes}; only training spans nodes")
+        return self
+
+
+class Profile(Strict):
+    """One kind of cluster."""
+
+    description: str
+    overlay: Literal["gke", "eks", "aks", "onprem", "kind-cpu"]
+    """The folder in k8s/overlays that makes what this profile names."""
+    namespace: str = "tspin"
+    service_account: str
+    user: int = Field(10001, gt=0)
+    """Numeric user and group of every task; the namespace refuses root."""
+    images: Images
+    queue: str | None = None
+    """Kueue's LocalQueue that tasks wait in; None leaves it to the scheduler."""
+    training_runtime: str | None = None
+    """TrainingRuntime of Kubeflow Trainer, needed to train on several nodes."""
+    stages: Stages
+
+    @model_validator(mode="after")
+    def _several_nodes(self) -> Self:
+        if self.stages.train.nodes > 1 and self.training_runtime is None:
+            raise ValueError(
+                f"stages.train.nodes is {self.stages.train.nodes}, which needs training_runtime"
+            )
+        return self
+
+    def image(self, stage: Stage) -> str:
+        """The image that a stage runs: registry/role:tag."""
+        return f"{self.images.registry}/{stage.image}:{self.images.tag}"
+
+
+def profile_names() -> list[str]:
+    """Names of the shipped profiles."""
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+
+
+def load_profile(name: str) -> Profile:
+    """Load a shipped profile by name, or one of your own by path (`*.yaml`).
+
+    Raises:
+        InputError: there is none of this name (with the nearest), or what it says is wrong.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
+    if not path.is_file():
+        close = difflib.get_close_matches(name, profile_names(), n=1)
+        hint = f"did you mean '{close[0]}'?" if close else "or give the path of your own"
+        known = ", ".join(profile_names())
+        raise InputError(f"unknown profile '{name}'; there are {known}; {hint}")
+    return load_yaml(Profile, path)

@@ -1,0 +1,183 @@
+"""One stage of a profile: its resources, its place, what it mounts, how often it is retried."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from tspin.config.strict import Strict
+
+__all__ = [
+    "Accelerator",
+    "Affinity",
+    "Amount",
+    "Environment",
+    "Match",
+    "Preference",
+    "Retry",
+    "Stage",
+    "Toleration",
+    "Volume",
+    "in_units",
+]
+
+Role = Literal["generate", "train", "evaluate", "cpu"]
+"""An image of the project; all but cpu are built for a GPU."""
+
+_UNITS = {"": Decimal(1), "m": Decimal("0.001")}
+_UNITS |= {unit: Decimal(1000) ** power for power, unit in enumerate("kMGT", start=1)}
+_UNITS |= {f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGT", start=1)}
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)([a-zA-Z]*)")
+
+
+def in_units(quantity: str) -> Decimal:
+    """A Kubernetes quantity (500m, 64Gi) in cores or bytes.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    match = _QUANTITY.fullmatch(quantity)
+    if match is None or match[2] not in _UNITS:
+        raise ValueError(f"not a Kubernetes quantity such as 500m, 4 or 64Gi: {quantity!r}")
+    return Decimal(match[1]) * _UNITS[match[2]]
+
+
+def _quantity(text: str) -> str:
+    in_units(text)
+    return text
+
+
+Quantity = Annotated[str, AfterValidator(_quantity)]
+
+
+class Amount(Strict):
+    """What a container is promised, and where it is stopped."""
+
+    request: Quantity
+    limit: Quantity
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if in_units(self.request) > in_units(self.limit):
+            raise ValueError(f"the request {self.request} is above the limit {self.limit}")
+        return self
+
+
+class Accelerator(Strict):
+    """GPUs; Kubernetes makes request and limit the same number."""
+
+    resource: str = "nvidia.com/gpu"
+    product: str
+    """As the pool names it: nvidia-h100-80gb."""
+    count: int = Field(gt=0)
+
+
+class Toleration(Strict):
+    """A taint that the stage may land on."""
+
+    key: str
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoSchedule", "NoExecute", "PreferNoSchedule"] = "NoSchedule"
+
+    @model_validator(mode="after")
+    def _value(self) -> Self:
+        if (self.operator == "Equal") != (self.value is not None):
+            raise ValueError("a toleration has a value with operator Equal and none with Exists")
+        return self
+
+
+class Match(Strict):
+    """A condition on a node's label."""
+
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"] = "In"
+    values: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _values(self) -> Self:
+        if bool(self.values) == (self.operator in ("Exists", "DoesNotExist")):
+            raise ValueError(f"operator {self.operator} does not go with values {self.values}")
+        return self
+
+
+class Preference(Strict):
+    """Where the stage would rather be."""
+
+    weight: int = Field(ge=1, le=100)
+    match: tuple[Match, ...] = Field(min_length=1)
+
+
+class Affinity(Strict):
+    """Node affinity beyond the node selector."""
+
+    required: tuple[Match, ...] = ()
+    """All must hold."""
+    preferred: tuple[Preference, ...] = ()
+
+
+class Volume(Strict):
+    """A claim and where it is mounted."""
+
+    claim: str
+    path: str = Field(pattern="^/")
+
+
+class Environment(Strict):
+    """Keys of a Secret or ConfigMap as environment variables."""
+
+    name: str
+    keys: dict[str, str] = Field(min_length=1)
+    """Key to variable: {HF_TOKEN: HF_TOKEN}."""
+
+
+class Retry(Strict):
+    """A failed or preempted task starts again and continues from its checkpoints."""
+
+    limit: int = Field(ge=0)
+    backoff_seconds: int = Field(60, gt=0)
+    factor: float = Field(2.0, ge=1)
+    max_seconds: int = Field(3600, gt=0)
+
+
+class Stage(Strict):
+    """How the tasks of one stage run."""
+
+    image: Role
+    accelerator: Accelerator | None = None
+    nodes: int = Field(1, gt=0)
+    """More than one trains through a TrainJob, each node with these resources."""
+    cpu: Amount
+    memory: Amount
+    shared_memory: Quantity | None = None
+    """Size of /dev/shm; it counts into the memory limit."""
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+    affinity: Affinity = Affinity()
+    volumes: tuple[Volume, ...] = ()
+    env: dict[str, str] = Field(default_factory=dict)
+    secrets: tuple[Environment, ...] = ()
+    config_maps: tuple[Environment, ...] = ()
+    retry: Retry
+    timeout_seconds: int = Field(gt=0)
+    caching: bool = True
+    """Whether Kubeflow may take the outputs of an equal task that ran before."""
+
+    @model_validator(mode="after")
+    def _accelerated(self) -> Self:
+        if (self.image == "cpu") != (self.accelerator is None):
+            asked = f"{self.accelerator.count} GPUs" if self.accelerator else "no accelerator"
+            raise ValueError(f"image '{self.image}' with {asked}: a GPU image needs one, cpu none")
+        return self
+
+    @model_validator(mode="after")
+    def _shared(self) -> Self:
+        shared = in_units(self.shared_memory or "0")
+        if self.accelerator and self.accelerator.count > 1 and not shared:
+            raise ValueError("several GPUs need shared_memory: NCCL fails on the default 64 MiB")
+        if shared >= in_units(self.memory.limit):
+            raise ValueError(f"shared_memory {self.shared_memory} fills memory's limit")
+        return self

@@ -1,0 +1,28 @@
+"""The fields of custom resources that the manifests use, strictly: a misspelt one is an error.
+
+kubernetes-validate knows Kubernetes' own kinds only. Names and types here are those of the
+operators' own definitions, as far as the manifests use them.
+"""
+
+from custom.common import Metadata
+from custom.external_secrets import ExternalSecretSpec, SecretStoreSpec
+from custom.gke import ComputeClassSpec
+from custom.karpenter import EC2NodeClassSpec, NodePoolSpec
+from custom.kueue import ClusterQueueSpec, LocalQueueSpec, ResourceFlavorSpec
+from custom.trainer import TrainingRuntimeSpec
+from tspin.config.strict import Strict
+
+__all__ = ["SCHEMAS", "Metadata"]
+
+SCHEMAS: dict[tuple[str, str], type[Strict]] = {
+    ("karpenter.sh/v1", "NodePool"): NodePoolSpec,
+    ("karpenter.k8s.aws/v1", "EC2NodeClass"): EC2NodeClassSpec,
+    ("cloud.google.com/v1", "ComputeClass"): ComputeClassSpec,
+    ("kueue.x-k8s.io/v1beta2", "ResourceFlavor"): ResourceFlavorSpec,
+    ("kueue.x-k8s.io/v1beta2", "ClusterQueue"): ClusterQueueSpec,
+    ("kueue.x-k8s.io/v1beta2", "LocalQueue"): LocalQueueSpec,
+    ("external-secrets.io/v1", "ExternalSecret"): ExternalSecretSpec,
+    ("external-secrets.io/v1", "SecretStore"): SecretStoreSpec,
+    ("trainer.kubeflow.org/v1alpha1", "TrainingRuntime"): TrainingRuntimeSpec,
+}
+"""Of each custom resource's spec, by apiVersion and kind."""

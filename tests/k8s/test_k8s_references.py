@@ -1,0 +1,139 @@
+"""What an object or a profile names is in the render."""
+
+import pytest
+from rendered import (
+    OVERLAYS,
+    Document,
+    containers,
+    named,
+    names,
+    of_kind,
+    overlay,
+    pod_templates,
+)
+
+from pipelines.profile import load_profile, profile_names
+
+CLUSTER_SCOPED = {
+    "ClusterQueue",
+    "ComputeClass",
+    "EC2NodeClass",
+    "Namespace",
+    "NodePool",
+    "PriorityClass",
+    "ResourceFlavor",
+}
+BY_OVERLAY = {load_profile(name).overlay: load_profile(name) for name in profile_names()}
+
+
+def secrets(documents: list[Document]) -> dict[str, set[str]]:
+    """Secrets that the render makes, through External Secrets, and their keys."""
+    return {
+        d["spec"]["target"]["name"]: {data["secretKey"] for data in d["spec"]["data"]}
+        for d in of_kind(documents, "ExternalSecret")
+    }
+
+
+def missing(documents: list[Document], pod: Document) -> list[str]:
+    """What a pod names and the render does not have."""
+    there = {
+        "ServiceAccount": names(documents, "ServiceAccount"),
+        "PriorityClass": names(documents, "PriorityClass"),
+        "ConfigMap": names(documents, "ConfigMap"),
+        "PersistentVolumeClaim": names(documents, "PersistentVolumeClaim"),
+        "Secret": set(secrets(documents)),
+    }
+    wanted = [
+        ("ServiceAccount", pod["serviceAccountName"]),
+        ("PriorityClass", pod["priorityClassName"]),
+    ]
+    wanted += [("Secret", secret["name"]) for secret in pod.get("imagePullSecrets", [])]
+    for volume in pod.get("volumes", []):
+        if "persistentVolumeClaim" in volume:
+            wanted.append(("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]))
+        if "configMap" in volume:
+            wanted.append(("ConfigMap", volume["configMap"]["name"]))
+        if "secret" in volume:
+            wanted.append(("Secret", volume["secret"]["secretName"]))
+    for container in containers(pod):
+        for source in container.get("envFrom", []):
+            wanted += [(KINDS[key], value["name"]) for key, value in source.items()]
+        for variable in container.get("env", []):
+            for key, value in variable.get("valueFrom", {}).items():
+                if key in KINDS:
+                    wanted.append((KINDS[key], value["name"]))
+    return [f"{kind}/{name}" for kind, name in wanted if name not in there[kind]]
+
+
+KINDS = {
+    "configMapRef": "ConfigMap",
+    "configMapKeyRef": "ConfigMap",
+    "secretRef": "Secret",
+    "secretKeyRef": "Secret",
+}
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_what_a_pod_names_is_in_the_render(name: str) -> None:
+    documents = overlay(name)
+    for where, template in pod_templates(documents):
+        assert missing(documents, template["spec"]) == [], where
+        mounted = {m["name"] for c in containers(template["spec"]) for m in c["volumeMounts"]}
+        assert mounted <= {volume["name"] for volume in template["spec"]["volumes"]}, where
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_what_other_objects_name_is_in_the_render(name: str) -> None:
+    documents = overlay(name)
+    accounts = of_kind(documents, "ServiceAccount")
+    for account in accounts:
+        for secret in account.get("imagePullSecrets", []):
+            assert secret["name"] in secrets(documents)
+    for binding in of_kind(documents, "RoleBinding"):
+        assert binding["roleRef"]["name"] in names(documents, "Role")
+        for subject in binding["subjects"]:
+            assert subject["name"] in names(documents, "ServiceAccount")
+            assert subject["namespace"] == "tspin"
+    for external in of_kind(documents, "ExternalSecret"):
+        assert external["spec"]["secretStoreRef"]["name"] in names(documents, "SecretStore")
+    for store in of_kind(documents, "SecretStore"):
+        assert "tspin-secrets" in str(store["spec"])
+        assert "tspin-secrets" in names(documents, "ServiceAccount")
+    for queue in of_kind(documents, "LocalQueue"):
+        assert queue["spec"]["clusterQueue"] in names(documents, "ClusterQueue")
+    for pool in of_kind(documents, "NodePool"):
+        node_class = pool["spec"]["template"]["spec"]["nodeClassRef"]["name"]
+        assert node_class in names(documents, "EC2NodeClass")
+    for job in of_kind(documents, "CronJob"):
+        labels = job["spec"]["jobTemplate"]["metadata"]["labels"]
+        queue = labels.get("kueue.x-k8s.io/queue-name")
+        assert ({queue} if queue else set()) == names(documents, "LocalQueue")
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_objects_are_in_the_namespace_and_there_once(name: str) -> None:
+    documents = overlay(name)
+    for document in documents:
+        expected = None if document["kind"] in CLUSTER_SCOPED else "tspin"
+        assert document["metadata"].get("namespace") == expected, document["metadata"]["name"]
+    keys = [(d["apiVersion"], d["kind"], d["metadata"]["name"]) for d in documents]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_what_a_profile_names_is_in_its_overlay(name: str) -> None:
+    documents, profile = overlay(name), BY_OVERLAY[name]
+    made = secrets(documents)
+    assert profile.namespace in names(documents, "Namespace")
+    assert profile.service_account in names(documents, "ServiceAccount")
+    assert set(profile.images.pull_secrets) <= set(made)
+    assert ({profile.queue} if profile.queue else set()) == names(documents, "LocalQueue")
+    runtime = {profile.training_runtime} if profile.training_runtime else set()
+    assert runtime == names(documents, "TrainingRuntime")
+    for stage in (getattr(profile.stages, key) for key in type(profile.stages).model_fields):
+        for volume in stage.volumes:
+            assert volume.claim in names(documents, "PersistentVolumeClaim")
+        for secret in stage.secrets:
+            assert set(secret.keys) <= made[secret.name]
+        for settings in stage.config_maps:
+            assert set(settings.keys) == set(named(documents, "ConfigMap", settings.name)["data"])

@@ -1,0 +1,108 @@
+"""Every pod of every overlay meets the restricted standard; so do the network and the roles."""
+
+import copy
+import ipaddress
+
+import pytest
+from rendered import OVERLAYS, containers, named, names, of_kind, overlay, pod_templates
+from restricted import house_violations, violations
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_pod_is_restricted(name: str) -> None:
+    templates = dict(pod_templates(overlay(name)))
+    assert {"Job/tspin-run", "CronJob/tspin-retrain"} <= set(templates)
+    for where, template in templates.items():
+        assert violations(template["spec"]) == [], where
+        assert house_violations(template["spec"]) == [], where
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda pod, c: pod.update(hostNetwork=True), "pod: hostNetwork"),
+        (lambda pod, c: pod["volumes"].append({"name": "x", "hostPath": {}}), "is a hostPath"),
+        (lambda pod, c: pod["securityContext"].update(runAsUser=0), "pod: runAsUser is 0"),
+        (lambda pod, c: pod["securityContext"].pop("runAsNonRoot"), "runAsNonRoot is not true"),
+        (lambda pod, c: pod["securityContext"].pop("seccompProfile"), "seccompProfile is not set"),
+        (lambda pod, c: c["securityContext"].update(privileged=True), "tspin: privileged"),
+        (lambda pod, c: c["securityContext"].pop("capabilities"), "are not dropped"),
+        (
+            lambda pod, c: c["securityContext"]["capabilities"].update(add=["SYS_ADMIN"]),
+            "are added",
+        ),
+        (
+            lambda pod, c: c["securityContext"].pop("allowPrivilegeEscalation"),
+            "allowPrivilegeEscalation is not false",
+        ),
+        (lambda pod, c: c.update(ports=[{"hostPort": 80}]), "hostPort"),
+        (
+            lambda pod, c: c["securityContext"].update(readOnlyRootFilesystem=False),
+            "the root file system is writable",
+        ),
+    ],
+)
+def test_what_the_standard_forbids_is_found(change, expected: str) -> None:
+    template = named(overlay("gke"), "Job", "tspin-run")["spec"]["template"]
+    pod = copy.deepcopy(template["spec"])
+    change(pod, pod["containers"][0])
+    assert expected in "; ".join(violations(pod) + house_violations(pod))
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_namespace_enforces_it(name: str) -> None:
+    labels = named(overlay(name), "Namespace", "tspin")["metadata"]["labels"]
+    for mode in ("enforce", "warn", "audit"):
+        assert labels[f"pod-security.kubernetes.io/{mode}"] == "restricted"
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_images_have_a_version(name: str) -> None:
+    for where, template in pod_templates(overlay(name)):
+        for container in containers(template["spec"]):
+            repository, _, tag = container["image"].rpartition(":")
+            assert repository and "/" not in tag, (where, container["image"])
+            assert tag not in ("", "latest"), where
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_no_secret_is_in_git(name: str) -> None:
+    assert names(overlay(name), "Secret") == set()
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_roles_name_what_they_need(name: str) -> None:
+    documents = overlay(name)
+    assert not of_kind(documents, "ClusterRole", "ClusterRoleBinding")
+    for role in of_kind(documents, "Role"):
+        for rule in role["rules"]:
+            for words in (rule["apiGroups"], rule["resources"], rule["verbs"]):
+                assert "*" not in words, role["metadata"]["name"]
+            if "secrets" in rule["resources"]:
+                assert rule["resourceNames"], role["metadata"]["name"]
+                assert rule["verbs"] == ["get"]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_traffic_is_denied_by_default_and_never_reaches_node_metadata(name: str) -> None:
+    policies = of_kind(overlay(name), "NetworkPolicy")
+    deny = next(p for p in policies if p["metadata"]["name"] == "default-deny")
+    assert deny["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    # On GKE this address is the cluster's own server, which hides the node's identity.
+    expected = ["allow-workload-identity"] if name == "gke" else []
+    assert [p["metadata"]["name"] for p in policies if reaches(p, "169.254.169.254")] == expected
+
+
+def reaches(policy: dict, address: str) -> bool:
+    wanted = ipaddress.ip_address(address)
+    blocks = [
+        to["ipBlock"]
+        for rule in policy["spec"].get("egress", [])
+        for to in rule["to"]
+        if "ipBlock" in to
+    ]
+    return any(
+        wanted in ipaddress.ip_network(block["cidr"])
+        and not any(wanted in ipaddress.ip_network(hole) for hole in block.get("except", []))
+        for block in blocks
+    )
