@@ -1,0 +1,5 @@
+"""The `tspin` command."""
+
+from tspin.cli.main import main
+
+__all__ = ["main"]

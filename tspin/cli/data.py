@@ -1,0 +1,81 @@
+"""Commands on annotated data: import, validate, split."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tspin.data import (
+    DEFAULT_MAX_CHARS,
+    FORMATS,
+    import_records,
+    split_records,
+    validate_records,
+)
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Annotated data: import, validate, split.", no_args_is_help=True)
+
+MaxChars = Annotated[int, typer.Option(min=1, help="Longest record, in characters.")]
+
+
+@app.command("import")
+def import_(
+    source: Annotated[
+        Path, typer.Argument(help="JSON Lines, JSON or parquet; or a folder.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Where the records go.", show_default=False)],
+    format_name: Annotated[
+        str | None,
+        typer.Option("--format", help=f"Detected unless named: {', '.join(FORMATS)}."),
+    ] = None,
+    on_error: Annotated[
+        Literal["fail", "skip"], typer.Option(help="skip keeps the good rows and counts the rest.")
+    ] = "fail",
+    max_chars: MaxChars = DEFAULT_MAX_CHARS,
+    split: Annotated[
+        str | None, typer.Option(help="Which split of a folder that holds several.")
+    ] = None,
+) -> None:
+    """Turn what other tools have on disk into annotated records."""
+    summary = import_records(
+        source, out, format=format_name, on_error=on_error, max_chars=max_chars, split=split
+    )
+    typer.echo("\n".join(summary.lines()))
+
+
+@app.command()
+def validate(
+    file: Annotated[Path, typer.Argument(help="Annotated records.", show_default=False)],
+    max_chars: MaxChars = DEFAULT_MAX_CHARS,
+) -> None:
+    """List every problem of a file of annotated records, with its line; exit code 2 if any."""
+    report = validate_records(file, max_chars=max_chars)
+    for problem in report.problems:
+        typer.echo(str(problem))
+    if report.total > len(report.problems):
+        typer.echo(f"... and {report.total - len(report.problems):,} more")
+    typer.echo(f"{file}: {report.valid:,} of {report.rows:,} records are valid")
+    for reason, count in report.counts.items():
+        typer.echo(f"  {reason}: {count:,}")
+    if not report.ok:
+        sys.exit(2)
+
+
+@app.command()
+def split(
+    file: Annotated[Path, typer.Argument(help="Annotated records.", show_default=False)],
+    train: Annotated[Path, typer.Option(help="Where the training side goes.", show_default=False)],
+    heldout: Annotated[
+        Path, typer.Option(help="Where the held-out side goes.", show_default=False)
+    ],
+    share: Annotated[float, typer.Option(help="Expected held-out share of prompts.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Another seed holds out others.")] = 0,
+) -> None:
+    """Hold out records for evaluation, the same ones every time."""
+    counts = split_records(file, train=train, heldout=heldout, heldout_share=share, seed=seed)
+    typer.echo(f"{train}: {counts.train:,} records\n{heldout}: {counts.heldout:,} records")

@@ -1,0 +1,71 @@
+"""The command's entry: subcommands, exit codes, one message for each error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+import tspin
+from tspin.cli import data, project, run, steps
+from tspin.errors import TspinError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="tspin",
+    help="Triplet self-play fine-tuning of language models (arXiv 2601.08198).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(data.app, name="data")
+for module in (run, steps, project):
+    for command in module.COMMANDS:
+        app.command(rich_help_panel=module.PANEL)(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tspin {tspin.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="The version.")
+    ] = False,
+) -> None:
+    """Triplet self-play fine-tuning of language models (arXiv 2601.08198)."""
+
+
+def _log_to_stderr() -> None:
+    console = Console(stderr=True)
+    if console.is_terminal:
+        handler: logging.Handler = RichHandler(console=console, show_path=False)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("tspin").setLevel(logging.INFO)
+    logging.captureWarnings(capture=True)
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong input, 3 a gate refused."""
+    _log_to_stderr()
+    try:
+        app()
+    except TspinError as error:
+        typer.echo(f"tspin: {error}", err=True)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        # The machine, not the program: no space, no permission, a path that is a folder.
+        typer.echo(f"tspin: {error}", err=True)
+        sys.exit(1)

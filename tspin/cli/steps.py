@@ -1,0 +1,111 @@
+"""One command a step: generate, build-triplets, train, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tspin.cli.options import AnnotatedFile, Iteration, Overrides, StepConfigFile, step_config
+
+__all__ = ["COMMANDS", "PANEL", "build_triplets", "evaluate", "generate", "train"]
+
+PANEL = "Single steps"
+
+Model = Annotated[
+    str, typer.Option(help="A model folder, or a name on the Hub.", show_default=False)
+]
+
+
+def _out(what: str) -> object:
+    return typer.Option("--out", help=what, show_default=False)
+
+
+def generate(
+    model: Model,
+    annotated: AnnotatedFile,
+    out: Annotated[Path, _out("Where the responses go (JSON Lines).")],
+    iteration: Iteration = 0,
+    config: StepConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Sample one response a prompt; started again, it continues."""
+    settings = step_config(config, overrides, model=model, annotated=annotated)
+    from tspin.generate import generate as step
+
+    manifest = step(settings, model=model, annotated=annotated, out=out, iteration=iteration)
+    _print_counts(out, manifest.counts)
+
+
+def build_triplets(
+    annotated: AnnotatedFile,
+    synthetic: Annotated[Path, typer.Option(help="Responses of the current policy.")],
+    proto: Annotated[Path, typer.Option(help="Responses of the initial policy.")],
+    out: Annotated[Path, _out("Where the triplets go (JSON Lines).")],
+    config: StepConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Join annotated, synthetic and proto-synthetic responses by id."""
+    settings = step_config(config, overrides, model="unused", annotated=annotated)
+    from tspin.triplets import build_triplets as step
+
+    manifest = step(
+        settings.triplets, annotated=annotated, synthetic=synthetic, proto=proto, out=out
+    )
+    _print_counts(out, manifest.counts)
+
+
+def train(
+    model: Model,
+    triplets: Annotated[Path, typer.Option(help="Triplets; for sft also annotated records.")],
+    out: Annotated[Path, _out("Folder of the next model.")],
+    iteration: Iteration = 0,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="Folder of resumable checkpoints, removed at the end.")
+    ] = None,
+    config: StepConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train the next policy from the current one; started again, it resumes."""
+    settings = step_config(config, overrides, model=model, annotated=triplets)
+    from tspin.train import train as step
+
+    manifest = step(
+        settings,
+        model=model,
+        triplets=triplets,
+        iteration=iteration,
+        out=out,
+        checkpoints=checkpoints,
+    )
+    _print_counts(out, manifest.counts)
+
+
+def evaluate(
+    model: Model,
+    annotated: AnnotatedFile,
+    out: Annotated[Path, _out("Where metrics.json goes.")],
+    proto: Annotated[
+        Path | None, typer.Option(help="Responses of the initial policy to the same prompts.")
+    ] = None,
+    iteration: Annotated[int, typer.Option(min=-1, help="-1 is the initial policy.")] = 0,
+    config: StepConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Measure a model on held-out records."""
+    settings = step_config(config, overrides, model=model, annotated=annotated)
+    from tspin.evaluate import evaluate as step
+
+    measured = step(
+        settings, model=model, annotated=annotated, out=out, proto=proto, iteration=iteration
+    )
+    for name, metric in sorted(measured["metrics"].items()):
+        typer.echo(f"{name:45} {metric['value']:.4f} [{metric['low']:.4f}, {metric['high']:.4f}]")
+
+
+def _print_counts(out: Path, counts: dict[str, int]) -> None:
+    typer.echo(f"{out}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+
+
+COMMANDS = (generate, build_triplets, train, evaluate)

@@ -1,0 +1,29 @@
+"""A new project folder that works as it is."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from tspin.demo import write_demo
+from tspin.errors import InputError
+from tspin.files import atomic_folder
+
+__all__ = ["init_project"]
+
+_FILES = {"run.yaml": "run.yaml", "README.md": "README.md", "gitignore": ".gitignore"}
+
+
+def init_project(folder: Path) -> None:
+    """Make a project folder with a configuration, a small model and a sample of data.
+
+    Raises:
+        InputError: the folder exists and is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not empty; name a new folder")
+    templates = files("tspin") / "templates" / "project"
+    with atomic_folder(folder) as new:
+        for source, name in _FILES.items():
+            (new / name).write_text((templates / source).read_text())
+        write_demo(new / "sample")

@@ -1,0 +1,136 @@
+"""The run folder: where everything of a run stands, and what guards it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from tspin.config import RunConfig, config_differences, resolved
+from tspin.errors import InputError
+from tspin.files import write_json
+from tspin.manifest import content_hash
+
+__all__ = ["BASE", "IterationFolder", "RunFolder"]
+
+BASE = -1
+"""The iteration number of the initial policy in metrics and in best.json."""
+
+
+@dataclass(frozen=True)
+class IterationFolder:
+    """`iter-N`: what one iteration made."""
+
+    path: Path
+
+    @property
+    def synthetic(self) -> Path:
+        """Responses of the policy that the iteration starts from."""
+        return self.path / "synthetic.jsonl"
+
+    @property
+    def triplets(self) -> Path:
+        """What the iteration trains on."""
+        return self.path / "triplets.jsonl"
+
+    @property
+    def model(self) -> Path:
+        """The policy that the iteration ends with."""
+        return self.path / "model"
+
+    @property
+    def metrics(self) -> Path:
+        """Evaluation of that policy."""
+        return self.path / "metrics.json"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`runs/NAME`: one run, whole or on its way."""
+
+    path: Path
+
+    @property
+    def proto(self) -> Path:
+        """y0: responses of the initial policy, generated once."""
+        return self.path / "proto.jsonl"
+
+    @property
+    def heldout_proto(self) -> Path:
+        """Responses of the initial policy to the held-out prompts."""
+        return self.path / "heldout_proto.jsonl"
+
+    @property
+    def best(self) -> Path:
+        """Which iteration is the best, and why the run stopped if it stopped early."""
+        return self.path / "best.json"
+
+    @property
+    def report(self) -> Path:
+        """The HTML page."""
+        return self.path / "report.html"
+
+    def iteration(self, number: int) -> IterationFolder:
+        """The folder of one iteration; `BASE` for the initial policy."""
+        return IterationFolder(self.path / ("base" if number == BASE else f"iter-{number}"))
+
+    @contextmanager
+    def opened(self, config: RunConfig) -> Iterator[None]:
+        """Hold the run folder for a run of this configuration.
+
+        Raises:
+            InputError: another process runs in the folder; or the folder belongs to another
+                configuration, or to other data, and what changed.
+        """
+        self._refuse_changes(config)  # before the folder is touched, and again under the lock
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            with lock.acquire(blocking=False):
+                self._refuse_changes(config)
+                write_json(self.path / "inputs.json", _inputs(config))
+                write_json(self.path / "config.json", resolved(config))
+                yield
+        except Timeout:
+            raise InputError(f"{self.path}: another process is running in this folder") from None
+
+    def _refuse_changes(self, config: RunConfig) -> None:
+        inputs = _inputs(config)
+        old_config = _read(self.path / "config.json")
+        if old_config is None:
+            return
+        new = resolved(config)
+        if new["iterations"] > old_config["iterations"]:
+            old_config["iterations"] = new["iterations"]  # going on is not a change
+        changes = config_differences(old_config, new)
+        changes += config_differences(_read(self.path / "inputs.json") or {}, inputs)
+        if changes:
+            listed = "\n".join(f"  {change}" for change in changes)
+            raise InputError(
+                f"{self.path} holds a run with another configuration; what changed:\n{listed}\n"
+                "Give run_dir a new folder, or restore the old values to continue"
+            )
+
+
+def _inputs(config: RunConfig) -> dict[str, Any]:
+    files = {"data.annotated": config.data.annotated, "data.heldout": config.data.heldout}
+    hashes = {}
+    for name, path in files.items():
+        if path is None:
+            continue
+        if not path.is_file():
+            raise InputError(f"{name} is {str(path)!r}: no such file")
+        hashes[f"content of {name}"] = content_hash(path)
+    return hashes
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    value: dict[str, Any] = json.loads(path.read_bytes())
+    return value

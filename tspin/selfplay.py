@@ -1,0 +1,110 @@
+"""Triplet self-play fine-tuning, top to bottom: the loop of arXiv 2601.08198, Algorithm 1."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from tspin.best import Best
+from tspin.config import RunConfig
+from tspin.evaluate import evaluate
+from tspin.files import atomic_file
+from tspin.generate import generate
+from tspin.manifest import forget, is_current, read_manifest, write_manifest
+from tspin.report import write_report
+from tspin.run_folder import BASE, RunFolder
+from tspin.train import train
+from tspin.triplets import build_triplets
+
+__all__ = ["run"]
+
+log = logging.getLogger(__name__)
+
+
+def run(config: RunConfig) -> RunFolder:
+    """Play `config.iterations` iterations of self-play, or continue where a run was killed.
+
+    Every step returns at once where its output is in place and made from the same inputs, so
+    this function simply walks through all of them each time.
+
+    Returns:
+        The run folder, with the best model named in best.json and the report written.
+
+    Raises:
+        InputError: the folder holds a run of another configuration or of other data.
+        TspinError: a step failed; run again to continue.
+    """
+    folder = RunFolder(config.run_dir)
+    with folder.opened(config):
+        policy = config.model.path
+        _evaluate(config, folder, policy, BASE)
+        best = Best.of_base(config, folder)
+        for iteration in range(config.iterations):
+            log.info("iteration %d of %d", iteration, config.iterations)
+            policy = _play(config, folder, policy, iteration)
+            best = best.after(config, folder, iteration)
+            best.write(config, folder)
+            if best.stopped:
+                log.warning("stopped: %s", best.stopped)
+                break
+        write_report(folder.path)
+    return folder
+
+
+def _play(config: RunConfig, folder: RunFolder, policy: str, iteration: int) -> str:
+    """One iteration: y' from the current policy, triplets, the next policy, its evaluation."""
+    made = folder.iteration(iteration)
+    if config.train.method == "sft":
+        examples = config.data.annotated
+    else:
+        examples = made.triplets
+        _generate(config, folder, policy, iteration)
+        build_triplets(
+            config.triplets,
+            annotated=config.data.annotated,
+            synthetic=made.synthetic,
+            proto=folder.proto,
+            out=examples,
+        )
+    train(config, model=policy, triplets=examples, iteration=iteration, out=made.model)
+    _evaluate(config, folder, str(made.model), iteration)
+    return str(made.model)
+
+
+def _generate(config: RunConfig, folder: RunFolder, policy: str, iteration: int) -> None:
+    out = folder.iteration(iteration).synthetic
+    annotated = config.data.annotated
+    if iteration > 0:
+        generate(config, model=policy, annotated=annotated, out=out, iteration=iteration)
+        return
+    # The initial policy plays once: at iteration 0 its responses are y0 and y' alike.
+    generate(config, model=policy, annotated=annotated, out=folder.proto, iteration=0)
+    _copy_output(folder.proto, out)
+
+
+def _copy_output(source: Path, target: Path) -> None:
+    manifest = read_manifest(source)
+    if manifest is None or is_current(target, manifest):
+        return
+    forget(target)
+    with atomic_file(target) as file:
+        file.write(source.read_bytes())
+    write_manifest(target, manifest)
+
+
+def _evaluate(config: RunConfig, folder: RunFolder, policy: str, iteration: int) -> None:
+    heldout = config.data.heldout
+    if heldout is None:
+        return
+    proto = None
+    if config.train.method != "sft":
+        proto = folder.heldout_proto
+        generate(config, model=config.model.path, annotated=heldout, out=proto, iteration=0)
+    evaluate(
+        config,
+        model=policy,
+        annotated=heldout,
+        out=folder.iteration(iteration).metrics,
+        proto=None if iteration == BASE else proto,
+        iteration=iteration,
+    )
