@@ -12,6 +12,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as transformers_logging
 
 from tspin.config import ModelConfig
 from tspin.errors import InputError
@@ -20,6 +21,10 @@ from tspin.model_folder import ModelFolder, find_model
 __all__ = ["load_tokenizer", "load_weights"]
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+# Its bar for weight files is drawn into logs too; the steps report their own progress.
+transformers_logging.disable_progress_bar()
 
 
 def load_tokenizer(model: str, config: ModelConfig) -> PreTrainedTokenizerBase:

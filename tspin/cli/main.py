@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import tspin
-from tspin.cli import data, project, run, steps
+import tspin.cli.data as data
+from tspin.cli import project, run, steps
 from tspin.errors import TspinError
 
 __all__ = ["app", "main"]

@@ -95,13 +95,14 @@ def evaluate(
 ) -> None:
     """Measure a model on held-out records."""
     settings = step_config(config, overrides, model=model, annotated=annotated)
+    from tspin.cli.table import with_interval
     from tspin.evaluate import evaluate as step
 
     measured = step(
         settings, model=model, annotated=annotated, out=out, proto=proto, iteration=iteration
     )
     for name, metric in sorted(measured["metrics"].items()):
-        typer.echo(f"{name:45} {metric['value']:.4f} [{metric['low']:.4f}, {metric['high']:.4f}]")
+        typer.echo(f"{name:45} {with_interval(metric)}")
 
 
 def _print_counts(out: Path, counts: dict[str, int]) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from tspin.run_folder import BASE, RunFolder
 
-__all__ = ["iteration_table"]
+__all__ = ["iteration_table", "with_interval"]
 
 _ALWAYS = (
     "nll_per_token",
@@ -55,7 +55,13 @@ def _columns(gate: str, measured: list[dict[str, Any]]) -> list[str]:
     return [name for name in dict.fromkeys(wanted) if name in known]
 
 
-def _cell(metric: dict[str, float] | None) -> str:
-    if metric is None:
-        return "-"
-    return f"{metric['value']:.3f}\n[{metric['low']:.3f}, {metric['high']:.3f}]"
+def with_interval(metric: dict[str, float | None], separator: str = " ") -> str:
+    """`value [low, high]`; a single record has no interval."""
+    value = f"{metric['value']:.4f}"
+    if metric["low"] is None or metric["high"] is None:
+        return value
+    return f"{value}{separator}[{metric['low']:.3f}, {metric['high']:.3f}]"
+
+
+def _cell(metric: dict[str, float | None] | None) -> str:
+    return "-" if metric is None else with_interval(metric, separator="\n")
