@@ -24,7 +24,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 # Its bar for weight files is drawn into logs too; the steps report their own progress.
-transformers_logging.disable_progress_bar()
+transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def load_tokenizer(model: str, config: ModelConfig) -> PreTrainedTokenizerBase:

@@ -23,8 +23,11 @@ def run(config: ConfigFile, overrides: Overrides = None) -> None:
 
     folder = play(settings)
     console = Console()
-    console.print(iteration_table(folder))
-    console.print(f"report: {folder.report}", soft_wrap=True)
+    table = iteration_table(folder)
+    # A narrow terminal wraps long lines, which is better than numbers cut in the middle.
+    console.width = max(console.width, Console(width=1000).measure(table).maximum)
+    console.print(table)
+    console.print(f"report: {folder.report}", soft_wrap=True, highlight=False)
 
 
 def report(

@@ -20,18 +20,20 @@ _ALWAYS = (
 
 
 def iteration_table(folder: RunFolder) -> Table:
-    """One row an iteration: the gate's metric, exact matches, likelihoods; the best is marked."""
+    """One column an iteration, the best one marked; a row for the gate's metric and each other."""
     best = json.loads(folder.best.read_bytes())
     measured = {number: _metrics(folder, number) for number in _numbers(folder)}
-    names = _columns(best["metric"], [metrics for metrics in measured.values() if metrics])
     table = Table(title=str(folder.path), caption=best["stopped"])
-    table.add_column("iteration")
-    for name in names:
-        table.add_column(name.replace("/", "\n"), justify="right")
-    for number, metrics in measured.items():
-        label = "initial" if number == BASE else str(number)
-        marked = f"{label} (best)" if number == best["iteration"] else label
-        table.add_row(marked, *(_cell(metrics.get(name)) for name in names))
+    table.add_column("iteration", no_wrap=True)
+    for number in measured:
+        name = "initial" if number == BASE else str(number)
+        marked = f"{name} (best)" if number == best["iteration"] else name
+        table.add_column(marked, justify="right", no_wrap=True)
+    for name in _names(best["metric"], list(measured.values())):
+        table.add_row(
+            name.replace("/", "/\n", 1),
+            *(_cell(metrics.get(name)) for metrics in measured.values()),
+        )
     return table
 
 
@@ -48,19 +50,24 @@ def _metrics(folder: RunFolder, number: int) -> dict[str, Any]:
     return metrics
 
 
-def _columns(gate: str, measured: list[dict[str, Any]]) -> list[str]:
+def _names(gate: str, measured: list[dict[str, Any]]) -> list[str]:
     known = {name for metrics in measured for name in metrics}
     exact = sorted(name for name in known if name.startswith("exact_match/"))
-    wanted = [gate, *exact, *_ALWAYS]
-    return [name for name in dict.fromkeys(wanted) if name in known]
+    return [name for name in dict.fromkeys([gate, *exact, *_ALWAYS]) if name in known]
 
 
 def with_interval(metric: dict[str, float | None], separator: str = " ") -> str:
-    """`value [low, high]`; a single record has no interval."""
-    value = f"{metric['value']:.4f}"
-    if metric["low"] is None or metric["high"] is None:
-        return value
-    return f"{value}{separator}[{metric['low']:.3f}, {metric['high']:.3f}]"
+    """The value and its interval; a single record has none."""
+    value, low, high = (metric[key] for key in ("value", "low", "high"))
+    if low is None or high is None:
+        return _number(value)
+    return f"{_number(value)}{separator}[{_number(low)}, {_number(high)}]"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def _cell(metric: dict[str, float | None] | None) -> str:
