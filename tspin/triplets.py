@@ -10,15 +10,7 @@ from typing import IO
 
 from tspin.config import TripletsConfig
 from tspin.errors import InputError
-from tspin.manifest import (
-    Manifest,
-    content_hash,
-    forget,
-    is_current,
-    read_manifest,
-    refuse_contradiction,
-    write_manifest,
-)
+from tspin.manifest import Manifest, forget, is_current, read_manifest, write_manifest
 from tspin.records import (
     AnnotatedRecord,
     Response,
@@ -28,6 +20,7 @@ from tspin.records import (
     read_records,
     write_records,
 )
+from tspin.triplet_sources import TripletSources
 
 __all__ = ["build_triplets"]
 
@@ -54,7 +47,7 @@ def build_triplets(
         InputError: a file is broken, a response is missing or has no prompt, the manifests
             contradict each other, or no triplet is left.
     """
-    sources = _Sources.open(annotated, synthetic, proto)
+    sources = TripletSources.open(annotated, synthetic, proto)
     wanted = sources.wanted(config)
     if is_current(out, wanted):
         return read_manifest(out) or wanted
@@ -64,69 +57,6 @@ def build_triplets(
     return write_manifest(
         out, wanted.model_copy(update={"counts": join.counts, "dropped_ids": join.dropped_ids})
     )
-
-
-@dataclass(frozen=True)
-class _Sources:
-    """The three files and the manifests of the generated two."""
-
-    annotated: Path
-    synthetic: Path
-    proto: Path
-    annotated_hash: str
-    synthetic_manifest: Manifest | None
-    proto_manifest: Manifest | None
-
-    @classmethod
-    def open(cls, annotated: Path, synthetic: Path, proto: Path) -> _Sources:
-        for path in (annotated, synthetic, proto):
-            if not path.is_file():
-                raise InputError(f"{path}: no such file")
-        sources = cls(
-            annotated=annotated,
-            synthetic=synthetic,
-            proto=proto,
-            annotated_hash=content_hash(annotated),
-            synthetic_manifest=read_manifest(synthetic),
-            proto_manifest=read_manifest(proto),
-        )
-        sources._refuse_contradictions()
-        return sources
-
-    def _refuse_contradictions(self) -> None:
-        made = {self.synthetic: self.synthetic_manifest, self.proto: self.proto_manifest}
-        known = {str(path): manifest for path, manifest in made.items() if manifest}
-        for path, manifest in known.items():
-            if manifest.kind != "responses":
-                raise InputError(f"{path}: its manifest says {manifest.kind}, expected responses")
-        annotated: dict[str, str | None] = {str(self.annotated): self.annotated_hash}
-        for path, manifest in known.items():
-            annotated[path] = manifest.inputs.get("annotated")
-        refuse_contradiction("annotated set", annotated)
-        refuse_contradiction(
-            "prompt template", {path: manifest.template for path, manifest in known.items()}
-        )
-        if self.proto_manifest and self.proto_manifest.iteration not in (0, None):
-            raise InputError(
-                f"{self.proto}: responses of iteration {self.proto_manifest.iteration}; "
-                "proto-synthetic responses are those of the initial policy, iteration 0"
-            )
-
-    def wanted(self, config: TripletsConfig) -> Manifest:
-        known = self.synthetic_manifest
-        return Manifest(
-            kind="triplets",
-            inputs={
-                "annotated": self.annotated_hash,
-                "synthetic": content_hash(self.synthetic),
-                "proto_synthetic": content_hash(self.proto),
-            },
-            iteration=known.iteration if known else None,
-            model=known.model if known else None,
-            template=known.template if known else None,
-            parameters=config.model_dump(mode="json"),
-            seed=known.seed if known else None,
-        )
 
 
 class _Lookup:
@@ -156,7 +86,7 @@ class _Lookup:
 @dataclass
 class _Join:
     config: TripletsConfig
-    sources: _Sources
+    sources: TripletSources
     counts: dict[str, int] = field(default_factory=dict)
     dropped_ids: dict[str, list[str]] = field(default_factory=dict)
 
