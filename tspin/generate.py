@@ -12,14 +12,22 @@ from tspin.errors import InputError
 from tspin.manifest import Manifest, content_hash, forget, is_current, read_manifest, write_manifest
 from tspin.policy import load_tokenizer, policy_identity
 from tspin.prompts import PromptTemplate
+from tspin.records import AnnotatedRecord, read_records
 from tspin.responses import write_responses
 from tspin.seeds import derive_seed
+from tspin.shards import WHOLE, Shard
 
 __all__ = ["generate"]
 
 
 def generate(
-    config: RunConfig, *, model: str, annotated: Path, out: Path, iteration: int
+    config: RunConfig,
+    *,
+    model: str,
+    annotated: Path,
+    out: Path,
+    iteration: int,
+    shard: Shard = WHOLE,
 ) -> Manifest:
     """Sample a response to every prompt of an annotated file from a policy.
 
@@ -32,6 +40,7 @@ def generate(
         annotated: Annotated records; their responses are not looked at.
         out: Response records, in the order of `annotated`.
         iteration: Part of every seed, so that iterations draw anew.
+        shard: Which of the records to answer; `tspin.shards.merge_responses` puts shards together.
 
     Returns:
         The manifest of `out`, with the finish reasons counted and the over-long records listed.
@@ -48,6 +57,9 @@ def generate(
     )
     template = PromptTemplate.load(load_tokenizer(model, config.model), config.prompt.template)
     wanted = _wanted(config, model, annotated, iteration, template, sampling)
+    if shard != WHOLE:
+        parameters = {**wanted.parameters, "shard": str(shard)}
+        wanted = wanted.model_copy(update={"parameters": parameters})
     if is_current(out, wanted) and (made := read_manifest(out)) is not None:
         return made
     limits = (config.prompt.max_length, context_length(model, config.model))
@@ -55,7 +67,7 @@ def generate(
     result = write_responses(
         open_engine=lambda: open_engine(config, model, template),
         template=template,
-        records=annotated,
+        records=shard.select(read_records(annotated, AnnotatedRecord)),
         sampling=sampling,
         seed_of=lambda record: derive_seed(config.seed, "synthetic", iteration, record),
         out=out,

@@ -9,7 +9,15 @@ import typer
 
 from tspin.cli.options import AnnotatedFile, Iteration, Overrides, StepConfigFile, step_config
 
-__all__ = ["COMMANDS", "PANEL", "build_triplets", "evaluate", "generate", "train"]
+__all__ = [
+    "COMMANDS",
+    "PANEL",
+    "build_triplets",
+    "evaluate",
+    "generate",
+    "merge_responses",
+    "train",
+]
 
 PANEL = "Single steps"
 
@@ -27,15 +35,39 @@ def generate(
     annotated: AnnotatedFile,
     out: Annotated[Path, _out("Where the responses go (JSON Lines).")],
     iteration: Iteration = 0,
+    shard: Annotated[
+        str, typer.Option(help="i/n: answer every n-th prompt, from the i-th; i from 0.")
+    ] = "0/1",
     config: StepConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
     """Sample one response a prompt; started again, it continues."""
     settings = step_config(config, overrides, model=model, annotated=annotated)
     from tspin.generate import generate as step
+    from tspin.shards import Shard
 
-    manifest = step(settings, model=model, annotated=annotated, out=out, iteration=iteration)
+    manifest = step(
+        settings,
+        model=model,
+        annotated=annotated,
+        out=out,
+        iteration=iteration,
+        shard=Shard.parse(shard),
+    )
     _print_counts(out, manifest.counts)
+
+
+def merge_responses(
+    shards: Annotated[
+        list[Path], typer.Argument(help="The responses of all shards.", show_default=False)
+    ],
+    annotated: AnnotatedFile,
+    out: Annotated[Path, _out("Where all responses go (JSON Lines).")],
+) -> None:
+    """Put the shards of a generation together, as if there had been one."""
+    from tspin.shards import merge_responses as step
+
+    _print_counts(out, step(shards, annotated=annotated, out=out).counts)
 
 
 def build_triplets(
@@ -109,4 +141,4 @@ def _print_counts(out: Path, counts: dict[str, int]) -> None:
     typer.echo(f"{out}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
 
 
-COMMANDS = (generate, build_triplets, train, evaluate)
+COMMANDS = (generate, merge_responses, build_triplets, train, evaluate)

@@ -1,0 +1,87 @@
+"""Shards of a generation, and the whole that they make."""
+
+import pytest
+
+from tspin.config import DataConfig, GenerateConfig, ModelConfig, PromptConfig, RunConfig
+from tspin.errors import InputError
+from tspin.generate import generate
+from tspin.manifest import manifest_path
+from tspin.records import AnnotatedRecord, Message, write_records
+from tspin.shards import Shard, merge_responses
+
+
+@pytest.fixture
+def config(tmp_path, tiny_model_dir):
+    annotated = tmp_path / "annotated.jsonl"
+    write_records(
+        annotated,
+        [
+            AnnotatedRecord(
+                id=f"record-{at}",
+                # Every fifth prompt is too long and dropped.
+                messages=[Message(role="user", content="apples " * (80 if at % 5 == 1 else at))],
+                response=f"{at}",
+            )
+            for at in range(1, 18)
+        ],
+    )
+    return RunConfig(
+        run_dir=tmp_path / "run",
+        model=ModelConfig(path=str(tiny_model_dir)),
+        data=DataConfig(annotated=annotated),
+        prompt=PromptConfig(max_length=90, over_long="drop"),
+        generate=GenerateConfig(max_new_tokens=12),
+    )
+
+
+def answer(config, out, shard="0/1", iteration=1):
+    generate(
+        config,
+        model=config.model.path,
+        annotated=config.data.annotated,
+        out=out,
+        iteration=iteration,
+        shard=Shard.parse(shard),
+    )
+    return out
+
+
+@pytest.mark.parametrize("count", [2, 3, 20])
+def test_merged_shards_are_the_bytes_and_manifest_of_one_generation(config, tmp_path, count):
+    whole = answer(config, tmp_path / "whole.jsonl")
+    shards = [
+        answer(config, tmp_path / f"shard-{index}.jsonl", f"{index}/{count}")
+        for index in range(count)
+    ]
+    merged = tmp_path / "merged.jsonl"
+    manifest = merge_responses(shards[::-1], annotated=config.data.annotated, out=merged)
+    assert manifest.dropped_ids["over_long"]
+    assert merged.read_bytes() == whole.read_bytes()
+    assert manifest_path(merged).read_bytes() == manifest_path(whole).read_bytes()
+
+
+def test_shards_that_do_not_make_a_whole_are_refused(config, tmp_path):
+    first, second = (
+        answer(config, tmp_path / f"{index}.jsonl", f"{index}/2") for index in range(2)
+    )
+    other = answer(config, tmp_path / "other.jsonl", "1/2", iteration=2)
+
+    def merge(*shards):
+        merge_responses(shards, annotated=config.data.annotated, out=tmp_path / "out.jsonl")
+
+    with pytest.raises(InputError, match="is shard 0/2, but 1 files are given"):
+        merge(first)
+    with pytest.raises(InputError, match="both are shard 0/2"):
+        merge(first, first)
+    with pytest.raises(InputError, match="their iteration differs: 2 and 1"):
+        merge(first, other)
+    config.data.annotated.write_bytes(config.data.annotated.read_bytes() + b"\n")
+    with pytest.raises(InputError, match=r"was not generated for the prompts of .*annotated.jsonl"):
+        merge(first, second)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("text", ["", "1", "2/2", "-1/2", "a/b", "0/0", "1.0/2"])
+def test_what_is_no_shard_is_refused(text):
+    with pytest.raises(InputError, match="expected i/n"):
+        Shard.parse(text)

@@ -1,0 +1,154 @@
+"""Generation spread over several workers: what a shard holds, and the shards put together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from tspin.errors import InputError
+from tspin.files import atomic_file
+from tspin.manifest import Manifest, content_hash, forget, is_current, read_manifest, write_manifest
+from tspin.records import AnnotatedRecord, read_records
+
+__all__ = ["WHOLE", "Shard", "merge_responses"]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Every `count`-th record of a file, from the record at `index`."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """From `i/n`, with i from 0 to n - 1.
+
+        Raises:
+            InputError: it is not of this form.
+        """
+        index, slash, count = text.partition("/")
+        if slash and index.isdecimal() and count.isdecimal() and int(index) < int(count):
+            return cls(int(index), int(count))
+        raise InputError(f"shard is {text!r}; expected i/n with i from 0 to n - 1, such as 0/4")
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def holds(self, position: int) -> bool:
+        """Whether the record at a position of the file, from 0, belongs to this shard."""
+        return position % self.count == self.index
+
+    def select(self, records: Iterator[AnnotatedRecord]) -> Iterator[AnnotatedRecord]:
+        """The records of this shard, in their order."""
+        return (record for position, record in enumerate(records) if self.holds(position))
+
+
+WHOLE = Shard(0, 1)
+
+
+def merge_responses(shards: Sequence[Path], *, annotated: Path, out: Path) -> Manifest:
+    """Put the responses of all shards together: the bytes that one worker would have written.
+
+    Args:
+        shards: One file of responses a shard, in any order, each beside its manifest.
+        annotated: The records that the prompts come from.
+        out: Where all responses go, in the order of `annotated`.
+
+    Returns:
+        The manifest of `out`, equal to that of an unsharded generation.
+
+    Raises:
+        InputError: a shard is missing or given twice, the shards were made with different
+            settings or from other records, or a response is missing.
+    """
+    made = _by_index(shards, annotated)
+    wanted = _whole(made, annotated)
+    if is_current(out, wanted):
+        return read_manifest(out) or wanted
+    forget(out)
+    with atomic_file(out) as file, ExitStack() as stack:
+        opened = [stack.enter_context(path.open("rb")) for path, _ in made]
+        dropped = [
+            {identity for ids in manifest.dropped_ids.values() for identity in ids}
+            for _, manifest in made
+        ]
+        for position, record in enumerate(read_records(annotated, AnnotatedRecord)):
+            index = position % len(made)
+            if record.id not in dropped[index]:
+                file.write(_line(opened[index], made[index][0], record.id))
+        for lines, (path, _) in zip(opened, made, strict=True):
+            if lines.readline():
+                raise InputError(f"{path}: holds responses that belong to no record of {annotated}")
+    return write_manifest(out, wanted)
+
+
+def _line(lines: IO[bytes], path: Path, identity: str) -> bytes:
+    line = lines.readline()
+    found = orjson.loads(line)["id"] if line else "the end of the file"
+    if found != identity:
+        raise InputError(f"{path}: expected the response to {identity!r}, found {found!r}")
+    return line
+
+
+def _by_index(shards: Sequence[Path], annotated: Path) -> list[tuple[Path, Manifest]]:
+    """Files and manifests in the order of their indices."""
+    found: dict[int, tuple[Path, Manifest]] = {}
+    for path in shards:
+        manifest = read_manifest(path) if path.is_file() else None
+        if manifest is None or manifest.kind != "responses":
+            raise InputError(f"{path}: expected the responses of a shard, with their manifest")
+        shard = Shard.parse(str(manifest.parameters.get("shard", WHOLE)))
+        if shard.count != len(shards):
+            raise InputError(f"{path}: is shard {shard}, but {len(shards)} files are given")
+        if shard.index in found:
+            raise InputError(f"{path} and {found[shard.index][0]}: both are shard {shard}")
+        if manifest.inputs.get("annotated") != content_hash(annotated):
+            raise InputError(f"{path}: was not generated for the prompts of {annotated}")
+        found[shard.index] = (path, manifest)
+    return [found[index] for index in range(len(shards))]
+
+
+def _whole(made: Sequence[tuple[Path, Manifest]], annotated: Path) -> Manifest:
+    """The manifest of all shards together."""
+    totals: Counter[str] = Counter()
+    for _, manifest in made:
+        totals.update(manifest.counts)
+    path, first = made[0][0], _unsharded(made[0][1])
+    for other_path, manifest in made:
+        for key, value in _unsharded(manifest).items():
+            if value != first[key]:
+                raise InputError(
+                    f"{other_path} and {path}: do not belong together, their {key} differs: "
+                    f"{value!r} and {first[key]!r}"
+                )
+    return Manifest(**first, counts=dict(totals), dropped_ids=_dropped(made, annotated))
+
+
+def _unsharded(manifest: Manifest) -> dict[str, Any]:
+    """What all shards of one generation have in common."""
+    results = {"sha256", "counts", "dropped_ids", "versions", "git_commit"}
+    common = manifest.model_dump(exclude=results)
+    common["parameters"].pop("shard", None)
+    return common
+
+
+def _dropped(made: Sequence[tuple[Path, Manifest]], annotated: Path) -> dict[str, list[str]]:
+    """Reason to the ids of the records left out, in the order of the records."""
+    reasons = {
+        identity: reason
+        for _, manifest in made
+        for reason, ids in manifest.dropped_ids.items()
+        for identity in ids
+    }
+    dropped: dict[str, list[str]] = {}
+    for record in read_records(annotated, AnnotatedRecord) if reasons else ():
+        if record.id in reasons:
+            dropped.setdefault(reasons[record.id], []).append(record.id)
+    return dropped
