@@ -19,7 +19,7 @@ def write(tmp_path: Path):
     return write_text
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.rglob("configs/**/*.yaml")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.name)
 def test_shipped_configurations_load(path: Path) -> None:
     assert load_config(path).iterations >= 1
 
