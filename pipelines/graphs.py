@@ -1,6 +1,7 @@
-"""The pipelines: what depends on what; `pipelines.placement` says where it runs."""
+"""The pipelines: what depends on what; `pipelines.placement` says where it runs.
 
-from __future__ import annotations
+No `from __future__ import annotations` here: kfp reads the annotations as objects.
+"""
 
 from typing import Any
 

@@ -9,6 +9,8 @@ from pipelines.stage import Match, Stage
 
 __all__ = ["place"]
 
+_SHM = "/dev/shm"  # noqa: S108  (the pod's own, not a file in a shared folder)
+
 
 def place(
     task: dsl.PipelineTask, profile: Profile, stage: Stage, *, cache: bool | None = None
@@ -28,9 +30,7 @@ def place(
     if profile.queue is not None:
         kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", profile.queue)
     retry = stage.retry
-    task.set_retry(
-        retry.limit, f"{retry.backoff_seconds}s", retry.factor, f"{retry.max_seconds}s"
-    )
+    task.set_retry(retry.limit, f"{retry.backoff_seconds}s", retry.factor, f"{retry.max_seconds}s")
     task.set_caching_options(stage.caching if cache is None else cache)
     kubernetes.set_timeout(task, stage.timeout_seconds)
     _resources(task, stage)
@@ -47,7 +47,7 @@ def _resources(task: dsl.PipelineTask, stage: Stage) -> None:
         task.set_accelerator_limit(stage.accelerator.count)
     if stage.shared_memory:
         kubernetes.empty_dir_mount(
-            task, "shm", "/dev/shm", medium="Memory", size_limit=stage.shared_memory
+            task, "shm", _SHM, medium="Memory", size_limit=stage.shared_memory
         )
     for volume in stage.volumes:
         kubernetes.mount_pvc(task, volume.claim, volume.path)
@@ -57,9 +57,7 @@ def _nodes(task: dsl.PipelineTask, stage: Stage) -> None:
     for label, value in stage.node_selector.items():
         kubernetes.add_node_selector(task, label, value)
     for taint in stage.tolerations:
-        kubernetes.add_toleration(
-            task, taint.key, taint.operator, taint.value or "", taint.effect
-        )
+        kubernetes.add_toleration(task, taint.key, taint.operator, taint.value or "", taint.effect)
     if stage.affinity.required:
         kubernetes.add_node_affinity(task, _terms(stage.affinity.required))
     for preference in stage.affinity.preferred:
