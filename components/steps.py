@@ -9,9 +9,12 @@ from kfp import dsl
 
 __all__ = ["build_triplets", "evaluate", "generate", "import_data", "train"]
 
+_IMAGE = "tspin/cpu:0.1.0"
+"""Replaced by the image of the stage when a pipeline is compiled for a profile."""
 
-@dsl.component(install_kfp_package=False)
-def import_data(source: str, data: dsl.Output[dsl.Dataset]) -> None:  # type: ignore[valid-type]
+
+@dsl.component(base_image=_IMAGE, install_kfp_package=False)
+def import_data(source: str, data: dsl.Output[dsl.Dataset]) -> None:
     """Copy annotated records (JSON Lines) that the pod can read into an artifact: data.jsonl."""
     import shutil
     from pathlib import Path
@@ -27,13 +30,13 @@ def import_data(source: str, data: dsl.Output[dsl.Dataset]) -> None:  # type: ig
     data.metadata.update({"sha256": content_hash(out), "bytes": out.stat().st_size})
 
 
-@dsl.component(install_kfp_package=False)
+@dsl.component(base_image=_IMAGE, install_kfp_package=False)
 def generate(
     config: str,
     model: str,
     iteration: int,
-    annotated: dsl.Input[dsl.Dataset],  # type: ignore[valid-type]
-    responses: dsl.Output[dsl.Dataset],  # type: ignore[valid-type]
+    annotated: dsl.Input[dsl.Dataset],
+    responses: dsl.Output[dsl.Dataset],
 ) -> None:
     """Sample a response of `model` to every prompt: responses.jsonl."""
     from pathlib import Path
@@ -54,13 +57,13 @@ def generate(
     responses.metadata.update({"iteration": int(iteration), "manifest": made.model_dump_json()})
 
 
-@dsl.component(install_kfp_package=False)
+@dsl.component(base_image=_IMAGE, install_kfp_package=False)
 def build_triplets(
     config: str,
-    annotated: dsl.Input[dsl.Dataset],  # type: ignore[valid-type]
-    synthetic: dsl.Input[dsl.Dataset],  # type: ignore[valid-type]
-    proto: dsl.Input[dsl.Dataset],  # type: ignore[valid-type]
-    triplets: dsl.Output[dsl.Dataset],  # type: ignore[valid-type]
+    annotated: dsl.Input[dsl.Dataset],
+    synthetic: dsl.Input[dsl.Dataset],
+    proto: dsl.Input[dsl.Dataset],
+    triplets: dsl.Output[dsl.Dataset],
 ) -> None:
     """Join annotated, synthetic and proto-synthetic responses: triplets.jsonl."""
     from pathlib import Path
@@ -81,14 +84,14 @@ def build_triplets(
     triplets.metadata.update({"iteration": made.iteration, "manifest": made.model_dump_json()})
 
 
-@dsl.component(install_kfp_package=False)
+@dsl.component(base_image=_IMAGE, install_kfp_package=False)
 def train(
     config: str,
     model: str,
     iteration: int,
     checkpoints: str,
-    triplets: dsl.Input[dsl.Dataset],  # type: ignore[valid-type]
-    policy: dsl.Output[dsl.Model],  # type: ignore[valid-type]
+    triplets: dsl.Input[dsl.Dataset],
+    policy: dsl.Output[dsl.Model],
 ) -> None:
     """Train the next policy from `model`: folder model; checkpoints '' keeps them in the pod."""
     from pathlib import Path
@@ -110,14 +113,14 @@ def train(
     policy.metadata["manifest"] = made.model_dump_json()
 
 
-@dsl.component(install_kfp_package=False)
+@dsl.component(base_image=_IMAGE, install_kfp_package=False)
 def evaluate(
     config: str,
     model: str,
     iteration: int,
-    heldout: dsl.Input[dsl.Dataset],  # type: ignore[valid-type]
-    folder: dsl.Output[dsl.Artifact],  # type: ignore[valid-type]
-    scalars: dsl.Output[dsl.Metrics],  # type: ignore[valid-type]
+    heldout: dsl.Input[dsl.Dataset],
+    folder: dsl.Output[dsl.Artifact],
+    scalars: dsl.Output[dsl.Metrics],
 ) -> None:
     """Measure `model` on held-out records: metrics.json, and its values as scalars."""
     import json
