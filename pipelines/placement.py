@@ -1,0 +1,77 @@
+"""Puts a task of a pipeline where its stage of the profile says, with what it says."""
+
+from __future__ import annotations
+
+from kfp import dsl, kubernetes
+
+from pipelines.profile import Profile
+from pipelines.stage import Match, Stage
+
+__all__ = ["place"]
+
+_SHM = "/dev/shm"  # noqa: S108  (the pod's own, not a file in a shared folder)
+
+
+def place(
+    task: dsl.PipelineTask, profile: Profile, stage: Stage, *, cache: bool | None = None
+) -> dsl.PipelineTask:
+    """Apply a stage to a task: image, resources, nodes, mounts, environment, retries.
+
+    Args:
+        task: Of a component; changed in place.
+        profile: Where the stage is from: images and how they are pulled.
+        stage: What is applied.
+        cache: Overrides the stage's caching.
+    """
+    task.set_container_image(profile.image(stage))
+    kubernetes.set_image_pull_policy(task, profile.images.pull_policy)
+    if profile.images.pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(profile.images.pull_secrets))
+    if profile.queue is not None:
+        kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", profile.queue)
+    retry = stage.retry
+    task.set_retry(retry.limit, f"{retry.backoff_seconds}s", retry.factor, f"{retry.max_seconds}s")
+    task.set_caching_options(stage.caching if cache is None else cache)
+    kubernetes.set_timeout(task, stage.timeout_seconds)
+    _resources(task, stage)
+    _nodes(task, stage)
+    _environment(task, stage)
+    return task
+
+
+def _resources(task: dsl.PipelineTask, stage: Stage) -> None:
+    task.set_cpu_request(stage.cpu.request).set_cpu_limit(stage.cpu.limit)
+    task.set_memory_request(stage.memory.request).set_memory_limit(stage.memory.limit)
+    if stage.accelerator:
+        task.set_accelerator_type(stage.accelerator.resource)
+        task.set_accelerator_limit(stage.accelerator.count)
+    if stage.shared_memory:
+        kubernetes.empty_dir_mount(
+            task, "shm", _SHM, medium="Memory", size_limit=stage.shared_memory
+        )
+    for volume in stage.volumes:
+        kubernetes.mount_pvc(task, volume.claim, volume.path)
+
+
+def _nodes(task: dsl.PipelineTask, stage: Stage) -> None:
+    for label, value in stage.node_selector.items():
+        kubernetes.add_node_selector(task, label, value)
+    for taint in stage.tolerations:
+        kubernetes.add_toleration(task, taint.key, taint.operator, taint.value or "", taint.effect)
+    if stage.affinity.required:
+        kubernetes.add_node_affinity(task, _terms(stage.affinity.required))
+    for preference in stage.affinity.preferred:
+        kubernetes.add_node_affinity(task, _terms(preference.match), weight=preference.weight)
+
+
+def _terms(matches: tuple[Match, ...]) -> list[dict[str, object]]:
+    return [{"key": m.key, "operator": m.operator, "values": list(m.values)} for m in matches]
+
+
+def _environment(task: dsl.PipelineTask, stage: Stage) -> None:
+    for name, value in stage.env.items():
+        task.set_env_variable(name, value)
+    for secret in stage.secrets:
+        kubernetes.use_secret_as_env(task, secret.name, dict(secret.keys))
+    for settings in stage.config_maps:
+        kubernetes.use_config_map_as_env(task, settings.name, dict(settings.keys))
