@@ -24,9 +24,9 @@ class Best:
     """Why the run stops here, in a sentence; None while it may go on."""
 
     @classmethod
-    def of_base(cls, config: RunConfig, folder: RunFolder) -> Best:
-        """The initial policy is the one to beat."""
-        return cls(BASE, _gate_value(config, folder, BASE))
+    def first(cls, config: RunConfig, folder: RunFolder, iteration: int = BASE) -> Best:
+        """The policy that a run begins with is the one to beat."""
+        return cls(iteration, _gate_value(config, folder, iteration))
 
     def after(self, config: RunConfig, folder: RunFolder, iteration: int) -> Best:
         """Compare one more iteration; decide whether the run goes on."""

@@ -25,13 +25,10 @@ from tspin.metrics import (
 from tspin.policy import load_policy, resolve_device
 from tspin.records import Response, read_records, write_records
 from tspin.responses import write_responses
-from tspin.samples import choose, samples_path
+from tspin.samples import SHOWN, choose, samples_path
 from tspin.seeds import derive_seed
 
 __all__ = ["evaluate"]
-
-SAMPLES = 6
-"""Held-out records that a report shows with the answers to them."""
 
 
 def evaluate(
@@ -86,7 +83,7 @@ def evaluate(
 def _write_samples(heldout: Heldout, out: Path) -> None:
     """Prompts and annotations of a few records, so that a run folder can be read by itself."""
     by_id = {record.id: record for record in heldout.records}
-    write_records(samples_path(out), [by_id[identity] for identity in choose(by_id, SAMPLES)])
+    write_records(samples_path(out), [by_id[identity] for identity in choose(by_id, SHOWN)])
 
 
 def _measure(evaluation: Evaluation, heldout: Heldout, out: Path) -> Metrics:

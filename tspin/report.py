@@ -24,22 +24,21 @@ from tspin.overview import (
 )
 from tspin.panels import evaluation_panels, gap_panels, length_panels, training_panels
 from tspin.run_folder import RunFolder
+from tspin.samples import SHOWN
 from tspin.wording import METHODS
 
 __all__ = ["write_report"]
 
-SAMPLES = 6
-"""Prompts shown with their responses."""
 
-
-def write_report(run_dir: Path) -> Path:
-    """Write report.html of a run folder, whole or not at all; equal folders give equal bytes.
+def write_report(run_dir: Path, out: Path | None = None) -> Path:
+    """Write the report of a run folder, whole or not at all; equal folders give equal bytes.
 
     The page needs no network: the plotting library is inside it. Text that a model wrote is
     escaped, and a content security policy lets no script run but the page's own two.
 
     Args:
         run_dir: The run folder; the run may be on its way still.
+        out: The page; None is report.html in the run folder.
 
     Returns:
         The path of the page.
@@ -47,8 +46,8 @@ def write_report(run_dir: Path) -> Path:
     Raises:
         InputError: no such folder, no config.json in it, or a file in it is damaged.
     """
-    page = _render(read_history(run_dir, samples=SAMPLES))
-    path = RunFolder(run_dir).report
+    page = _render(read_history(run_dir, samples=SHOWN))
+    path = out or RunFolder(run_dir).report
     with atomic_file(path) as file:
         file.write(page.encode())
     return path

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from tspin.config import RunConfig, config_differences, resolved
 from tspin.errors import InputError
 from tspin.files import write_json
-from tspin.manifest import content_hash
+from tspin.inputs import data_hashes
 
 __all__ = ["BASE", "IterationFolder", "RunFolder"]
 
@@ -93,14 +93,14 @@ class RunFolder:
         try:
             with lock.acquire(blocking=False):
                 self._refuse_changes(config)
-                write_json(self.path / "inputs.json", _inputs(config))
+                write_json(self.path / "inputs.json", data_hashes(config).as_named())
                 write_json(self.path / "config.json", resolved(config))
                 yield
         except Timeout:
             raise InputError(f"{self.path}: another process is running in this folder") from None
 
     def _refuse_changes(self, config: RunConfig) -> None:
-        inputs = _inputs(config)
+        inputs = data_hashes(config).as_named()
         old_config = _read(self.path / "config.json")
         if old_config is None:
             return
@@ -115,18 +115,6 @@ class RunFolder:
                 f"{self.path} holds a run with another configuration; what changed:\n{listed}\n"
                 "Give run_dir a new folder, or restore the old values to continue"
             )
-
-
-def _inputs(config: RunConfig) -> dict[str, Any]:
-    files = {"data.annotated": config.data.annotated, "data.heldout": config.data.heldout}
-    hashes = {}
-    for name, path in files.items():
-        if path is None:
-            continue
-        if not path.is_file():
-            raise InputError(f"{name} is {str(path)!r}: no such file")
-        hashes[f"content of {name}"] = content_hash(path)
-    return hashes
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -8,10 +8,31 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tspin.records import AnnotatedRecord, FinishReason, Message, Response, Triplet, read_records
+from tspin.manifest import manifest_path
+from tspin.records import (
+    AnnotatedRecord,
+    FinishReason,
+    Message,
+    Response,
+    Triplet,
+    read_records,
+    write_records,
+)
 from tspin.run_folder import BASE, RunFolder
 
-__all__ = ["Sample", "Shown", "choose", "heldout_samples", "samples_path", "training_samples"]
+__all__ = [
+    "SHOWN",
+    "Sample",
+    "Shown",
+    "choose",
+    "heldout_samples",
+    "samples_path",
+    "training_samples",
+    "write_shown",
+]
+
+SHOWN = 6
+"""Prompts that a report shows with the responses to them."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +108,14 @@ def training_samples(folder: RunFolder, numbers: Sequence[int], count: int) -> t
             if triplet.id in found:
                 found[triplet.id][number] = triplet
     return tuple(_triplet_sample(triplets) for triplets in found.values())
+
+
+def write_shown(triplets: Path, out: Path) -> None:
+    """Keep of a triplet file what a report shows: its manifest, and the chosen triplets."""
+    chosen = set(choose((triplet.id for triplet in read_records(triplets, Triplet)), SHOWN))
+    rows = read_records(triplets, Triplet)
+    write_records(out, (triplet for triplet in rows if triplet.id in chosen))
+    manifest_path(out).write_bytes(manifest_path(triplets).read_bytes())
 
 
 def _triplet_sample(triplets: dict[int, Triplet]) -> Sample:

@@ -38,7 +38,7 @@ def run(config: RunConfig) -> RunFolder:
     with folder.opened(config):
         policy = config.model.path
         _evaluate(config, folder, policy, BASE)
-        best = Best.of_base(config, folder)
+        best = Best.first(config, folder)
         for iteration in range(config.iterations):
             log.info("iteration %d of %d", iteration, config.iterations)
             policy = _play(config, folder, policy, iteration)

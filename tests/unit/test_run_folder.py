@@ -89,7 +89,7 @@ def play(config: RunConfig, folder: RunFolder, scores: list[float]) -> Best:
     for number, score in enumerate(scores, start=BASE):
         metrics = {"score": {"value": score, "low": 0, "high": 1, "n": 8}}
         write_json(folder.iteration(number).metrics, {"metrics": metrics})
-    best = Best.of_base(config, folder)
+    best = Best.first(config, folder)
     for iteration in range(len(scores) - 1):
         best = best.after(config, folder, iteration)
         if best.stopped:

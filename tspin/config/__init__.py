@@ -12,6 +12,7 @@ from tspin.config.schema import (
     SystemConfig,
     TripletsConfig,
 )
+from tspin.config.structure import parse_compiled, step_config, structure
 from tspin.config.training import GuardConfig, LoraConfig, Method, TrainConfig
 
 __all__ = [
@@ -31,5 +32,8 @@ __all__ = [
     "config_differences",
     "load_config",
     "load_yaml",
+    "parse_compiled",
     "resolved",
+    "step_config",
+    "structure",
 ]

@@ -1,0 +1,136 @@
+"""Outputs in the folders that a pipeline hands from pod to pod, and what each says of itself.
+
+An artifact of Kubeflow is one path, an output of a step is a file or folder with its manifest
+beside it: so every artifact is a folder that holds the output under the name of its role.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tspin.errors import InputError
+from tspin.files import atomic_file, write_json
+from tspin.manifest import manifest_path
+
+__all__ = [
+    "ANNOTATED",
+    "METRICS",
+    "MODEL",
+    "RESPONSES",
+    "TRAIN_LOG",
+    "TRIPLETS",
+    "describe",
+    "output_in",
+    "paths_of",
+    "policy_in",
+    "publish_metrics",
+    "publish_training",
+    "records_in",
+    "write_reference",
+]
+
+ANNOTATED = "annotated.jsonl"
+RESPONSES = "responses.jsonl"
+TRIPLETS = "triplets.jsonl"
+METRICS = "metrics.json"
+TRAIN_LOG = "train_log.jsonl"
+MODEL = "model"
+
+_REFERENCE = "reference.json"
+
+
+def output_in(artifact: str, name: str) -> Path:
+    """Where a step puts an output in a new artifact, whose folder is made."""
+    folder = Path(artifact)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
+
+
+def paths_of(**artifacts: Any) -> dict[str, Path | None]:
+    """The folders of optional input artifacts; None for those that a step was not given."""
+    return {
+        name: None if artifact is None else Path(artifact.path)
+        for name, artifact in artifacts.items()
+    }
+
+
+def records_in(artifact: str) -> Path:
+    """The records that an artifact holds: annotated records, responses or triplets.
+
+    Raises:
+        InputError: it holds none of them, or more than one.
+    """
+    named = [Path(artifact) / name for name in (ANNOTATED, RESPONSES, TRIPLETS)]
+    found = [path for path in named if path.is_file()]
+    if len(found) != 1:
+        raise InputError(
+            f"{artifact}: expected one of {ANNOTATED}, {RESPONSES} and {TRIPLETS}; found "
+            f"{', '.join(path.name for path in found) or 'none'}"
+        )
+    return found[0]
+
+
+def write_reference(artifact: str, model: str, identity: str) -> None:
+    """Make an artifact that names a model which every pod can read, without copying it."""
+    write_json(output_in(artifact, _REFERENCE), {"path": model, "identity": identity})
+
+
+def policy_in(artifact: str) -> str:
+    """The model of an artifact: one that was trained, one that is named, or the folder itself.
+
+    Raises:
+        InputError: the reference in it is damaged.
+    """
+    folder = Path(artifact)
+    reference = folder / _REFERENCE
+    if reference.is_file():
+        try:
+            return str(json.loads(reference.read_bytes())["path"])
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{reference}: expected a JSON object with 'path'") from None
+    return str(folder / MODEL if (folder / MODEL).is_dir() else folder)
+
+
+def describe(output: Path) -> dict[str, Any]:
+    """An artifact's metadata: hash, bytes, iteration, and the output's whole manifest as JSON."""
+    files = [output] if output.is_file() else [f for f in output.rglob("*") if f.is_file()]
+    metadata: dict[str, Any] = {"bytes": sum(file.stat().st_size for file in files)}
+    path = manifest_path(output)
+    if path.is_file():
+        manifest = path.read_text(encoding="utf-8")
+        metadata["manifest"] = manifest
+        values = json.loads(manifest)
+        metadata["sha256"] = values["sha256"]
+        if values["iteration"] is not None:
+            metadata["iteration"] = values["iteration"]
+    return metadata
+
+
+def publish_training(model: Path, artifact: str, scalars: str) -> dict[str, float]:
+    """What a training tells, without the weights: its manifest and its log.
+
+    Args:
+        model: The trained model, as `tspin.train.train` leaves it.
+        artifact: A folder for copies of manifest and log.
+        scalars: A file for the last logged step; kfp.local caches no task that leaves it empty.
+
+    Returns:
+        The numbers of the last logged step, by name.
+    """
+    log = model.with_name(TRAIN_LOG)
+    for path in (log, manifest_path(model)):
+        with atomic_file(output_in(artifact, path.name)) as file:
+            file.write(path.read_bytes())
+    last = json.loads(log.read_bytes().splitlines()[-1])
+    write_json(Path(scalars), last)
+    return {name: value for name, value in last.items() if isinstance(value, int | float)}
+
+
+def publish_metrics(metrics: Path, scalars: str) -> dict[str, float]:
+    """The values of metrics.json by name, written to the file `scalars` as well."""
+    found = json.loads(metrics.read_bytes())["metrics"]
+    values = {name: float(metric["value"]) for name, metric in found.items()}
+    write_json(Path(scalars), values)
+    return values

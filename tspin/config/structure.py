@@ -1,0 +1,58 @@
+"""What of a configuration decides which steps a pipeline has, and what decides each step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tspin.config.loading import config_differences
+from tspin.config.schema import GateConfig, RunConfig
+from tspin.errors import InputError
+
+__all__ = ["parse_compiled", "step_config", "structure"]
+
+
+def structure(config: RunConfig) -> str:
+    """Which steps a pipeline of this configuration has, as JSON: fixed once it is compiled."""
+    decisive = {
+        "iterations": config.iterations,
+        "train.method is sft": config.train.method == "sft",
+        "data.heldout is set": config.data.heldout is not None,
+        "gate.margin is set": config.gate.margin is not None,
+    }
+    return json.dumps(decisive, sort_keys=True)
+
+
+def parse_compiled(config: str, compiled: str) -> RunConfig:
+    """The configuration that a compiled pipeline was given, checked against what it is made of.
+
+    Args:
+        config: JSON; whoever starts a run may have edited it.
+        compiled: `structure` of the configuration that the pipeline was compiled with.
+
+    Raises:
+        InputError: it is no configuration, or one that needs other steps.
+    """
+    try:
+        given = RunConfig.model_validate_json(config)
+    except ValidationError as error:
+        raise InputError(f"config: not a run configuration: {error}") from None
+    changes = config_differences(json.loads(compiled), json.loads(structure(given)))
+    if changes:
+        listed = "\n".join(f"  {change}" for change in changes)
+        raise InputError(
+            f"config: this pipeline was compiled for other steps; what changed:\n{listed}\n"
+            "Compile it again with this configuration"
+        )
+    return given
+
+
+def step_config(config: RunConfig) -> str:
+    """The configuration as steps get it, as JSON: without what is decided between them.
+
+    A step's cache then holds although the run is given more iterations, another gate or name.
+    """
+    plain = {"run_dir": Path("run"), "iterations": 1, "gate": GateConfig()}
+    return config.model_copy(update=plain).model_dump_json()

@@ -1,0 +1,73 @@
+"""What a run is made from, by content: what must not change between its parts."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tspin.config import DataConfig, RunConfig
+from tspin.errors import InputError
+from tspin.files import atomic_file
+from tspin.manifest import content_hash
+from tspin.records import AnnotatedRecord, read_records
+
+__all__ = ["DataHashes", "copy_records", "data_hashes"]
+
+
+@dataclass(frozen=True)
+class DataHashes:
+    """Content hashes (hex SHA-256) of a run's data."""
+
+    annotated: str
+    heldout: str | None
+
+    def as_named(self) -> dict[str, str]:
+        """By what a message calls them; what is not there is left out."""
+        found = {"data.annotated": self.annotated, "data.heldout": self.heldout}
+        return {f"content of {name}": value for name, value in found.items() if value is not None}
+
+
+def data_hashes(config: RunConfig) -> DataHashes:
+    """Read the data of a run and say what it is.
+
+    Raises:
+        InputError: a file is missing.
+    """
+    heldout = config.data.heldout
+    return DataHashes(
+        annotated=_hash("data.annotated", config.data.annotated),
+        heldout=None if heldout is None else _hash("data.heldout", heldout),
+    )
+
+
+def _hash(name: str, path: Path) -> str:
+    if not path.is_file():
+        raise InputError(f"{name} is {str(path)!r}: no such file")
+    return content_hash(path)
+
+
+def copy_records(data: DataConfig, role: str, sha256: str, out: Path) -> dict[str, Any]:
+    """Copy the annotated or the held-out records of a run, after reading each of them.
+
+    Args:
+        data: Names the files.
+        role: `annotated` or `heldout`.
+        sha256: What the file must hold, hex.
+        out: The copy; appears whole or not at all.
+
+    Returns:
+        Metadata: hash, size in bytes, number of records.
+
+    Raises:
+        InputError: a record is broken, or the file was changed since its hash was taken.
+    """
+    source: Path = getattr(data, role)
+    found = _hash(f"data.{role}", source)
+    if found != sha256:
+        raise InputError(f"{source}: was changed after the run began: {found}, was {sha256}")
+    records = sum(1 for _ in read_records(source, AnnotatedRecord))
+    with atomic_file(out) as copy, source.open("rb") as original:
+        shutil.copyfileobj(original, copy)
+    return {"sha256": found, "bytes": out.stat().st_size, "records": records, "source": str(source)}

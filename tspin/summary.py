@@ -1,0 +1,52 @@
+"""A run in a page of Markdown: what a pull request or a pipeline's step shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tspin.files import atomic_file
+from tspin.history import read_history
+from tspin.overview import Table, facts, headline_metrics, measurements, state, verdict, warnings
+from tspin.wording import METHODS
+
+__all__ = ["write_summary"]
+
+
+def write_summary(run_dir: Path, out: Path) -> None:
+    """Write the verdict, the facts and the first table of the report as Markdown.
+
+    Args:
+        run_dir: A run folder, or the history that `tspin.gate.gate` keeps.
+        out: The file; appears whole or not at all.
+
+    Raises:
+        InputError: no such folder, no config.json in it, or a file in it is damaged.
+    """
+    history = read_history(run_dir, samples=0)
+    method = METHODS[history.config.train.method]
+    parts = [f"# {method}: {_plain(history.name)}", _plain(verdict(history)), state(history)]
+    parts += [f"> **Warning:** {_plain(warning)}" for warning in warnings(history)]
+    parts.append("\n".join(f"- {name}: {_plain(value)}" for name, value in facts(history)))
+    table = measurements(history, headline_metrics(history))
+    if table.titles:
+        parts.append(_table(table))
+    with atomic_file(out) as file:
+        file.write(("\n\n".join(parts) + "\n").encode())
+
+
+def _table(table: Table) -> str:
+    lines = [_line(["Iteration", *table.titles]), _line(["---"] * (len(table.titles) + 1))]
+    for row in table.rows:
+        label = f"**{row.label}** (best)" if row.best else row.label
+        cells = [f"{value} {interval}".strip() for value, interval in row.cells]
+        lines.append(_line([label, *cells]))
+    return "\n".join(lines)
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(_plain(cell) for cell in cells)} |"
+
+
+def _plain(text: str) -> str:
+    """Text that neither ends a table's cell nor begins markup of its own."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
