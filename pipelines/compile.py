@@ -7,53 +7,51 @@ from pathlib import Path
 
 from kfp import compiler
 
-from pipelines.graphs import evaluation
-from pipelines.profile import Profile
-from tspin.config import RunConfig
+from pipelines.graphs import GRAPHS
+from pipelines.plan import Plan
 from tspin.errors import InputError
 from tspin.files import atomic_file
 
 __all__ = ["PIPELINES", "compile_pipeline"]
 
-PIPELINES: tuple[str, ...] = ("run", "iteration", "evaluate")
+PIPELINES: tuple[str, ...] = tuple(GRAPHS)
 
 
-def compile_pipeline(
-    name: str,
-    config: RunConfig,
-    profile: Profile,
-    out: Path,
-    *,
-    shards: int = 1,
-    cache: bool | None = None,
-    registry: str | None = None,
-) -> None:
+def compile_pipeline(name: str, plan: Plan, out: Path) -> None:
     """Write the pipeline `name` to `out`, whole or not at all.
 
     Args:
-        name: One of `PIPELINES`; only `evaluate` can be compiled so far.
-        config: Becomes the default of the pipeline's parameters.
-        profile: Where each stage runs.
+        name: One of `PIPELINES`.
+        plan: What it is compiled from.
         out: The YAML file, two documents.
-        shards: Parts that generation is split into; `evaluate` has no such step.
-        cache: Overrides caching of every stage.
-        registry: Where a promoted model goes; `evaluate` promotes none.
 
     Raises:
-        InputError: no such pipeline, or arguments that it cannot take.
+        InputError: no such pipeline, or a plan that it cannot follow.
     """
     if name not in PIPELINES:
         raise InputError(f"unknown pipeline '{name}'; there are {', '.join(PIPELINES)}")
-    if name != "evaluate":
-        raise InputError(f"pipeline '{name}' cannot be compiled yet; only 'evaluate' can")
-    if shards != 1:
-        raise InputError(f"shards is {shards}; pipeline 'evaluate' takes 1")
-    if registry is not None:
-        raise InputError(f"registry is {registry!r}; pipeline 'evaluate' promotes no model")
-    if config.data.heldout is None:
-        raise InputError("data.heldout is not set; pipeline 'evaluate' measures on it")
+    _refuse(name, plan)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "pipeline.yaml"
-        compiler.Compiler().compile(evaluation(config, profile, cache), str(made))
+        compiler.Compiler().compile(GRAPHS[name](plan), str(made))
         with atomic_file(out) as file:
             file.write(made.read_bytes())
+
+
+def _refuse(name: str, plan: Plan) -> None:
+    if plan.shards < 1:
+        raise InputError(f"shards is {plan.shards}; expected 1 or more")
+    if plan.iteration < 0:
+        raise InputError(f"iteration is {plan.iteration}; expected 0 or more")
+    if name == "run" and plan.model is not None:
+        raise InputError(
+            f"model is {plan.model!r}; pipeline 'run' begins with model.path of the configuration"
+        )
+    if name == "run" and plan.iteration != 0:
+        raise InputError(f"iteration is {plan.iteration}; pipeline 'run' plays all of them")
+    if name == "evaluate" and plan.config.data.heldout is None:
+        raise InputError("data.heldout is not set; pipeline 'evaluate' measures on it")
+    if name == "evaluate" and plan.registry is not None:
+        raise InputError(f"registry is {plan.registry!r}; pipeline 'evaluate' promotes no model")
+    if plan.registry is not None and not plan.measures:
+        raise InputError(f"registry is {plan.registry!r}; promotion needs data.heldout")

@@ -1,0 +1,39 @@
+"""Component: annotated, synthetic and proto-synthetic responses joined."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+__all__ = ["build_triplets"]
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def build_triplets(
+    settings: str,
+    annotated: dsl.Input[dsl.Dataset],
+    synthetic: dsl.Input[dsl.Dataset],
+    proto: dsl.Input[dsl.Dataset],
+    triplets: dsl.Output[dsl.Dataset],
+) -> None:
+    """Join the three responses to each prompt.
+
+    Args:
+        settings: The run configuration, JSON.
+        annotated: y.
+        synthetic: y', of the policy that the iteration starts from.
+        proto: y0, of the initial policy.
+        triplets: Folder with triplets.jsonl and its manifest.
+    """
+    from tspin.artifacts import TRIPLETS, describe, output_in, records_in
+    from tspin.config import RunConfig
+    from tspin.triplets import build_triplets as step
+
+    out = output_in(triplets.path, TRIPLETS)
+    step(
+        RunConfig.model_validate_json(settings).triplets,
+        annotated=records_in(annotated.path),
+        synthetic=records_in(synthetic.path),
+        proto=records_in(proto.path),
+        out=out,
+    )
+    triplets.metadata.update(describe(out))

@@ -1,0 +1,48 @@
+"""Component: a policy on held-out records."""
+
+from typing import Optional
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+__all__ = ["evaluate"]
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def evaluate(
+    settings: str,
+    iteration: int,
+    policy: dsl.Input[dsl.Model],
+    heldout: dsl.Input[dsl.Dataset],
+    evaluation: dsl.Output[dsl.Dataset],
+    scalars: dsl.Output[dsl.Metrics],
+    proto: Optional[dsl.Input[dsl.Dataset]] = None,  # noqa: UP045  (kfp reads no other form)
+) -> None:
+    """Measure a policy on held-out records.
+
+    Args:
+        settings: The run configuration, JSON.
+        iteration: That the policy ended; -1 for the initial policy.
+        policy: Is measured.
+        heldout: Annotated records that were not trained on.
+        evaluation: Folder with metrics.json, its manifest, and the answers.
+        scalars: The values of metrics.json.
+        proto: Responses of the initial policy to the same prompts.
+    """
+    from tspin.artifacts import METRICS, describe, output_in, policy_in, publish_metrics, records_in
+    from tspin.config import RunConfig
+    from tspin.evaluate import evaluate as step
+
+    out = output_in(evaluation.path, METRICS)
+    step(
+        RunConfig.model_validate_json(settings),
+        model=policy_in(policy.path),
+        annotated=records_in(heldout.path),
+        out=out,
+        proto=None if proto is None else records_in(proto.path),
+        iteration=int(iteration),
+    )
+    evaluation.metadata.update(describe(out))
+    for name, value in publish_metrics(out, scalars.path).items():
+        scalars.log_metric(name, value)

@@ -1,0 +1,43 @@
+"""Component: one response from a policy to every prompt."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+__all__ = ["generate"]
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def generate(
+    settings: str,
+    iteration: int,
+    policy: dsl.Input[dsl.Model],
+    annotated: dsl.Input[dsl.Dataset],
+    responses: dsl.Output[dsl.Dataset],
+    shard: str = "0/1",
+) -> None:
+    """Sample a response from a policy to every prompt.
+
+    Args:
+        settings: The run configuration, JSON.
+        iteration: From 0; part of every seed.
+        policy: Answers.
+        annotated: The prompts; their responses are not looked at.
+        responses: Folder with responses.jsonl and its manifest.
+        shard: `i/n` answers every n-th prompt, from the i-th.
+    """
+    from tspin.artifacts import RESPONSES, describe, output_in, policy_in, records_in
+    from tspin.config import RunConfig
+    from tspin.generate import generate as step
+    from tspin.shards import Shard
+
+    out = output_in(responses.path, RESPONSES)
+    step(
+        RunConfig.model_validate_json(settings),
+        model=policy_in(policy.path),
+        annotated=records_in(annotated.path),
+        out=out,
+        iteration=int(iteration),
+        shard=Shard.parse(shard),
+    )
+    responses.metadata.update(describe(out))

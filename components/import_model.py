@@ -1,0 +1,26 @@
+"""Component: a model that every pod can read becomes an artifact that names it."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+__all__ = ["import_model"]
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def import_model(model: str, identity: str, policy: dsl.Output[dsl.Model]) -> str:
+    """Refer to a folder on a shared volume, or to a name on the Hub; no weights are copied.
+
+    Args:
+        model: The folder or the name.
+        identity: What `check_inputs` found there.
+        policy: Folder with reference.json.
+
+    Returns:
+        The URI of the artifact.
+    """
+    from tspin.artifacts import write_reference
+
+    write_reference(policy.path, model, identity)
+    policy.metadata.update({"model": model, "identity": identity})
+    return str(policy.uri)

@@ -1,0 +1,29 @@
+"""Component: the report of a run, finished or stopped."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+__all__ = ["report"]
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def report(
+    history: dsl.Input[dsl.Dataset],
+    page: dsl.Output[dsl.HTML],
+    summary: dsl.Output[dsl.Markdown],
+) -> None:
+    """Write the page that `tspin report` writes, and its beginning as Markdown.
+
+    Args:
+        history: As `gate` keeps it.
+        page: One self-contained page.
+        summary: The verdict, the facts and the first table.
+    """
+    from pathlib import Path
+
+    from tspin.report import write_report
+    from tspin.summary import write_summary
+
+    write_report(Path(history.path), Path(page.path))
+    write_summary(Path(history.path), Path(summary.path))

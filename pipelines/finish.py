@@ -1,0 +1,45 @@
+"""How a run ends, early or not: the best model, the report, the promotion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kfp import dsl
+
+from components.promote import promote
+from components.report import report
+from pipelines.plan import Plan
+from pipelines.signature import sub_pipeline
+
+__all__ = ["finish_node"]
+
+
+def finish_node(plan: Plan) -> Any:
+    """The sub-pipeline that ends a run; inputs by name: config, history, best."""
+    inputs = {"config": str, "history": dsl.Input[dsl.Dataset], "best": str}
+    return sub_pipeline(
+        "finish",
+        "The best model, the report, and the promotion if a registry is given.",
+        inputs,
+        None,
+        lambda given: _finish(plan, **given),
+    )
+
+
+def _finish(plan: Plan, config: Any, history: Any, best: Any) -> None:
+    told = report(history=history)
+    plan.placed(told, "light", "report")
+    model = dsl.importer(artifact_uri=best, artifact_class=dsl.Model, reimport=False)
+    model.set_display_name("best model")
+    if plan.registry is None:
+        return
+    promoted = promote(
+        config=config,
+        registry=plan.registry,
+        candidate=model.output,
+        history=history,
+        run=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+    )
+    plan.placed(promoted, "light", "promote")
+    # Another try is another comparison; and a refusal is not a fault of the machine.
+    promoted.set_caching_options(False).set_retry(0)

@@ -1,0 +1,94 @@
+"""The pipelines: a whole run, a single iteration, evaluation only.
+
+No `from __future__ import annotations` here: kfp reads the annotations as objects.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kfp import dsl
+
+from pipelines.finish import finish_node
+from pipelines.iteration import iteration_node
+from pipelines.plan import Plan
+from pipelines.start import Start
+
+__all__ = ["GRAPHS"]
+
+_BASE = -1
+"""The iteration number of the initial policy."""
+
+
+def run(plan: Plan) -> Any:
+    """All iterations, unrolled: kfp has no loop that carries a policy on."""
+    settings = plan.config.model_dump_json()
+    nodes = [iteration_node(plan, plays=number > 0) for number in range(plan.config.iterations)]
+    finish = finish_node(plan)
+
+    @dsl.pipeline(name="tspin-run", description="Triplet self-play fine-tuning, all iterations.")
+    def graph(config: str = settings) -> None:
+        start = Start(plan, config)
+        given = start.shared()
+        _chain(plan, nodes, finish, given, start.policy, start.history(_BASE, given))
+
+    return graph
+
+
+def _chain(
+    plan: Plan, nodes: list[Any], finish: Any, given: dict[str, Any], policy: Any, history: Any
+) -> None:
+    """Play the remaining iterations, or finish where the gate refuses or none is left."""
+    number = plan.config.iterations - len(nodes)
+    played = nodes[0](iteration=number, policy=policy, history=history, **given)
+    played.set_display_name(f"iteration {number}")
+    out = played.outputs
+    end = {"config": given["config"], "history": out["history"], "best": out["best"]}
+    rest = nodes[1:]
+    if not rest:
+        finish(**end)
+    elif plan.config.gate.margin is None:
+        _chain(plan, rest, finish, given, out["policy"], out["history"])
+    else:
+        with dsl.If(out["Output"] == "continue", name=f"after iteration {number}"):
+            _chain(plan, rest, finish, given, out["policy"], out["history"])
+        with dsl.Else(name=f"stop after iteration {number}"):
+            finish(**end)
+
+
+def iteration(plan: Plan) -> Any:
+    """One iteration from any policy."""
+    settings = plan.config.model_dump_json()
+    begins = plan.iteration == 0 and plan.model is None
+    node = iteration_node(plan, plays=not begins)
+    finish = finish_node(plan)
+
+    @dsl.pipeline(name="tspin-iteration", description="One iteration of self-play from any policy.")
+    def graph(config: str = settings, model: str = plan.model or "") -> None:
+        start = Start(plan, config, model)
+        given = start.shared()
+        history = start.history(plan.iteration - 1, given)
+        played = node(iteration=plan.iteration, policy=start.policy, history=history, **given)
+        played.set_display_name(f"iteration {plan.iteration}")
+        out = played.outputs
+        finish(config=config, history=out["history"], best=out["best"])
+
+    return graph
+
+
+def evaluation(plan: Plan) -> Any:
+    """Evaluation only: one policy on the held-out records."""
+    settings = plan.config.model_dump_json()
+
+    @dsl.pipeline(name="tspin-evaluate", description="One policy on the held-out records.")
+    def graph(config: str = settings, model: str = plan.model or "") -> None:
+        start = Start(plan, config, model)
+        start.measured(start.records("heldout"), _BASE)
+
+    return graph
+
+
+GRAPHS: Mapping[str, Callable[[Plan], Any]] = {
+    "run": run,
+    "iteration": iteration,
+    "evaluate": evaluation,
+}

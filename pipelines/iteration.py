@@ -1,0 +1,118 @@
+"""One iteration as a node: responses, triplets, training, evaluation, gate.
+
+No `from __future__ import annotations` here: kfp reads the annotations as objects.
+"""
+
+from typing import Any, NamedTuple
+
+from kfp import dsl
+
+from components.build_triplets import build_triplets
+from components.evaluate import evaluate
+from components.gate import gate
+from components.train import train
+from pipelines.generation import responses
+from pipelines.plan import Plan
+from pipelines.signature import sub_pipeline
+
+__all__ = ["iteration_node"]
+
+
+class _Played(NamedTuple):
+    """`Output` is what kfp.local, too, can branch on: `continue` or `stop`."""
+
+    policy: dsl.Model
+    history: dsl.Dataset
+    Output: str
+    best: str
+
+
+def iteration_node(plan: Plan, *, plays: bool) -> Any:
+    """The sub-pipeline of an iteration.
+
+    Args:
+        plan: Decides which steps it has.
+        plays: Whether the policy generates y'; at iteration 0 it is y0, which is there already.
+
+    Returns:
+        What makes a task of it. Inputs by name: config, settings, iteration, policy, annotated,
+        history; proto, where the method trains on pairs; heldout, where policies are measured;
+        heldout_proto, where both. Outputs: policy, history, Output, best.
+    """
+    inputs: dict[str, Any] = {
+        "config": str,
+        "settings": str,
+        "iteration": int,
+        "policy": dsl.Input[dsl.Model],
+        "annotated": dsl.Input[dsl.Dataset],
+        "history": dsl.Input[dsl.Dataset],
+    }
+    wanted = {
+        "proto": plan.pairs,
+        "heldout": plan.measures,
+        "heldout_proto": plan.pairs and plan.measures,
+    }
+    inputs |= {name: dsl.Input[dsl.Dataset] for name, needed in wanted.items() if needed}
+    return sub_pipeline(
+        "iteration" if plays or not plan.pairs else "first-iteration",
+        "Synthetic responses, triplets, the next policy, its evaluation, and the gate.",
+        inputs,
+        _Played,
+        lambda given: _play(plan, given, plays),
+    )
+
+
+def _play(plan: Plan, given: dict[str, Any], plays: bool) -> _Played:
+    settings, iteration, policy = given["settings"], given["iteration"], given["policy"]
+    added: dict[str, Any] = {}
+    examples = given["annotated"]
+    if plan.pairs:
+        examples = added["triplets"] = _triplets(plan, given, plays)
+    trained = train(settings=settings, iteration=iteration, policy=policy, examples=examples)
+    plan.placed(trained, "train", "train")
+    added["training"] = trained.outputs["training"]
+    if plan.measures:
+        proto = {"proto": given["heldout_proto"]} if plan.pairs else {}
+        measured = evaluate(
+            settings=settings,
+            iteration=iteration,
+            policy=trained.outputs["trained"],
+            heldout=given["heldout"],
+            **proto,
+        )
+        plan.placed(measured, "evaluate", "evaluate")
+        added["evaluation"] = measured.outputs["evaluation"]
+    decided = gate(
+        config=given["config"],
+        iteration=iteration,
+        model=trained.outputs["Output"],
+        history=given["history"],
+        **added,
+    )
+    plan.placed(decided, "light", "gate")
+    return _Played(
+        policy=trained.outputs["trained"],
+        history=decided.outputs["grown"],
+        Output=decided.outputs["Output"],
+        best=decided.outputs["best"],
+    )
+
+
+def _triplets(plan: Plan, given: dict[str, Any], plays: bool) -> Any:
+    synthetic = given["proto"]
+    if plays:
+        synthetic = responses(
+            plan,
+            "generate",
+            settings=given["settings"],
+            iteration=given["iteration"],
+            policy=given["policy"],
+            annotated=given["annotated"],
+        )
+    joined = build_triplets(
+        settings=given["settings"],
+        annotated=given["annotated"],
+        synthetic=synthetic,
+        proto=given["proto"],
+    )
+    return plan.placed(joined, "light", "build triplets").outputs["triplets"]

@@ -1,0 +1,54 @@
+"""What a pipeline is compiled from: configuration, profile, and what the command line adds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from kfp import dsl
+
+from pipelines.placement import place
+from pipelines.profile import Profile
+from tspin.config import RunConfig
+
+__all__ = ["Plan", "StageName"]
+
+StageName = Literal["generate", "train", "evaluate", "light"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One pipeline to compile."""
+
+    config: RunConfig
+    profile: Profile
+    shards: int = 1
+    """Parts that generation is split into, one pod each."""
+    cache: bool | None = None
+    """Overrides caching of every stage."""
+    registry: str | None = None
+    """Where the best model is promoted; None promotes none."""
+    model: str | None = None
+    """The policy to start from; None is the initial policy of the configuration."""
+    iteration: int = 0
+    """Which one a pipeline of a single iteration plays."""
+
+    @property
+    def pairs(self) -> bool:
+        """Whether the method trains on responses of the policy; supervised fine-tuning does not."""
+        return self.config.train.method != "sft"
+
+    @property
+    def measures(self) -> bool:
+        """Whether policies are evaluated."""
+        return self.config.data.heldout is not None
+
+    @property
+    def stored_model(self) -> bool:
+        """Whether the model to start from is an artifact of some store, given by its URI."""
+        return self.model is not None and "://" in self.model
+
+    def placed(self, task: dsl.PipelineTask, stage: StageName, title: str) -> dsl.PipelineTask:
+        """Put a task where a stage runs, under a title that its reader understands."""
+        place(task, self.profile, getattr(self.profile.stages, stage), cache=self.cache)
+        return task.set_display_name(title)

@@ -1,0 +1,100 @@
+"""Where a pipeline begins: inputs checked and imported, the policy to start from measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kfp import dsl
+
+from components.check_inputs import check_inputs
+from components.evaluate import evaluate
+from components.gate import gate
+from components.import_data import import_data
+from components.import_model import import_model
+from pipelines.generation import responses
+from pipelines.plan import Plan
+from tspin.config import structure
+
+__all__ = ["Start"]
+
+
+class Start:
+    """The first tasks of a pipeline; each property of the run is made once."""
+
+    def __init__(self, plan: Plan, config: Any, model: Any = "") -> None:
+        """Check the inputs and import them.
+
+        Args:
+            plan: What is compiled.
+            config: The parameter with the run configuration.
+            model: The parameter with the policy to start from; '' is the initial policy.
+        """
+        self.plan = plan
+        self.config = config
+        local = "" if plan.stored_model else model
+        self._checked = check_inputs(config=config, structure=structure(plan.config), model=local)
+        plan.placed(self._checked, "light", "check inputs").set_caching_options(False)
+        self.settings = self._checked.outputs["settings"]
+        self.initial, uri = self._named(plan.config.model.path, "initial", "initial policy")
+        self.policy, self.uri = self.initial, uri
+        if plan.stored_model:
+            stored = dsl.importer(artifact_uri=model, artifact_class=dsl.Model, reimport=False)
+            self.policy, self.uri = stored.set_display_name("policy").output, model
+        elif plan.model is not None:
+            self.policy, self.uri = self._named(model, "policy", "policy")
+
+    def _named(self, model: Any, identity: str, title: str) -> tuple[Any, Any]:
+        task = import_model(model=model, identity=self._checked.outputs[identity])
+        self.plan.placed(task, "light", f"import {title}")
+        return task.outputs["policy"], task.outputs["Output"]
+
+    def records(self, role: str) -> Any:
+        """The annotated or the held-out records."""
+        task = import_data(settings=self.settings, role=role, sha256=self._checked.outputs[role])
+        return self.plan.placed(task, "light", f"import {role} records").outputs["data"]
+
+    def proto(self, records: Any, title: str) -> Any:
+        """Responses of the initial policy."""
+        return responses(
+            self.plan,
+            title,
+            settings=self.settings,
+            iteration=0,
+            policy=self.initial,
+            annotated=records,
+        )
+
+    def shared(self) -> dict[str, Any]:
+        """The inputs that every iteration has in common."""
+        given = {"config": self.config, "settings": self.settings}
+        given["annotated"] = self.records("annotated")
+        if self.plan.pairs:
+            given["proto"] = self.proto(given["annotated"], "proto-synthetic responses")
+        if self.plan.measures:
+            given["heldout"] = self.records("heldout")
+        if self.plan.pairs and self.plan.measures:
+            given["heldout_proto"] = self.proto(
+                given["heldout"], "proto-synthetic responses, held-out"
+            )
+        return given
+
+    def measured(self, heldout: Any, iteration: int, **proto: Any) -> Any:
+        """The evaluation of the policy to start from."""
+        task = evaluate(
+            settings=self.settings,
+            iteration=iteration,
+            policy=self.policy,
+            heldout=heldout,
+            **proto,
+        )
+        return self.plan.placed(task, "evaluate", "evaluate the start").outputs["evaluation"]
+
+    def history(self, iteration: int, given: dict[str, Any]) -> Any:
+        """The history with the policy to start from, as the iteration before the first."""
+        added = {}
+        if self.plan.measures:
+            compared = self.plan.pairs and self.plan.model is not None
+            proto = {"proto": given["heldout_proto"]} if compared else {}
+            added["evaluation"] = self.measured(given["heldout"], iteration, **proto)
+        task = gate(config=self.config, iteration=iteration, model=self.uri, **added)
+        return self.plan.placed(task, "light", "begin the history").outputs["grown"]
