@@ -1,0 +1,129 @@
+"""Stores: whole objects, one creator of many, no way out of the folder; S3 by a local server."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from tspin.errors import InputError, TspinError
+from tspin.store import ConflictError, KeyMissingError, Store, open_store
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    s3_endpoint: str,
+) -> Store:
+    if request.param == "folder":
+        return open_store(str(tmp_path / "store"))
+    settings = {
+        "AWS_ENDPOINT_URL": s3_endpoint,
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"b{abs(hash(tmp_path)) % 10**12}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    return open_store(f"s3://{bucket}/some/prefix/")
+
+
+def test_what_is_created_is_read_and_listed(store: Store) -> None:
+    for key in ("b/2", "b/1", "a"):
+        store.create(key, key.encode())
+    assert list(store.list()) == ["a", "b/1", "b/2"]
+    assert list(store.list("b/")) == ["b/1", "b/2"]
+    assert store.read("b/2") == b"b/2"
+
+
+def test_a_missing_object_is_named(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(KeyMissingError, match="nothing"):
+        store.read("nothing")
+    with pytest.raises(KeyMissingError, match="nothing"):
+        store.download("nothing", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_of_many_creators_one_succeeds(store: Store) -> None:
+    won: list[bytes] = []
+    barrier = threading.Barrier(8)
+
+    def create(content: bytes) -> None:
+        barrier.wait()
+        try:
+            store.create("champion", content)
+        except ConflictError:
+            return
+        won.append(content)
+
+    threads = [threading.Thread(target=create, args=(str(n).encode(),)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert store.read("champion") == won[0]
+    assert list(store.list()) == ["champion"]
+
+
+def test_files_come_back_as_they_were_sent(store: Store, tmp_path: Path) -> None:
+    sent = tmp_path / "sent"
+    sent.write_bytes(os.urandom(1 << 20) * 20)  # More than one part.
+    store.upload(sent, "large")
+    store.upload(sent, "large")
+    store.download("large", tmp_path / "back" / "file")
+    assert (tmp_path / "back" / "file").read_bytes() == sent.read_bytes()
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "a/../../b", "a//b", "."])
+def test_keys_stay_inside(store: Store, key: str) -> None:
+    with pytest.raises(InputError, match="relative"):
+        store.create(key, b"")
+
+
+def test_bytes_that_were_changed_on_the_way_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3_endpoint: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="changed")
+    client.put_object(Bucket="changed", Key="x", Body=b"other", Metadata={"sha256": "0" * 64})
+    with pytest.raises(TspinError, match="sha256"):
+        open_store("s3://changed").download("x", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_bucket_is_named(monkeypatch: pytest.MonkeyPatch, s3_endpoint: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with pytest.raises(TspinError, match="no bucket 'nowhere'"):
+        list(open_store("s3://nowhere/x").list())
+
+
+@pytest.mark.parametrize("uri", ["gs://b/x", "s3://"])
+def test_what_is_no_store_is_refused(uri: str) -> None:
+    with pytest.raises(InputError, match=r"s3://"):
+        open_store(uri)

@@ -1,0 +1,68 @@
+"""A folder as a store: a disk, or a volume that several machines mount."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from tspin.files import atomic_file, sync
+from tspin.store.base import ConflictError, KeyMissingError, checked_key
+
+__all__ = ["FolderStore"]
+
+
+class FolderStore:
+    """Objects are files; see `tspin.store.base.Store`."""
+
+    def __init__(self, folder: Path) -> None:
+        """The folder need not exist yet."""
+        self._folder = folder
+        self.uri = str(folder)
+
+    def read(self, key: str) -> bytes:
+        """The content of a small object."""
+        try:
+            return self._path(key).read_bytes()
+        except FileNotFoundError:
+            raise KeyMissingError(f"{self.uri}/{key}: no such object") from None
+
+    def create(self, key: str, data: bytes) -> None:
+        """Write a small object unless there is one: a hard link is made by one of many."""
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            try:
+                os.link(file.name, path)
+            except FileExistsError:
+                raise ConflictError(f"{self.uri}/{key}: is there already") from None
+        sync(path.parent)
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """The keys that begin with a prefix, sorted; temporary files are none."""
+        files = (path for path in self._folder.rglob("*") if path.is_file())
+        keys = (p.relative_to(self._folder).as_posix() for p in files if p.name[0] != ".")
+        return iter(sorted(key for key in keys if key.startswith(prefix)))
+
+    def upload(self, path: Path, key: str) -> None:
+        """Copy a file to an object."""
+        target = self._path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("rb") as source, atomic_file(target) as file:
+            shutil.copyfileobj(source, file)
+
+    def download(self, key: str, path: Path) -> None:
+        """Copy an object to a file."""
+        source = self._path(key)
+        if not source.is_file():
+            raise KeyMissingError(f"{self.uri}/{key}: no such object")
+        with source.open("rb") as data, atomic_file(path) as file:
+            shutil.copyfileobj(data, file)
+
+    def _path(self, key: str) -> Path:
+        return self._folder / checked_key(key)
