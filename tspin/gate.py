@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tspin.artifacts import METRICS
+from tspin.artifacts import METRICS, TRAIN_LOG
 from tspin.best import Best
 from tspin.config import RunConfig, resolved
-from tspin.errors import InputError
+from tspin.errors import GateRefusedError, InputError
 from tspin.files import atomic_folder, write_json
 from tspin.run_folder import BASE, IterationFolder, RunFolder
 from tspin.samples import write_shown
@@ -84,8 +84,14 @@ def gate(config: RunConfig, *, history: Path | None, step: Step, out: Path) -> D
 
 
 def best_metrics(history: Path) -> Path:
-    """metrics.json of the best iteration of a history."""
+    """metrics.json of the best iteration of a history.
+
+    Raises:
+        GateRefusedError: no iteration beat the policy that the run began with.
+    """
     number: int = json.loads(RunFolder(history).best.read_bytes())["iteration"]
+    if not (RunFolder(history).iteration(number).path / TRAIN_LOG).is_file():
+        raise GateRefusedError("no iteration beat the policy that the run began with")
     return RunFolder(history).iteration(number).metrics
 
 

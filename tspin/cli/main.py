@@ -12,7 +12,7 @@ from rich.logging import RichHandler
 
 import tspin
 import tspin.cli.data as data
-from tspin.cli import project, run, steps
+from tspin.cli import project, registry, run, steps
 from tspin.errors import TspinError
 
 __all__ = ["app", "main"]
@@ -25,7 +25,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data.app, name="data")
-for module in (run, steps, project):
+app.add_typer(registry.app, name="registry")
+for module in (run, steps, registry, project):
     for command in module.COMMANDS:
         app.command(rich_help_panel=module.PANEL)(command)
 

@@ -1,0 +1,40 @@
+"""Models and their metrics as a registry takes them, without training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from tspin.files import write_json
+from tspin.manifest import Manifest, content_hash, write_manifest
+
+METRIC = "exact_match/exact/greedy"
+
+
+def make_model(folder: Path, seed: int) -> Path:
+    """A folder with weights and a configuration."""
+    folder.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(seed)
+    save_file({"weight": torch.randn(64, generator=generator)}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+def make_metrics(path: Path, model: Path, value: float, *, heldout: str = "h") -> Path:
+    """metrics.json of a model, with an interval of 0.02 to each side."""
+    estimate = {"value": value, "low": value - 0.02, "high": value + 0.02, "n": 400}
+    metrics = {METRIC: estimate, "nll_per_token": {**estimate, "value": 1 - value}}
+    write_json(path, {"iteration": 0, "metrics": metrics})
+    wanted = Manifest(kind="metrics", model=content_hash(model), inputs={"annotated": heldout})
+    write_manifest(path, wanted)
+    return path
+
+
+def make_candidate(folder: Path, seed: int, value: float) -> tuple[Path, Path]:
+    """A model and its metrics."""
+    model = make_model(folder / "model", seed)
+    return model, make_metrics(folder / "metrics.json", model, value)

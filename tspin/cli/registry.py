@@ -1,0 +1,106 @@
+"""Commands on a registry: promote, rollback, registry list, registry fetch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+__all__ = ["COMMANDS", "PANEL", "app", "promote", "rollback"]
+
+PANEL = "The registry"
+
+app = typer.Typer(help="Models that were promoted.", no_args_is_help=True)
+
+RegistryUri = Annotated[
+    str, typer.Option("--registry", help="A folder or s3://bucket/prefix.", show_default=False)
+]
+By = Annotated[str | None, typer.Option(help="Who; the user of this process by default.")]
+
+
+def promote(
+    candidate: Annotated[Path, typer.Option(help="The model's folder.", show_default=False)],
+    metrics: Annotated[Path, typer.Option(help="Its metrics.json.", show_default=False)],
+    registry: RegistryUri,
+    metric: Annotated[str, typer.Option(help="A name in metrics.json.")] = "nll_per_token",
+    direction: Annotated[Literal["max", "min"], typer.Option(help="What is better.")] = "min",
+    min_gain: Annotated[
+        float, typer.Option(help="How much better, in the metric's unit; below 0 allows a loss.")
+    ] = 0.0,
+    certain: Annotated[
+        bool,
+        typer.Option(
+            "--certain/--by-value", help="The gain's whole interval counts, or its value alone."
+        ),
+    ] = True,
+    by: By = None,
+    run: Annotated[str | None, typer.Option(help="Where the model comes from.")] = None,
+) -> None:
+    """Make a model the champion if it beats the champion; exit code 3 if it does not."""
+    from tspin.registry import promote as step
+
+    record = step(
+        candidate,
+        metrics=metrics,
+        registry=registry,
+        metric=metric,
+        direction=direction,
+        min_gain=min_gain,
+        certain=certain,
+        by=by,
+        run=run,
+    )
+    typer.echo(f"{registry}: champion {record.number} is {record.model}")
+
+
+def rollback(
+    registry: RegistryUri,
+    to: Annotated[
+        int | None, typer.Option(help="Number of a champion; the one before by default.")
+    ] = None,
+    by: By = None,
+) -> None:
+    """Make an earlier champion the champion again."""
+    from tspin.registry import rollback as step
+
+    record = step(registry, to=to, by=by)
+    typer.echo(f"{registry}: champion {record.number} is {record.model}")
+
+
+@app.command(name="list")
+def list_command(
+    registry: RegistryUri,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """All champions, the last one is today's."""
+    from tspin.registry import Registry
+
+    for record in Registry(registry).records():
+        if as_json:
+            typer.echo(record.model_dump_json())
+            continue
+        value = record.metrics[record.metric].value
+        told = f"{record.metric} {value:.4g}  by {record.by}  {record.run or ''}"
+        typer.echo(f"{record.number:4}  {record.at}  {record.kind:8}  {record.model:.12}  {told}")
+
+
+@app.command(name="fetch")
+def fetch_command(
+    registry: RegistryUri,
+    out: Annotated[Path, typer.Option(help="The model's folder.", show_default=False)],
+    number: Annotated[int | None, typer.Option(help="Of a champion; today's by default.")] = None,
+) -> None:
+    """Copy the champion to a folder, checked file by file."""
+    from tspin.errors import InputError
+    from tspin.registry import Registry
+
+    opened = Registry(registry)
+    found = [r for r in opened.records() if number is None or r.number == number]
+    if not found:
+        raise InputError(f"{registry}: there is no champion{f' {number}' if number else ''}")
+    opened.fetch(found[-1].model, out)
+    typer.echo(f"{out}: champion {found[-1].number}, {found[-1].model}")
+
+
+COMMANDS = (promote, rollback)

@@ -1,0 +1,7 @@
+"""Immutable models under their content hash, and one champion among them."""
+
+from tspin.registry.promotion import promote, rollback
+from tspin.registry.record import Record
+from tspin.registry.registry import Registry
+
+__all__ = ["Record", "Registry", "promote", "rollback"]

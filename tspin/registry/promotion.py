@@ -1,0 +1,162 @@
+"""Promotion through the gate, and the way back."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from tspin.errors import InputError
+from tspin.estimate import Estimate
+from tspin.manifest import Manifest, content_hash, read_manifest
+from tspin.registry.comparison import Comparison
+from tspin.registry.record import Record
+from tspin.registry.registry import Registry
+
+__all__ = ["promote", "rollback"]
+
+
+def promote(
+    candidate: Path,
+    *,
+    metrics: Path,
+    registry: str,
+    metric: str,
+    direction: Literal["max", "min"],
+    min_gain: float = 0.0,
+    certain: bool = True,
+    by: str | None = None,
+    run: str | None = None,
+) -> Record:
+    """Make a model the champion if it is better than the champion.
+
+    Killed anywhere, the old champion stands, or the new one does. The first model needs no gain.
+    A model that is the champion already is left alone, so that a repeated promotion is none.
+
+    Args:
+        candidate: The model's folder.
+        metrics: Its metrics.json, beside its manifest.
+        registry: A folder, or `s3://bucket/prefix`.
+        metric: A name in metrics.json.
+        direction: Whether more or less of it is better.
+        min_gain: How much better, in units of the metric; below 0 allows a loss.
+        certain: Whether the whole interval of the gain must reach `min_gain`.
+        by: Who promotes; None is the user of this process.
+        run: Where the model comes from: a name or an address.
+
+    Returns:
+        The record of the champion.
+
+    Raises:
+        GateRefusedError: the candidate is not good enough, or the champion changed meanwhile.
+        InputError: no such model or metrics, metrics of another model, of another evaluation than
+            the champion's, or without `metric`.
+        TspinError: the store cannot be reached.
+    """
+    if not (candidate / "config.json").is_file() and not list(candidate.glob("adapter_config.*")):
+        raise InputError(f"{candidate}: no model here; expected a folder with config.json")
+    measured, manifest = _measured(candidate, metrics)
+    if metric not in measured:
+        raise InputError(
+            f"{metrics}: metric {metric!r} is not in it; it holds {', '.join(sorted(measured))}"
+        )
+    opened = Registry(registry)
+    champion = opened.champion()
+    evaluation = _evaluation(manifest)
+    if champion is not None:
+        if champion.model == content_hash(candidate):
+            return champion
+        if champion.evaluation != evaluation:
+            raise InputError(
+                f"{metrics}: was not measured as the champion of {opened.uri} was (other held-out "
+                "records, template or settings); measure both in the same way, or begin a new "
+                "registry"
+            )
+        Comparison(metric, direction, min_gain, certain, measured, champion.metrics).enforce()
+    trained = read_manifest(candidate)
+    record = Record(
+        number=1 if champion is None else champion.number + 1,
+        kind="promote",
+        model=opened.add_model(candidate),
+        identity=manifest.model or "",
+        metrics=measured,
+        evaluation=evaluation,
+        metric=metric,
+        direction=direction,
+        min_gain=min_gain,
+        previous=None if champion is None else champion.number,
+        by=by or getpass.getuser(),
+        at=_now(),
+        data={} if trained is None else trained.inputs,
+        git_commit=manifest.git_commit,
+        run=run,
+    )
+    opened.append(record)
+    return record
+
+
+def rollback(registry: str, *, to: int | None = None, by: str | None = None) -> Record:
+    """Make an earlier champion the champion again.
+
+    Args:
+        registry: A folder, or `s3://bucket/prefix`.
+        to: The number of its record; None is the last one with another model than today's.
+        by: Who does it; None is the user of this process.
+
+    Raises:
+        InputError: there is no such champion to go back to.
+        GateRefusedError: the champion changed meanwhile.
+    """
+    opened = Registry(registry)
+    records = opened.records()
+    if not records:
+        raise InputError(f"{opened.uri}: nothing was promoted yet")
+    current = records[-1]
+    earlier = [record for record in records if record.model != current.model]
+    if to is not None:
+        earlier = [record for record in earlier if record.number == to]
+    if not earlier:
+        wanted = "an earlier champion" if to is None else f"number {to} with another model"
+        raise InputError(f"{opened.uri}: there is no {wanted} to go back to")
+    update = {
+        "number": current.number + 1,
+        "kind": "rollback",
+        "previous": current.number,
+        "by": by or getpass.getuser(),
+        "at": _now(),
+    }
+    record = earlier[-1].model_copy(update=update)
+    opened.append(record)
+    return record
+
+
+def _measured(candidate: Path, metrics: Path) -> tuple[Mapping[str, Estimate], Manifest]:
+    manifest = read_manifest(metrics) if metrics.is_file() else None
+    if manifest is None or manifest.kind != "metrics":
+        raise InputError(f"{metrics}: expected metrics.json of an evaluation, with its manifest")
+    measured = (manifest.model or "").partition("+")[0]
+    if measured != content_hash(candidate):
+        raise InputError(
+            f"{metrics}: was measured on another model ({measured:.12}) than {candidate} "
+            f"({content_hash(candidate):.12})"
+        )
+    listed: dict[str, Any] = json.loads(metrics.read_bytes())["metrics"]
+    return {name: Estimate(**values) for name, values in listed.items()}, manifest
+
+
+def _evaluation(manifest: Manifest) -> str:
+    """Hash of what makes two evaluations comparable: records, template, settings."""
+    decisive = {
+        "annotated": manifest.inputs.get("annotated"),
+        "template": manifest.template,
+        "parameters": manifest.parameters,
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,40 @@
+"""One line of a registry's history: which model became the champion, and why."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from tspin.estimate import Estimate
+
+__all__ = ["Record"]
+
+
+class Record(BaseModel):
+    """What a promotion or a rollback leaves; never changed once it is written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    number: int
+    """From 1, without gaps; the highest is the champion's."""
+    kind: Literal["promote", "rollback"]
+    model: str
+    """Content hash of the model (hex SHA-256): where it stands in the registry."""
+    identity: str
+    """Of the policy that was measured; for an adapter with its base."""
+    metrics: dict[str, Estimate]
+    evaluation: str
+    """Hash of what decides the metrics: held-out records, template, settings."""
+    metric: str
+    direction: Literal["max", "min"]
+    min_gain: float
+    previous: int | None
+    """The record of the champion that it replaced."""
+    by: str
+    at: str
+    """UTC, ISO 8601."""
+    data: dict[str, str] = {}
+    """What the model was trained on: role to content hash."""
+    git_commit: str | None = None
+    run: str | None = None
