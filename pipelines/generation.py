@@ -1,4 +1,4 @@
-"""Responses of a policy: one task, or one a shard and a merge."""
+"""Responses of a policy: one task, or a node with one task a shard and a merge."""
 
 from __future__ import annotations
 
@@ -9,25 +9,54 @@ from kfp import dsl
 from components.generate import generate
 from components.merge_responses import merge_responses
 from pipelines.plan import Plan
+from pipelines.signature import sub_pipeline
 
-__all__ = ["responses"]
+__all__ = ["Generation"]
 
 
-def responses(
-    plan: Plan, title: str, *, settings: Any, iteration: Any, policy: Any, annotated: Any
-) -> Any:
-    """Sample a response of a policy to every prompt; the output is the same however many shards."""
-    given = {
-        "settings": settings,
-        "iteration": iteration,
-        "policy": policy,
-        "annotated": annotated,
-    }
-    if plan.shards == 1:
-        return plan.placed(generate(**given), "generate", title).outputs["responses"]
-    # Strings: kfp hands integers of a list on as floats.
-    shards = [f"{index}/{plan.shards}" for index in range(plan.shards)]
-    with dsl.ParallelFor(items=shards, name=f"{title}, by shard") as shard:
-        part = plan.placed(generate(**given, shard=shard), "generate", f"{title}, a shard")
-    merged = merge_responses(shards=dsl.Collected(part.outputs["responses"]), annotated=annotated)
-    return plan.placed(merged, "light", f"{title}, merged").outputs["responses"]
+class Generation:
+    """Makes the tasks that sample responses; the output is the same however many shards."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Build the node of the shards: kfp allows that only outside of a pipeline."""
+        self._plan = plan
+        # A node of its own also because kfp.local puts the item of a loop in the place of every
+        # output of another task that the loop is given; inputs of a node it leaves alone.
+        inputs = {
+            "settings": str,
+            "iteration": int,
+            "policy": dsl.Input[dsl.Model],
+            "annotated": dsl.Input[dsl.Dataset],
+        }
+        self._node = sub_pipeline(
+            "sharded-generation",
+            "Responses to all prompts, by several pods.",
+            inputs,
+            dsl.Dataset,
+            self._sharded,
+        )
+
+    def responses(
+        self, title: str, *, settings: Any, iteration: Any, policy: Any, annotated: Any
+    ) -> Any:
+        """Sample a response of a policy to every prompt."""
+        given = {
+            "settings": settings,
+            "iteration": iteration,
+            "policy": policy,
+            "annotated": annotated,
+        }
+        if self._plan.shards == 1:
+            task = self._plan.placed(generate(**given), "generate", title)
+            return task.outputs["responses"]
+        return self._node(**given).set_display_name(title).output
+
+    def _sharded(self, given: dict[str, Any]) -> Any:
+        # Strings: kfp hands integers of a list on as floats.
+        shards = [f"{index}/{self._plan.shards}" for index in range(self._plan.shards)]
+        with dsl.ParallelFor(items=shards, name="shards") as shard:
+            part = self._plan.placed(generate(**given, shard=shard), "generate", "a shard")
+        merged = merge_responses(
+            shards=dsl.Collected(part.outputs["responses"]), annotated=given["annotated"]
+        )
+        return self._plan.placed(merged, "light", "merge").outputs["responses"]

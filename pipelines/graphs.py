@@ -9,6 +9,7 @@ from typing import Any
 from kfp import dsl
 
 from pipelines.finish import finish_node
+from pipelines.generation import Generation
 from pipelines.iteration import iteration_node
 from pipelines.plan import Plan
 from pipelines.start import Start
@@ -22,12 +23,16 @@ _BASE = -1
 def run(plan: Plan) -> Any:
     """All iterations, unrolled: kfp has no loop that carries a policy on."""
     settings = plan.config.model_dump_json()
-    nodes = [iteration_node(plan, plays=number > 0) for number in range(plan.config.iterations)]
+    generation = Generation(plan)
+    nodes = [
+        iteration_node(plan, generation, plays=number > 0)
+        for number in range(plan.config.iterations)
+    ]
     finish = finish_node(plan)
 
     @dsl.pipeline(name="tspin-run", description="Triplet self-play fine-tuning, all iterations.")
     def graph(config: str = settings) -> None:
-        start = Start(plan, config)
+        start = Start(plan, generation, config)
         given = start.shared()
         _chain(plan, nodes, finish, given, start.policy, start.history(_BASE, given))
 
@@ -59,12 +64,13 @@ def iteration(plan: Plan) -> Any:
     """One iteration from any policy."""
     settings = plan.config.model_dump_json()
     begins = plan.iteration == 0 and plan.model is None
-    node = iteration_node(plan, plays=not begins)
+    generation = Generation(plan)
+    node = iteration_node(plan, generation, plays=not begins)
     finish = finish_node(plan)
 
     @dsl.pipeline(name="tspin-iteration", description="One iteration of self-play from any policy.")
     def graph(config: str = settings, model: str = plan.model or "") -> None:
-        start = Start(plan, config, model)
+        start = Start(plan, generation, config, model)
         given = start.shared()
         history = start.history(plan.iteration - 1, given)
         played = node(iteration=plan.iteration, policy=start.policy, history=history, **given)
@@ -77,11 +83,12 @@ def iteration(plan: Plan) -> Any:
 
 def evaluation(plan: Plan) -> Any:
     """Evaluation only: one policy on the held-out records."""
+    generation = Generation(plan)
     settings = plan.config.model_dump_json()
 
     @dsl.pipeline(name="tspin-evaluate", description="One policy on the held-out records.")
     def graph(config: str = settings, model: str = plan.model or "") -> None:
-        start = Start(plan, config, model)
+        start = Start(plan, generation, config, model)
         start.measured(start.records("heldout"), _BASE)
 
     return graph

@@ -11,7 +11,7 @@ from components.build_triplets import build_triplets
 from components.evaluate import evaluate
 from components.gate import gate
 from components.train import train
-from pipelines.generation import responses
+from pipelines.generation import Generation
 from pipelines.plan import Plan
 from pipelines.signature import sub_pipeline
 
@@ -27,11 +27,12 @@ class _Played(NamedTuple):
     best: str
 
 
-def iteration_node(plan: Plan, *, plays: bool) -> Any:
+def iteration_node(plan: Plan, generation: Generation, *, plays: bool) -> Any:
     """The sub-pipeline of an iteration.
 
     Args:
         plan: Decides which steps it has.
+        generation: Makes the tasks of its first step.
         plays: Whether the policy generates y'; at iteration 0 it is y0, which is there already.
 
     Returns:
@@ -58,16 +59,16 @@ def iteration_node(plan: Plan, *, plays: bool) -> Any:
         "Synthetic responses, triplets, the next policy, its evaluation, and the gate.",
         inputs,
         _Played,
-        lambda given: _play(plan, given, plays),
+        lambda given: _play(plan, generation if plays else None, given),
     )
 
 
-def _play(plan: Plan, given: dict[str, Any], plays: bool) -> _Played:
+def _play(plan: Plan, generation: Generation | None, given: dict[str, Any]) -> _Played:
     settings, iteration, policy = given["settings"], given["iteration"], given["policy"]
     added: dict[str, Any] = {}
     examples = given["annotated"]
     if plan.pairs:
-        examples = added["triplets"] = _triplets(plan, given, plays)
+        examples = added["triplets"] = _triplets(plan, generation, given)
     trained = train(settings=settings, iteration=iteration, policy=policy, examples=examples)
     plan.placed(trained, "train", "train")
     added["training"] = trained.outputs["training"]
@@ -98,11 +99,10 @@ def _play(plan: Plan, given: dict[str, Any], plays: bool) -> _Played:
     )
 
 
-def _triplets(plan: Plan, given: dict[str, Any], plays: bool) -> Any:
+def _triplets(plan: Plan, generation: Generation | None, given: dict[str, Any]) -> Any:
     synthetic = given["proto"]
-    if plays:
-        synthetic = responses(
-            plan,
+    if generation is not None:
+        synthetic = generation.responses(
             "generate",
             settings=given["settings"],
             iteration=given["iteration"],

@@ -15,7 +15,7 @@ _SHM = "/dev/shm"  # noqa: S108  (the pod's own, not a file in a shared folder)
 def place(
     task: dsl.PipelineTask, profile: Profile, stage: Stage, *, cache: bool | None = None
 ) -> dsl.PipelineTask:
-    """Apply a stage to a task: image, resources, nodes, mounts, environment, retries.
+    """Apply a stage to a task: image, user, resources, nodes, mounts, environment, retries.
 
     Args:
         task: Of a component; changed in place.
@@ -33,6 +33,9 @@ def place(
     task.set_retry(retry.limit, f"{retry.backoff_seconds}s", retry.factor, f"{retry.max_seconds}s")
     task.set_caching_options(stage.caching if cache is None else cache)
     kubernetes.set_timeout(task, stage.timeout_seconds)
+    kubernetes.set_security_context(
+        task, run_as_user=profile.user, run_as_group=profile.user, run_as_non_root=True
+    )
     _resources(task, stage)
     _nodes(task, stage)
     _environment(task, stage)

@@ -11,7 +11,7 @@ from components.evaluate import evaluate
 from components.gate import gate
 from components.import_data import import_data
 from components.import_model import import_model
-from pipelines.generation import responses
+from pipelines.generation import Generation
 from pipelines.plan import Plan
 from tspin.config import structure
 
@@ -21,15 +21,17 @@ __all__ = ["Start"]
 class Start:
     """The first tasks of a pipeline; each property of the run is made once."""
 
-    def __init__(self, plan: Plan, config: Any, model: Any = "") -> None:
+    def __init__(self, plan: Plan, generation: Generation, config: Any, model: Any = "") -> None:
         """Check the inputs and import them.
 
         Args:
             plan: What is compiled.
+            generation: Makes the tasks of the proto-synthetic responses.
             config: The parameter with the run configuration.
             model: The parameter with the policy to start from; '' is the initial policy.
         """
         self.plan = plan
+        self._generation = generation
         self.config = config
         local = "" if plan.stored_model else model
         self._checked = check_inputs(config=config, structure=structure(plan.config), model=local)
@@ -55,8 +57,7 @@ class Start:
 
     def proto(self, records: Any, title: str) -> Any:
         """Responses of the initial policy."""
-        return responses(
-            self.plan,
+        return self._generation.responses(
             title,
             settings=self.settings,
             iteration=0,

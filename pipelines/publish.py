@@ -1,0 +1,58 @@
+"""The components as reusable YAML: `kfp.components.load_component_from_file` reads them."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from kfp import compiler, dsl
+
+import components
+from components.image import IMAGE
+from pipelines.plan import StageName
+from pipelines.profile import Profile
+from tspin.files import atomic_file
+
+__all__ = ["publish_components", "shipped_components"]
+
+_STAGES: dict[str, StageName] = {
+    "generate": "generate",
+    "train": "train",
+    "train_multinode": "train",
+    "evaluate": "evaluate",
+}
+"""Components that are not here run in the light stage."""
+
+
+def shipped_components() -> dict[str, Any]:
+    """All components by name; each stands in the module of its name."""
+    found = {}
+    for module in pkgutil.iter_modules(components.__path__):
+        member = getattr(importlib.import_module(f"components.{module.name}"), module.name, None)
+        if isinstance(member, dsl.base_component.BaseComponent):
+            found[module.name] = member
+    return found
+
+
+def publish_components(profile: Profile, out: Path) -> list[Path]:
+    """Write one YAML file a component, on the image that its stage has in the profile.
+
+    Returns:
+        The files, sorted by name; each appears whole or not at all.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, component in sorted(shipped_components().items()):
+        stage = getattr(profile.stages, _STAGES.get(name, "light"))
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / "component.yaml"
+            compiler.Compiler().compile(component, str(made))
+            text = made.read_text(encoding="utf-8").replace(IMAGE, profile.image(stage))
+        path = out / f"{name}.yaml"
+        with atomic_file(path) as file:
+            file.write(text.encode())
+        written.append(path)
+    return written
