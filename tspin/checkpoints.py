@@ -18,6 +18,7 @@ import torch.distributed
 from filelock import FileLock, Timeout
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tspin.checkpoint_mirror import CheckpointMirror
 from tspin.errors import TspinError
 from tspin.files import remove, sync, write_json
 
@@ -45,9 +46,12 @@ class Checkpoints:
     of other work are removed, never resumed.
     """
 
-    def __init__(self, path: Path, key: dict[str, Any]) -> None:
+    def __init__(
+        self, path: Path, key: dict[str, Any], mirror: CheckpointMirror | None = None
+    ) -> None:
         self.path = path
         self._key = key
+        self._mirror = mirror
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -67,6 +71,7 @@ class Checkpoints:
             ) from None
         try:
             self._clear()
+            self._fetch()
             yield
         finally:
             lock.release()
@@ -89,12 +94,24 @@ class Checkpoints:
             sync(entry)
         sync(self.path)
         write_json(folder / _MARKER, {"step": step})
+        if self._mirror is not None:
+            self._mirror.push(folder)
         for older in (path for number, path in steps.items() if number < step):
             _remove_checkpoint(older)
 
     def remove(self) -> None:
         """Delete the folder: the trained model is in place."""
         remove(self.path)
+        if self._mirror is not None:
+            self._mirror.remove()
+
+    def _fetch(self) -> None:
+        """Take over where another machine stopped."""
+        if self._mirror is None:
+            return
+        step = self._mirror.fetch(self.path, than=max(self._steps(), default=0))
+        if step is not None:
+            write_json(self._steps()[step] / _MARKER, {"step": step})
 
     def _clear(self) -> None:
         key = self.path / _KEY

@@ -10,6 +10,7 @@ import torch
 import torch.distributed
 from transformers.utils.logging import disable_progress_bar
 
+from tspin.checkpoint_mirror import CheckpointMirror
 from tspin.checkpoints import CheckpointCallback, Checkpoints, StoppedError, Termination
 from tspin.collator import TripletCollator
 from tspin.examples import Examples, load_examples, roles_of
@@ -57,10 +58,8 @@ def fit(job: TrainJob, wanted: Manifest, template: PromptTemplate) -> None:
     args = trainer_arguments(job)
     if not args.should_save:
         logging.getLogger("tspin").setLevel(logging.ERROR)  # The first process says it for all.
-    key = wanted.model_dump(
-        mode="json", exclude={"sha256", "counts", "dropped_ids", "versions", "git_commit"}
-    )
-    checkpoints = Checkpoints(job.checkpoints, key)
+    mirror = None if job.mirror is None else CheckpointMirror(job.mirror)
+    checkpoints = Checkpoints(job.checkpoints, wanted.asked(), mirror)
     # transformers draws one for each folder that it reads or writes.
     disable_progress_bar()  # type: ignore[no-untyped-call]
     with checkpoints.held() if args.should_save else nullcontext(), _same_bytes(args.device):

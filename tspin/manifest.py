@@ -57,6 +57,11 @@ class Manifest(BaseModel):
     versions: dict[str, str] = {}
     git_commit: str | None = None
 
+    def asked(self) -> dict[str, Any]:
+        """What was asked for, as JSON has it: all but the results and what made them."""
+        results = {"sha256", "counts", "dropped_ids", "versions", "git_commit"}
+        return self.model_dump(mode="json", exclude=results)
+
 
 def manifest_path(output: Path) -> Path:
     """Where the manifest of `output` stands."""
@@ -116,10 +121,7 @@ def is_current(output: Path, wanted: Manifest) -> bool:
     if not output.exists() or not manifest_path(output).is_file():
         return False
     made = read_manifest(output)
-    results = {"sha256", "counts", "dropped_ids", "versions", "git_commit"}
-    return made is not None and made.model_dump(exclude=results) == wanted.model_dump(
-        exclude=results
-    )
+    return made is not None and made.asked() == wanted.asked()
 
 
 def refuse_contradiction(what: str, found: dict[str, str | None]) -> None:

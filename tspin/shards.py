@@ -133,8 +133,7 @@ def _whole(made: Sequence[tuple[Path, Manifest]], annotated: Path) -> Manifest:
 
 def _unsharded(manifest: Manifest) -> dict[str, Any]:
     """What all shards of one generation have in common."""
-    results = {"sha256", "counts", "dropped_ids", "versions", "git_commit"}
-    common = manifest.model_dump(exclude=results)
+    common = manifest.asked()
     common["parameters"].pop("shard", None)
     return common
 

@@ -42,7 +42,7 @@ def train(
         iteration: t, from 0; decides beta and the per-iteration settings.
         out: The folder of pi_{t+1}; appears whole or not at all.
         checkpoints: Where to keep checkpoints; default `NAME.checkpoints` beside `out`, deleted
-            when the model is in place.
+            when the model is in place. With `system.checkpoints` a place of its own below that.
 
     Returns:
         The model's manifest.
@@ -62,29 +62,38 @@ def train(
         checkpoints=checkpoints or out.with_name(f"{out.name}.checkpoints"),
     )
     processes = 1 if launched() else processes_wanted(config.system)
+    template = _template(job)
+    wanted = job.wanted(template)
+    if checkpoints is None and config.system.checkpoints is not None:
+        job = job.kept_in(config.system.checkpoints, wanted)
+    if is_current(out, wanted):
+        return read_manifest(out) or wanted
     if processes == 1:
-        return run_job(job)
-    wanted = job.wanted(_template(job))
-    if not is_current(out, wanted):
-        log.info("training with %d processes", processes)
-        launch(processes, "tspin.train_worker", job.model_dump_json())
+        return _fitted(job, wanted, template)
+    log.info("training with %d processes", processes)
+    launch(processes, "tspin.train_worker", job.model_dump_json())
     return read_manifest(out) or wanted
 
 
 def run_job(job: TrainJob) -> Manifest:
     """Train in this process, alone or as one of several that a launcher has started."""
-    if launched():
-        check_world(job.config.system)
     template = _template(job)
     wanted = job.wanted(template)
-    if not is_current(job.out, wanted):
-        try:
-            fit(job, wanted, template)
-        finally:
-            # Trainer and callbacks refer to each other; the next step needs their memory.
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+    if is_current(job.out, wanted):
+        return read_manifest(job.out) or wanted
+    return _fitted(job, wanted, template)
+
+
+def _fitted(job: TrainJob, wanted: Manifest, template: PromptTemplate) -> Manifest:
+    if launched():
+        check_world(job.config.system)
+    try:
+        fit(job, wanted, template)
+    finally:
+        # Trainer and callbacks refer to each other; the next step needs their memory.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
     return read_manifest(job.out) or wanted
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -30,6 +32,21 @@ class TrainJob(BaseModel):
     iteration: int
     out: Path
     checkpoints: Path
+    mirror: str | None = None
+    """Prefix of a store that gets each checkpoint as well."""
+
+    def kept_in(self, root: str, wanted: Manifest) -> TrainJob:
+        """The same job with its checkpoints below `root`, in a place of this work alone.
+
+        Args:
+            root: A folder, or `s3://bucket/prefix`, where checkpoints are copied to.
+            wanted: Of the model.
+        """
+        work = json.dumps(wanted.asked(), sort_keys=True).encode()
+        place = hashlib.sha256(work).hexdigest()[:16]
+        if "://" in root:
+            return self.model_copy(update={"mirror": f"{root.rstrip('/')}/{place}"})
+        return self.model_copy(update={"checkpoints": Path(root) / place})
 
     def wanted(self, template: PromptTemplate) -> Manifest:
         """The manifest that the trained model will have, before its results are known.

@@ -25,7 +25,10 @@ from tspin.train import train
 from tspin.train_job import TrainJob
 job = TrainJob.model_validate_json(sys.argv[1])
 try:
-    train(**{name: getattr(job, name) for name in TrainJob.model_fields})
+    asked = {name: getattr(job, name) for name in TrainJob.model_fields if name != "mirror"}
+    if job.config.system.checkpoints:
+        asked["checkpoints"] = None
+    train(**asked)
 except TspinError as error:
     sys.exit(f"{type(error).__name__}: {error}" if error.exit_code < 3 else error.exit_code)
 """

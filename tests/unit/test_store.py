@@ -9,41 +9,19 @@ from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
+from tests.moto_server import s3_bucket
 from tspin.errors import InputError, TspinError
 from tspin.store import ConflictError, KeyMissingError, Store, open_store
 
 
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture(params=["folder", "s3"])
-def store(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    s3_endpoint: str,
-) -> Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "folder":
-        return open_store(str(tmp_path / "store"))
-    settings = {
-        "AWS_ENDPOINT_URL": s3_endpoint,
-        "AWS_ACCESS_KEY_ID": "id",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    bucket = f"b{abs(hash(tmp_path)) % 10**12}"
-    boto3.client("s3").create_bucket(Bucket=bucket)
-    return open_store(f"s3://{bucket}/some/prefix/")
+        yield open_store(str(tmp_path / "store"))
+        return
+    with s3_bucket() as uri:
+        yield open_store(f"{uri}/some/prefix/")
 
 
 def test_what_is_created_is_read_and_listed(store: Store) -> None:
@@ -99,28 +77,25 @@ def test_keys_stay_inside(store: Store, key: str) -> None:
         store.create(key, b"")
 
 
-def test_bytes_that_were_changed_on_the_way_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3_endpoint: str
-) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="changed")
-    client.put_object(Bucket="changed", Key="x", Body=b"other", Metadata={"sha256": "0" * 64})
-    with pytest.raises(TspinError, match="sha256"):
-        open_store("s3://changed").download("x", tmp_path / "x")
-    assert not (tmp_path / "x").exists()
+def test_bytes_that_were_changed_on_the_way_are_refused(tmp_path: Path) -> None:
+    with s3_bucket() as uri:
+        metadata = {"sha256": "0" * 64}
+        boto3.client("s3").put_object(Bucket=uri[5:], Key="x", Body=b"other", Metadata=metadata)
+        with pytest.raises(TspinError, match="sha256"):
+            open_store(uri).download("x", tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_bucket_is_named(monkeypatch: pytest.MonkeyPatch, s3_endpoint: str) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    with pytest.raises(TspinError, match="no bucket 'nowhere'"):
+def test_a_missing_bucket_is_named() -> None:
+    with s3_bucket(), pytest.raises(TspinError, match="no bucket 'nowhere'"):
         list(open_store("s3://nowhere/x").list())
+
+
+def test_an_object_that_is_deleted_is_gone(store: Store) -> None:
+    store.create("a", b"1")
+    store.delete("a")
+    store.delete("a")
+    assert list(store.list()) == []
 
 
 @pytest.mark.parametrize("uri", ["gs://b/x", "s3://"])

@@ -126,6 +126,10 @@ class SystemConfig(Strict):
     gradient_checkpointing: bool = False
     checkpoint_steps: int = Field(100, gt=0)
     """Optimiser steps between two checkpoints."""
+    checkpoints: str | None = None
+    """Where trainings keep their checkpoints, each below a name of its own: a folder that outlives
+    the machine, or `s3://bucket/prefix`, where they are copied to. None keeps them beside the
+    model that is trained."""
     report_to: tuple[str, ...] = ()
     """Trackers as transformers names them: wandb, tensorboard, mlflow, dvclive."""
 

@@ -48,6 +48,13 @@ class Store(Protocol):
             TspinError: the store cannot be reached, or denies it.
         """
 
+    def delete(self, key: str) -> None:
+        """Remove an object if there is one.
+
+        Raises:
+            TspinError: the store cannot be reached, or denies it.
+        """
+
     def upload(self, path: Path, key: str) -> None:
         """Copy a file to an object, in parts where it is large, with its SHA-256.
 

@@ -49,6 +49,10 @@ class FolderStore:
         keys = (p.relative_to(self._folder).as_posix() for p in files if p.name[0] != ".")
         return iter(sorted(key for key in keys if key.startswith(prefix)))
 
+    def delete(self, key: str) -> None:
+        """Remove an object if there is one."""
+        self._path(key).unlink(missing_ok=True)
+
     def upload(self, path: Path, key: str) -> None:
         """Copy a file to an object."""
         target = self._path(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,17 +29,10 @@ _MISSING = {"NoSuchKey", "404", "NotFound"}
 _CONFLICT = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
 _DENIED = {"AccessDenied", "403", "SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken"}
 
-_SETTINGS = Config(
-    # Backoff with jitter; an unreachable server is given up after about a minute.
-    retries={"mode": "standard", "total_max_attempts": 6},
-    connect_timeout=5,
-    read_timeout=60,
-    # The server compares each body with the digest that is signed; the newer trailing checksums
-    # are refused by servers other than AWS.
-    s3={"payload_signing_enabled": True},
-    request_checksum_calculation="when_required",
-    response_checksum_validation="when_required",
-)
+_ATTEMPTS = 6
+"""Where AWS_MAX_ATTEMPTS does not say; an unreachable server is given up within a minute."""
+
+
 _TRANSFER = TransferConfig(
     multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=4
 )
@@ -56,7 +50,7 @@ class S3Store:
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
         try:
-            self._client = boto3.client("s3", config=_SETTINGS)
+            self._client = boto3.client("s3", config=_settings())
         except BotoCoreError as error:  # An unknown profile, no region where one is needed.
             raise InputError(f"{uri}: {error}") from None
 
@@ -80,6 +74,11 @@ class S3Store:
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
                 for entry in page.get("Contents", ()):
                     yield entry["Key"].removeprefix(self._prefix)
+
+    def delete(self, key: str) -> None:
+        """Remove an object if there is one."""
+        with self._told(key):
+            self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
 
     def upload(self, path: Path, key: str) -> None:
         """Copy a file to an object, which appears when its last part is there."""
@@ -144,3 +143,17 @@ class S3Store:
         if code in _DENIED:
             return TspinError(f"{place}: denied ({code}); check the credentials and their rights")
         return TspinError(f"{place}: the server answered {code}: {message}")
+
+
+def _settings() -> Config:
+    attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", _ATTEMPTS))
+    return Config(
+        retries={"mode": "standard", "total_max_attempts": attempts},  # Backoff with jitter.
+        connect_timeout=5,
+        read_timeout=60,
+        # The server compares each body with the digest that is signed; the newer trailing
+        # checksums are refused by servers other than AWS.
+        s3={"payload_signing_enabled": True},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )

@@ -1,0 +1,82 @@
+"""A training whose machine is gone continues on another one and ends with the same bytes."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from training_runs import finish, make_job, start, wait_for, write_triplets
+
+from tests.moto_server import s3_bucket
+from tspin.checkpoint_mirror import CheckpointMirror
+from tspin.store import open_store
+from tspin.train import train
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def prefix() -> Iterator[str]:
+    with s3_bucket() as uri:
+        yield f"{uri}/checkpoints"
+
+
+def test_a_training_moves_to_another_machine(
+    tmp_path: Path, tiny_model_dir: Path, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    triplets = write_triplets(tmp_path / "triplets.jsonl")
+    torch.set_num_threads(1)
+    jobs = {
+        name: make_job(
+            tmp_path, tiny_model_dir, name, epochs=20, triplets=triplets, system={"checkpoints": at}
+        )
+        for name, at in (("lost", prefix), ("moved", prefix), ("whole", str(tmp_path / "kept")))
+    }
+    store = open_store(prefix)
+    process = start(jobs["lost"])
+    wait_for(process, lambda: any(key.endswith("complete") for key in store.list()))
+    process.send_signal(signal.SIGKILL)
+    finish(process)
+    assert not jobs["lost"].out.exists()
+    shutil.rmtree(jobs["lost"].out.parent)
+
+    caplog.set_level(logging.INFO, "tspin")
+    for name in ("moved", "whole"):
+        job = jobs[name]
+        train(job.config, model=job.model, triplets=triplets, iteration=job.iteration, out=job.out)
+    assert "training continues from the checkpoint of step" in caplog.text
+    for file in ("model/model.safetensors", "train_log.jsonl"):
+        moved, whole = (jobs[name].out.parent / file for name in ("moved", "whole"))
+        assert moved.read_bytes() == whole.read_bytes(), file
+    assert list(store.list()) == []
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_a_torn_checkpoint_is_not_taken(tmp_path: Path) -> None:
+    made = tmp_path / "checkpoint-4"
+    made.mkdir()
+    (made / "model.safetensors").write_bytes(b"weights")
+    mirror = CheckpointMirror(str(tmp_path / "store"))
+    mirror.push(made)
+    (tmp_path / "store" / "checkpoint-6").mkdir()
+    (tmp_path / "store" / "checkpoint-6" / "model.safetensors").write_bytes(b"wei")
+    assert mirror.fetch(tmp_path / "here", than=0) == 4
+    assert (tmp_path / "here/checkpoint-4/model.safetensors").read_bytes() == b"weights"
+    assert mirror.fetch(tmp_path / "there", than=4) is None
+
+
+def test_a_store_that_is_gone_does_not_end_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with s3_bucket() as uri:
+        mirror = CheckpointMirror(f"{uri}/x")
+    (tmp_path / "checkpoint-2").mkdir()
+    (tmp_path / "checkpoint-2" / "state").write_bytes(b"1")
+    mirror.push(tmp_path / "checkpoint-2")
+    assert "on this disk only" in caplog.text
