@@ -22,8 +22,11 @@ def report(
     """
     from pathlib import Path
 
+    from tspin.artifacts import describe
     from tspin.report import write_report
     from tspin.summary import write_summary
 
     write_report(Path(history.path), Path(page.path))
     write_summary(Path(history.path), Path(summary.path))
+    for made in (page, summary):
+        made.metadata.update(describe(Path(made.path)))

@@ -44,7 +44,7 @@ def train(
         out=out,
     )
     trained.metadata.update(describe(out))
-    training.metadata.update({"iteration": int(iteration)})
+    training.metadata.update(describe(out))
     last = publish_training(out, training.path, scalars.path)
     for name, value in last.items():
         scalars.log_metric(name, value)

@@ -22,7 +22,7 @@ _BASE = -1
 
 def run(plan: Plan) -> Any:
     """All iterations, unrolled: kfp has no loop that carries a policy on."""
-    settings = plan.config.model_dump_json()
+    settings = plan.config_json()
     generation = Generation(plan)
     nodes = [
         iteration_node(plan, generation, plays=number > 0)
@@ -62,7 +62,7 @@ def _chain(
 
 def iteration(plan: Plan) -> Any:
     """One iteration from any policy."""
-    settings = plan.config.model_dump_json()
+    settings = plan.config_json()
     begins = plan.iteration == 0 and plan.model is None
     generation = Generation(plan)
     node = iteration_node(plan, generation, plays=not begins)
@@ -84,7 +84,7 @@ def iteration(plan: Plan) -> Any:
 def evaluation(plan: Plan) -> Any:
     """Evaluation only: one policy on the held-out records."""
     generation = Generation(plan)
-    settings = plan.config.model_dump_json()
+    settings = plan.config_json()
 
     @dsl.pipeline(name="tspin-evaluate", description="One policy on the held-out records.")
     def graph(config: str = settings, model: str = plan.model or "") -> None:

@@ -48,6 +48,15 @@ class Plan:
         """Whether the model to start from is an artifact of some store, given by its URI."""
         return self.model is not None and "://" in self.model
 
+    def config_json(self) -> str:
+        """The configuration that steps get: checkpoints on what outlives a pod, if there is any."""
+        system = self.config.system
+        volumes = self.profile.stages.train.volumes
+        if system.checkpoints is None and volumes:
+            kept = {"checkpoints": f"{volumes[0].path}/checkpoints"}
+            system = system.model_copy(update=kept)
+        return self.config.model_copy(update={"system": system}).model_dump_json()
+
     def placed(self, task: dsl.PipelineTask, stage: StageName, title: str) -> dsl.PipelineTask:
         """Put a task where a stage runs, under a title that its reader understands."""
         place(task, self.profile, getattr(self.profile.stages, stage), cache=self.cache)

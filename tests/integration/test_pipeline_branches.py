@@ -1,0 +1,81 @@
+"""Early stop, faults, baselines, single iterations and evaluation, run by kfp itself."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.local_pipelines import BASE, LocalKubeflow
+from tspin.manifest import content_hash
+from tspin.selfplay import run as play
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def kubeflow(tmp_path: Path) -> LocalKubeflow:
+    return LocalKubeflow(tmp_path)
+
+
+def test_a_refused_gate_stops_the_run_and_still_reports(kubeflow: LocalKubeflow) -> None:
+    config = kubeflow.config("gate.direction=max", "gate.margin=0")  # Training lowers the nll.
+    kubeflow.run("run", config)
+    ran = kubeflow.tasks()
+    assert (ran["train"], ran["gate"], ran["report"], ran["generate"]) == (1, 2, 1, 2)
+    assert "Stopped early" in kubeflow.one("report", "summary").read_text()
+    history = kubeflow.all("gate", "grown")[-1]
+    assert json.loads((history / "best.json").read_bytes())["iteration"] == -1
+
+
+def test_a_failed_step_fails_the_run_and_a_rerun_does_the_rest(kubeflow: LocalKubeflow) -> None:
+    config = kubeflow.config("iterations=1", "gate.margin=null")
+    kubeflow.folder.joinpath("checkpoints").write_text("in the way of the folder")
+    with pytest.raises(RuntimeError, match="train"):
+        kubeflow.run("run", config)
+    assert kubeflow.tasks()["generate"] == 2
+    assert kubeflow.tasks()["report"] == 0
+    kubeflow.folder.joinpath("checkpoints").unlink()
+    kubeflow.run("run", config)
+    assert kubeflow.tasks() == Counter(
+        {"check-inputs": 1, "train": 1, "evaluate": 1, "gate": 1, "report": 1}
+    )
+
+
+def test_supervised_fine_tuning_generates_nothing(kubeflow: LocalKubeflow) -> None:
+    config = kubeflow.config("train.method=sft", "iterations=1", heldout=False)
+    kubeflow.run("run", config)
+    ran = kubeflow.tasks()
+    assert (ran["generate"], ran["build-triplets"], ran["evaluate"]) == (0, 0, 0)
+    trained = kubeflow.one("train", "trained") / "model"
+    assert content_hash(trained) == content_hash(play(config).iteration(0).model)
+
+
+def test_spin_trains_on_the_same_triplets(kubeflow: LocalKubeflow) -> None:
+    config = kubeflow.config("train.method=spin", "iterations=1", "gate.margin=null")
+    kubeflow.run("run", config)
+    trained = kubeflow.one("train", "trained") / "model"
+    assert content_hash(trained) == content_hash(play(config).iteration(0).model)
+
+
+def test_a_single_iteration_goes_on_from_any_model(kubeflow: LocalKubeflow) -> None:
+    config = kubeflow.config("gate.margin=null")
+    folder = play(config)
+    begun = str(folder.iteration(0).model)
+    kubeflow.run("iteration", config, model=begun, iteration=1)
+    trained = kubeflow.one("train", "trained") / "model"
+    assert content_hash(trained) == content_hash(folder.iteration(1).model)
+    assert kubeflow.tasks()["evaluate"] == 2
+    measured = kubeflow.all("evaluate", "evaluation")[-1] / "metrics.json"
+    assert measured.read_bytes() == folder.iteration(1).metrics.read_bytes()
+
+
+def test_evaluation_alone(kubeflow: LocalKubeflow) -> None:
+    kubeflow.run("evaluate", kubeflow.config(), model=str(BASE))
+    assert kubeflow.tasks() == Counter(
+        {"check-inputs": 1, "import-data": 1, "import-model": 2, "evaluate": 1}
+    )
+    scalars = json.loads(kubeflow.one("evaluate", "scalars").read_bytes())
+    assert scalars["nll_per_token"] > 0
