@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -153,6 +154,8 @@ def _versions() -> dict[str, str]:
 
 @cache
 def _git_commit() -> str | None:
+    if "TSPIN_GIT_COMMIT" in os.environ:  # An image has no repository.
+        return os.environ["TSPIN_GIT_COMMIT"]
     try:
         head = subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False

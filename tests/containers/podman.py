@@ -109,7 +109,7 @@ class Podman:
         return BASE
 
     def build(self, target: str, tag: str, **arguments: str) -> str:
-        """Build a target of the Dockerfile, with what this machine's pip needs to reach an index."""
+        """Build a target of the Dockerfile, with the settings of this machine's pip."""
         options = [f"--build-arg={name}={value}" for name, value in arguments.items()]
         options += [f"--volume={volume}" for volume in _pip_settings(self.folder)]
         done = subprocess.run(

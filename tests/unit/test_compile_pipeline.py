@@ -1,17 +1,33 @@
-"""Pipelines compile for every profile, and what cannot be compiled is refused."""
+"""Pipelines compile for every profile, to the YAML that was recorded, and refuse what they cannot.
+
+TSPIN_RECORD=1 .venv/bin/pytest tests/unit/test_compile_pipeline.py    # record anew
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from kfp import components
 
 from pipelines.compile import compile_pipeline
+from pipelines.plan import Plan
 from pipelines.profile import load_profile, profile_names
-from tspin.config import RunConfig
+from pipelines.publish import publish_components, shipped_components
+from tspin.config import RunConfig, load_config
 from tspin.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+RECORDED = {
+    "run-cpu": ("run", "cpu", {"shards": 2, "registry": "/cache/registry"}),
+    "run-gke-h100": ("run", "gke-h100", {}),
+    "iteration-eks-l4-spot": ("iteration", "eks-l4-spot", {"model": "org/model", "iteration": 2}),
+    "evaluate-aks-a100": ("evaluate", "aks-a100", {"model": "s3://bucket/model"}),
+}
 
 
 def _config(**data: str) -> RunConfig:
@@ -20,10 +36,28 @@ def _config(**data: str) -> RunConfig:
     )
 
 
-def _compiled(name: str, tmp_path: Path) -> list[dict[str, Any]]:
+def _compiled(name: str, tmp_path: Path, pipeline: str = "evaluate") -> list[dict[str, Any]]:
     out = tmp_path / "pipeline.yaml"
-    compile_pipeline("evaluate", _config(heldout="h.jsonl"), load_profile(name), out)
-    return list(yaml.safe_load_all(out.read_text()))
+    compile_pipeline(pipeline, Plan(_config(heldout="h.jsonl"), load_profile(name)), out)
+    return _documents(out)
+
+
+def _documents(path: Path) -> list[dict[str, Any]]:
+    return list(yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader))
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_the_yaml_is_what_was_recorded(name: str, tmp_path: Path) -> None:
+    pipeline, profile, options = RECORDED[name]
+    config = load_config(ROOT / "configs/demo.yaml")
+    out = tmp_path / f"{name}.yaml"
+    compile_pipeline(pipeline, Plan(config, load_profile(profile), **options), out)
+    golden = GOLDEN / out.name
+    if os.environ.get("TSPIN_RECORD"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_bytes(out.read_bytes())
+    assert out.read_text() == golden.read_text()
+    assert out.read_text().count("\n---\n") == 1  # The pipeline spec and the platform spec.
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -42,18 +76,77 @@ def test_the_stage_of_the_profile_reaches_the_task(name: str, tmp_path: Path) ->
     assert placed.get("nodeSelector", {}).get("labels", {}) == stage.node_selector
     assert [t["key"] for t in placed.get("tolerations", [])] == [t.key for t in stage.tolerations]
     assert placed["activeDeadlineSeconds"] == str(stage.timeout_seconds)
+    assert placed["securityContext"] == {
+        "runAsUser": str(profile.user),
+        "runAsGroup": str(profile.user),
+        "runAsNonRoot": True,
+    }
     task = spec["root"]["dag"]["tasks"]["evaluate"]
     assert task["retryPolicy"]["maxRetryCount"] == stage.retry.limit
 
 
-@pytest.mark.parametrize("name", ["evaluat", "run", "iteration"])
-def test_a_pipeline_that_is_not_there_is_refused(name: str, tmp_path: Path) -> None:
-    out = tmp_path / "pipeline.yaml"
-    with pytest.raises(InputError, match=name):
-        compile_pipeline(name, _config(heldout="h.jsonl"), load_profile("cpu"), out)
-    assert not out.exists()
+@pytest.mark.parametrize("name", profile_names())
+def test_every_task_of_a_run_is_placed(name: str, tmp_path: Path) -> None:
+    spec, platform = _compiled(name, tmp_path, "run")
+    executors = spec["deploymentSpec"]["executors"]
+    placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    containers = {key for key, executor in executors.items() if "container" in executor}
+    assert containers == set(placed)
+    assert {executors[key]["container"]["image"] for key in containers} <= {
+        load_profile(name).image(stage) for _, stage in load_profile(name).stages
+    }
 
 
-def test_evaluation_needs_held_out_records(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"data\.heldout"):
-        compile_pipeline("evaluate", _config(), load_profile("cpu"), tmp_path / "p.yaml")
+def test_checkpoints_are_kept_on_the_volume(tmp_path: Path) -> None:
+    spec, _ = _compiled("gke-h100", tmp_path, "run")
+    config = spec["root"]["inputDefinitions"]["parameters"]["config"]["defaultValue"]
+    volume = load_profile("gke-h100").stages.train.volumes[0].path
+    kept = RunConfig.model_validate_json(config).system.checkpoints
+    assert kept == f"{volume}/checkpoints"
+
+
+def test_one_node_an_iteration_and_an_end_for_each_branch(tmp_path: Path) -> None:
+    config = load_config(ROOT / "configs/demo.yaml")
+    compile_pipeline("run", Plan(config, load_profile("cpu")), tmp_path / "run.yaml")
+    spec = _documents(tmp_path / "run.yaml")[0]
+    dags = [spec["root"]["dag"], *(c["dag"] for c in spec["components"].values() if "dag" in c)]
+    titles = [task["taskInfo"]["name"] for dag in dags for task in dag["tasks"].values()]
+    assert sorted(t for t in titles if t.startswith("iteration")) == [
+        f"iteration {number}" for number in range(3)
+    ]
+    assert sum(title.startswith("finish") for title in titles) == 3
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "data", "options", "message"),
+    [
+        ("evaluat", {"heldout": "h"}, {}, "unknown pipeline 'evaluat'"),
+        ("evaluate", {}, {}, r"data\.heldout"),
+        ("evaluate", {"heldout": "h"}, {"registry": "r"}, "promotes no model"),
+        ("run", {}, {"registry": "r"}, r"data\.heldout"),
+        ("run", {"heldout": "h"}, {"model": "m"}, r"model\.path"),
+        ("run", {"heldout": "h"}, {"iteration": 1}, "plays all"),
+        ("run", {"heldout": "h"}, {"shards": 0}, "shards is 0"),
+    ],
+)
+def test_what_cannot_be_compiled_is_refused(
+    pipeline: str, data: dict[str, str], options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    plan = Plan(_config(**data), load_profile("cpu"), **options)
+    with pytest.raises(InputError, match=message):
+        compile_pipeline(pipeline, plan, tmp_path / "pipeline.yaml")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_components_are_published_for_other_pipelines(tmp_path: Path) -> None:
+    profile = load_profile("gke-h100")
+    published = publish_components(profile, tmp_path)
+    assert {path.stem for path in published} == set(shipped_components())
+    for path in published:
+        component = components.load_component_from_file(str(path))
+        assert component.description, path
+        image = component.component_spec.implementation.container.image
+        assert image in {profile.image(stage) for _, stage in profile.stages}
+        definitions = next(iter(_documents(path)[0]["components"].values()))
+        kinds = definitions["inputDefinitions"].values()
+        assert all(given.get("description") for kind in kinds for given in kind.values()), path

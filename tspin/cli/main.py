@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -59,8 +62,15 @@ def _log_to_stderr() -> None:
     logging.captureWarnings(capture=True)
 
 
+def _stop(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong input, 3 a gate refused."""
+    if os.getpid() == 1:
+        # The kernel spares a container's first process every signal that it has no handler for.
+        signal.signal(signal.SIGTERM, _stop)
     _log_to_stderr()
     try:
         app()
