@@ -15,10 +15,10 @@ from pipelines.graphs import GRAPHS
 from pipelines.plan import Plan
 from pipelines.profile import Profile, load_profile
 from tspin.config import RunConfig, load_config
+from tspin.demo import write_demo
 from tspin.records import AnnotatedRecord, read_records, write_records
 
 DEMO = Path(__file__).parents[1] / "configs/demo.yaml"
-BASE = Path(__file__).parents[1] / "tspin/demo/base"
 
 
 @dataclass
@@ -27,18 +27,27 @@ class LocalKubeflow:
 
     folder: Path
     runs: list[Path] = field(default_factory=list)
+    runner: Any = None
+    """None runs tasks as processes."""
+    registry: str = "tspin"
+    """Of the images, for runners that use them."""
 
     @property
     def root(self) -> Path:
         """Where kfp puts the artifacts."""
         return self.folder / "root"
 
+    @property
+    def shared(self) -> Path:
+        """What tasks read and write besides: below the root, which is all that containers see."""
+        return self.root / "shared"
+
     def config(self, *overrides: str, heldout: bool = True) -> RunConfig:
         """The demo's configuration on 16 annotated and 8 held-out records, short responses."""
         given = {
-            "run_dir": self.folder / "run",
+            "run_dir": self.shared / "run",
             "iterations": 2,
-            "model.path": BASE,
+            "model.path": self.shared / "demo/base",
             "data.annotated": self._data("annotated", 16),
             "data.heldout": self._data("heldout", 8) if heldout else "null",
             "generate.max_new_tokens": 24,
@@ -47,7 +56,7 @@ class LocalKubeflow:
             "gate.metric": "nll_per_token",
             "gate.direction": "min",
             "gate.margin": 10 if heldout else "null",
-            "system.checkpoints": self.folder / "checkpoints",
+            "system.checkpoints": self.shared / "checkpoints",
         }
         settings = [f"{name}={value}" for name, value in given.items()]
         return load_config(DEMO, [*settings, *overrides])
@@ -64,21 +73,21 @@ class LocalKubeflow:
         Raises:
             RuntimeError: a task failed.
         """
-        before = set(self.root.glob("*"))
-        runner = local.SubprocessRunner(use_venv=False)
+        before = set(self.root.glob("tspin-*"))
         local.init(
-            runner,
+            self.runner or local.SubprocessRunner(use_venv=False),
             pipeline_root=str(self.root),
             enable_caching=True,
             cache_root=str(self.folder / "cache"),
         )
         # Its own: it prints each task's log, and under a test runner twice.
         logging.getLogger().setLevel(logging.ERROR)
-        graph = GRAPHS[name](Plan(config, _impatient(load_profile("cpu")), **plan))
+        profile = _impatient(load_profile("cpu"), self.registry)
+        graph = GRAPHS[name](Plan(config, profile, **plan))
         try:
             graph(**(given or {}))
         finally:
-            made = set(self.root.glob("*")) - before
+            made = set(self.root.glob("tspin-*")) - before
             self.runs.append(made.pop() if made else self.root / "none")
 
     def tasks(self, run: int = -1) -> Counter[str]:
@@ -106,19 +115,18 @@ class LocalKubeflow:
         return found
 
     def _data(self, name: str, count: int) -> Path:
-        from tspin.demo import write_demo
-
-        path = self.folder / f"{name}.jsonl"
+        path = self.shared / f"{name}.jsonl"
         if not path.is_file():
-            write_demo(self.folder / "demo")
-            records = list(read_records(self.folder / f"demo/{name}.jsonl", AnnotatedRecord))
+            write_demo(self.shared / "demo")
+            records = list(read_records(self.shared / f"demo/{name}.jsonl", AnnotatedRecord))
             write_records(path, records[:count])
         return path
 
 
-def _impatient(profile: Profile) -> Profile:
+def _impatient(profile: Profile, registry: str) -> Profile:
     """Without retries, which wait."""
     values = profile.model_dump()
+    values["images"]["registry"] = registry
     for stage in values["stages"].values():
         stage["retry"]["limit"] = 0
     return Profile.model_validate(values)

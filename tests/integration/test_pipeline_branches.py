@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.local_pipelines import BASE, LocalKubeflow
+from tests.local_pipelines import LocalKubeflow
 from tspin.manifest import content_hash
 from tspin.selfplay import run as play
 
@@ -32,12 +32,12 @@ def test_a_refused_gate_stops_the_run_and_still_reports(kubeflow: LocalKubeflow)
 
 def test_a_failed_step_fails_the_run_and_a_rerun_does_the_rest(kubeflow: LocalKubeflow) -> None:
     config = kubeflow.config("iterations=1", "gate.margin=null")
-    kubeflow.folder.joinpath("checkpoints").write_text("in the way of the folder")
+    (kubeflow.shared / "checkpoints").write_text("in the way of the folder")
     with pytest.raises(RuntimeError, match="train"):
         kubeflow.run("run", config)
     assert kubeflow.tasks()["generate"] == 2
     assert kubeflow.tasks()["report"] == 0
-    kubeflow.folder.joinpath("checkpoints").unlink()
+    (kubeflow.shared / "checkpoints").unlink()
     kubeflow.run("run", config)
     assert kubeflow.tasks() == Counter(
         {"check-inputs": 1, "train": 1, "evaluate": 1, "gate": 1, "report": 1}
@@ -73,7 +73,8 @@ def test_a_single_iteration_goes_on_from_any_model(kubeflow: LocalKubeflow) -> N
 
 
 def test_evaluation_alone(kubeflow: LocalKubeflow) -> None:
-    kubeflow.run("evaluate", kubeflow.config(), model=str(BASE))
+    config = kubeflow.config()
+    kubeflow.run("evaluate", config, model=config.model.path)
     assert kubeflow.tasks() == Counter(
         {"check-inputs": 1, "import-data": 1, "import-model": 2, "evaluate": 1}
     )

@@ -32,7 +32,12 @@ RECORDED = {
 
 def _config(**data: str) -> RunConfig:
     return RunConfig.model_validate(
-        {"run_dir": "runs/x", "model": {"path": "m"}, "data": {"annotated": "a.jsonl", **data}}
+        {
+            "run_dir": "runs/x",
+            "iterations": 2,
+            "model": {"path": "m"},
+            "data": {"annotated": "a.jsonl", **data},
+        }
     )
 
 
