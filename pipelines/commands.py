@@ -19,6 +19,7 @@ from pipelines.options import (
     Shards,
     make_plan,
 )
+from tspin.errors import InputError
 
 __all__ = ["app"]
 
@@ -59,6 +60,67 @@ def compile_command(
     )
     compile_pipeline(pipeline, plan, out)
     typer.echo(f"{out}: pipeline '{pipeline}' for profile '{profile}'")
+
+
+@app.command(name="submit")
+def submit_command(
+    config: ConfigFile,
+    profile: ProfileName,
+    pipeline: PipelineName = "run",
+    overrides: Overrides = None,
+    shards: Shards = 1,
+    cache: Cache = None,
+    registry: Registry = None,
+    model: Model = None,
+    iteration: IterationNumber = 0,
+    host: Annotated[str | None, typer.Option(help="URL of the server; or KFP_HOST.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="The profile's by default.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with a bearer token; or KFP_TOKEN.")
+    ] = None,
+    in_cluster: Annotated[
+        bool, typer.Option("--in-cluster", help="With the pod's service account.")
+    ] = False,
+    ca_file: Annotated[Path | None, typer.Option(help="Certificates of the server.")] = None,
+    experiment: Annotated[str, typer.Option(help="Made where it is not there.")] = "tspin",
+    name: Annotated[str | None, typer.Option(help="Of the run.")] = None,
+    cron: Annotated[str | None, typer.Option(help="Recurring: six fields, seconds first.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Until the end; 1 if it fails.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Seconds to wait; the run goes on.")
+    ] = None,
+    every: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks.")] = 5.0,
+) -> None:
+    """Compile a pipeline and run it on a server, once or on a schedule."""
+    from pipelines.server import Server
+    from pipelines.start_run import start_run
+
+    if wait and cron is not None:
+        raise InputError("--wait cannot be given with --cron: a recurring run has no end")
+    plan = make_plan(
+        config,
+        overrides,
+        profile,
+        shards=shards,
+        cache=cache,
+        registry=registry,
+        model=model,
+        iteration=iteration,
+    )
+    server = Server.of(
+        host,
+        namespace or plan.profile.namespace,
+        token_file=token_file,
+        in_cluster=in_cluster,
+        ca_file=ca_file,
+    )
+    run = start_run(plan, pipeline, server, name=name, experiment=experiment, cron=cron)
+    typer.echo(f"{'recurring run' if cron else 'run'} {run}")
+    if wait:
+        from pipelines.watch import watch
+
+        watch(server, server.connect(), run, say=typer.echo, timeout=timeout, every=every)
+        typer.echo(f"run {run} succeeded")
 
 
 @app.command(name="components")

@@ -49,7 +49,7 @@ class Generation:
         if self._plan.shards == 1:
             task = self._plan.placed(generate(**given), "generate", title)
             return task.outputs["responses"]
-        return self._node(**given).set_display_name(title).output
+        return self._plan.node(self._node(**given), title).output
 
     def _sharded(self, given: dict[str, Any]) -> Any:
         # Strings: kfp hands integers of a list on as floats.

@@ -45,19 +45,19 @@ def _chain(
     """Play the remaining iterations, or finish where the gate refuses or none is left."""
     number = plan.config.iterations - len(nodes)
     played = nodes[0](iteration=number, policy=policy, history=history, **given)
-    played.set_display_name(f"iteration {number}")
+    plan.node(played, f"iteration {number}")
     out = played.outputs
     end = {"config": given["config"], "history": out["history"], "best": out["best"]}
     rest = nodes[1:]
     if not rest:
-        finish(**end)
+        plan.node(finish(**end), "finish")
     elif plan.config.gate.margin is None:
         _chain(plan, rest, finish, given, out["policy"], out["history"])
     else:
         with dsl.If(out["Output"] == "continue", name=f"after iteration {number}"):
             _chain(plan, rest, finish, given, out["policy"], out["history"])
         with dsl.Else(name=f"stop after iteration {number}"):
-            finish(**end)
+            plan.node(finish(**end), "finish")
 
 
 def iteration(plan: Plan) -> Any:
@@ -74,9 +74,9 @@ def iteration(plan: Plan) -> Any:
         given = start.shared()
         history = start.history(plan.iteration - 1, given)
         played = node(iteration=plan.iteration, policy=start.policy, history=history, **given)
-        played.set_display_name(f"iteration {plan.iteration}")
+        plan.node(played, f"iteration {plan.iteration}")
         out = played.outputs
-        finish(config=config, history=out["history"], best=out["best"])
+        plan.node(finish(config=config, history=out["history"], best=out["best"]), "finish")
 
     return graph
 

@@ -48,6 +48,10 @@ class Plan:
         """Whether the model to start from is an artifact of some store, given by its URI."""
         return self.model is not None and "://" in self.model
 
+    def node(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
+        """Name a sub-pipeline; what of it is taken from the cache, its own tasks decide."""
+        return task.set_caching_options(False).set_display_name(title)
+
     def config_json(self) -> str:
         """The configuration that steps get: checkpoints on what outlives a pod, if there is any."""
         system = self.config.system

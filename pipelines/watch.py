@@ -1,0 +1,81 @@
+"""Following a run to its end: the states of its tasks as they change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from kfp import Client
+
+from pipelines.server import Server
+from tspin.errors import TspinError
+
+__all__ = ["watch"]
+
+_DONE = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
+_LOST_POLLS = 20
+
+
+def watch(
+    server: Server,
+    client: Client,
+    run: str,
+    *,
+    say: Callable[[str], None],
+    timeout: float | None = None,
+    every: float = 5.0,
+) -> None:
+    """Return when a run has succeeded.
+
+    A server that cannot be reached for a while is asked again: the run goes on without it.
+
+    Args:
+        server: Where it runs.
+        client: Of that server.
+        run: Its id.
+        say: Gets one line for each task that changes.
+        timeout: Seconds until giving up; the run is left alone.
+        every: Seconds between two looks.
+
+    Raises:
+        TspinError: it failed, was cancelled, or did not end in time.
+    """
+    end = None if timeout is None else time.monotonic() + timeout
+    seen: dict[str, str] = {}
+    lost = 0
+    while True:
+        try:
+            with server.told():
+                found = client.get_run(run)
+            lost = 0
+        except TspinError as error:
+            lost += 1
+            if lost == _LOST_POLLS:
+                raise
+            say(f"asking again: {error}")
+            found = None
+        if found is not None:
+            _tell(found, seen, say)
+            if found.state in _DONE:
+                return _end(run, found)
+        if end is not None and time.monotonic() > end:
+            raise TspinError(f"run {run} did not end within {timeout:g} s; it goes on")
+        time.sleep(every)
+
+
+def _tell(found: object, seen: dict[str, str], say: Callable[[str], None]) -> None:
+    details = getattr(found, "run_details", None)
+    for task in getattr(details, "task_details", None) or ():
+        state = task.state or "PENDING"
+        if seen.get(task.task_id) != state:
+            seen[task.task_id] = state
+            say(f"{task.display_name}: {state.lower()}")
+
+
+def _end(run: str, found: object) -> None:
+    state = getattr(found, "state", "")
+    if state == "SUCCEEDED":
+        return
+    error = getattr(found, "error", None)
+    reason = f": {error.message}" if error is not None and error.message else ""
+    raise TspinError(f"run {run} {state.lower()}{reason}")
