@@ -49,9 +49,15 @@ COPY --from=wheel /wheels /wheels
 # No pip in what is run: nothing is installed into a running container.
 RUN pip install --no-cache-dir --no-deps /wheels/*.whl && pip uninstall --yes pip
 
+FROM dependencies AS cpu-sbom
+COPY --from=cpu-environment /opt/tspin /opt/described
+RUN pip install --no-cache-dir cyclonedx-bom==7.5.0 \
+    && cyclonedx-py environment /opt/described --output-file /sbom.cdx.json
+
 # --- cpu ---------------------------------------------------------------------------------------
 FROM python AS cpu
 COPY --from=cpu-environment /opt/tspin /opt/tspin
+COPY --from=cpu-sbom /sbom.cdx.json /opt/tspin/sbom.cdx.json
 COPY configs /opt/tspin/configs
 ARG VERSION=unknown
 ARG REVISION=unknown
@@ -79,10 +85,16 @@ FROM gpu-dependencies AS gpu-environment
 COPY --from=wheel /wheels /wheels
 RUN pip install --no-cache-dir --no-deps /wheels/*.whl && pip uninstall --yes pip
 
+FROM dependencies AS gpu-sbom
+COPY --from=gpu-environment /opt/tspin /opt/described
+RUN pip install --no-cache-dir cyclonedx-bom==7.5.0 \
+    && cyclonedx-py environment /opt/described --output-file /sbom.cdx.json
+
 # --- train -------------------------------------------------------------------------------------
 # The driver is the node's; CUDA's libraries come with torch.
 FROM python AS train
 COPY --from=gpu-environment /opt/tspin /opt/tspin
+COPY --from=gpu-sbom /sbom.cdx.json /opt/tspin/sbom.cdx.json
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=unknown

@@ -62,6 +62,13 @@ def test_nothing_that_builds_is_left(podman: Podman, cpu_image: str, tmp_path: P
     assert looked.stdout.split() == ["10001"]
 
 
+def test_the_image_lists_its_packages(podman: Podman, cpu_image: str, tmp_path: Path) -> None:
+    listed = podman.call(*_locked(cpu_image, tmp_path, "cat", "/opt/tspin/sbom.cdx.json"))
+    names = {component["name"] for component in json.loads(listed.stdout)["components"]}
+    assert {"tspin", "torch", "transformers", "kfp"} <= names
+    assert "cyclonedx-bom" not in names
+
+
 def test_the_health_command_is_content(podman: Podman, cpu_image: str, cache: Path) -> None:
     done = podman.call(*_locked(cpu_image, cache, "tspin", "doctor"), check=False)
     assert done.returncode == 0, done.stdout + done.stderr
