@@ -1,6 +1,9 @@
 # setup  everything pinned, in .venv          demo  three iterations of T-SPIN, and the report
 # check  lint, types, import contracts        test  the fast tests
 # check-k8s  render every overlay and lint it (needs kubectl)
+# image  build TARGET (cpu, train, evaluate, generate) from PYTHON_IMAGE and VLLM_IMAGE
+# sbom   what is in the image TARGET, as CycloneDX JSON
+# test-containers  build and run the image cpu (as root: podman, buildah, debootstrap)
 PYTHON ?= python3
 # A laptop without a GPU saves gigabytes with TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
@@ -10,7 +13,12 @@ VENV_K8S := .venv-k8s
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo check check-k8s test clean
+ENGINE ?= $(firstword $(notdir $(shell command -v docker podman buildah)))
+REGISTRY ?= tspin
+TARGET ?= cpu
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' tspin/__init__.py)
+
+.PHONY: setup demo check check-k8s test test-containers image sbom clean
 
 setup: $(VENV)/installed
 
@@ -30,9 +38,32 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 
 test: setup
 	$(BIN)/pytest -n 2 --dist loadfile -m "not vllm and not containers and not s3 and not gpu"
+
+test-containers: setup
+	TSPIN_REQUIRE_CONTAINERS=1 $(BIN)/pytest -m containers tests/containers
+
+# Base images are given by digest, never by a tag alone: docs/images.md.
+image:
+	@case '$(PYTHON_IMAGE)$(VLLM_IMAGE)' in *@sha256:*) ;; *) \
+		echo 'PYTHON_IMAGE (for TARGET=generate also VLLM_IMAGE) must name a digest:' \
+			'make image PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm@sha256:...' >&2; \
+		exit 2;; esac
+	$(ENGINE) build --target $(TARGET) --tag $(REGISTRY)/$(TARGET):$(VERSION) \
+		--build-arg PYTHON_IMAGE='$(PYTHON_IMAGE)' \
+		$(if $(VLLM_IMAGE),--build-arg VLLM_IMAGE='$(VLLM_IMAGE)') \
+		$(if $(TORCH_INDEX),--build-arg TORCH_INDEX='$(TORCH_INDEX)') \
+		--build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD) \
+		--build-arg SOURCE='$(shell git config --get remote.origin.url)' .
+
+# The image's list of packages (CycloneDX), made when it was built.
+sbom:
+	mkdir -p build
+	$(ENGINE) run --rm --entrypoint cat $(REGISTRY)/$(TARGET):$(VERSION) /opt/tspin/sbom.cdx.json \
+		> build/sbom-$(TARGET).cdx.json
 
 # checkov does not resolve with constraints.txt: an environment of its own.
 $(VENV_K8S)/installed: k8s/requirements.txt

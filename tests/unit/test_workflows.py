@@ -1,0 +1,54 @@
+"""Workflows follow their schema, ask for few rights, and pin what they use by commit."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+
+
+def _loaded(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(path.read_text())
+    return found
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_the_schema_holds(path: Path) -> None:
+    checked = subprocess.run(
+        [
+            *(sys.executable, "-m", "check_jsonschema"),
+            *("--builtin-schema", "vendor.github-workflows", str(path)),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_what_is_used_is_pinned_by_commit(path: Path) -> None:
+    used = re.findall(r"uses: (\S+)(.*)", path.read_text())
+    assert used
+    for action, comment in used:
+        assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action), action
+        assert re.match(r" # v\d", comment), action
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_the_token_may_read_the_code_and_no_more(path: Path) -> None:
+    assert _loaded(path)["permissions"] == {"contents": "read"}
+
+
+def test_targets_are_those_of_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for path in WORKFLOWS:
+        for target in re.findall(r"\bmake ([\w-]+)", path.read_text()):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
