@@ -28,11 +28,10 @@ def promote(
     """
     from pathlib import Path
 
-    from tspin.registry import promote as step
-
     from tspin.artifacts import policy_in
     from tspin.config import RunConfig
     from tspin.gate import best_metrics
+    from tspin.registry import promote as step
 
     gate = RunConfig.model_validate_json(config).gate
     step(
