@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isclose
 
 from tspin.answers import find_extractor
 from tspin.errors import InputError
@@ -20,6 +21,9 @@ __all__ = [
 ]
 
 Metrics = dict[str, Estimate]
+
+_ROUNDING = 1e-5
+"""Relative; one response computed in two batches differs by less, in float32."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def likelihood_metrics(
     summed log-probability, `logps_per_token/*` means over records of each record's own mean.
     `response_tokens/annotated` leaves out the end token, as generated lengths do.
     `accuracies/a_b` is the share of records with logp(a) > logp(b); equal ones do not count as
-    greater.
+    greater, nor do those whose gap is rounding (the same response, twice, in other batches).
 
     Args:
         likelihoods: Role ('annotated', and where there are such responses 'synthetic' and
@@ -122,15 +126,11 @@ def likelihood_metrics(
         metrics[f"logps/{role}"] = mean(each_logp, confidence=confidence)
         metrics[f"logps_per_token/{role}"] = mean(per_token, confidence=confidence)
     for better, worse in (("annotated", "synthetic"), ("synthetic", "proto_synthetic")):
-        gaps = _gaps(likelihoods.get(better, {}), likelihoods.get(worse, {}))
-        if gaps:
-            above = sum(gap > 0 for gap in gaps)
+        a, b = likelihoods.get(better, {}), likelihoods.get(worse, {})
+        both = [(each.logp, b[identity].logp) for identity, each in a.items() if identity in b]
+        if both:
+            gaps = [first - second for first, second in both]
+            above = sum(x > y and not isclose(x, y, rel_tol=_ROUNDING) for x, y in both)
             metrics[f"margins/{better}_{worse}"] = mean(gaps, confidence=confidence)
             metrics[f"accuracies/{better}_{worse}"] = rate(above, len(gaps), confidence=confidence)
     return metrics
-
-
-def _gaps(better: Mapping[str, Likelihood], worse: Mapping[str, Likelihood]) -> list[float]:
-    return [
-        each.logp - worse[identity].logp for identity, each in better.items() if identity in worse
-    ]
