@@ -89,7 +89,7 @@ def test_the_console_is_silent(page: webdriver.Chrome) -> None:
 
 
 def test_what_a_model_wrote_is_shown_as_text(page: webdriver.Chrome) -> None:
-    assert page.title == "tspin \u00b7 tspin report"
+    assert page.title == "demo \u00b7 tspin report"
     samples = page.find_elements(By.CSS_SELECTOR, ".sample .proto_synthetic .text")
     assert len(samples) == 3 + 6  # Held out, and trained on.
     for sample in samples:
@@ -149,7 +149,7 @@ def test_the_log_would_have_told(browser: webdriver.Chrome, tmp_path: Path) -> N
     browser.get(path.as_uri())
     told = " ".join(entry["message"] for entry in browser.get_log("browser"))
     assert "Content Security Policy" in told
-    assert browser.title == "broken \u00b7 tspin report"
+    assert browser.title == "demo \u00b7 tspin report"
 
 
 def luminance(color: str) -> float:
