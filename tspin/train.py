@@ -61,6 +61,8 @@ def train(
         out=out,
         checkpoints=checkpoints or out.with_name(f"{out.name}.checkpoints"),
     )
+    if launched():
+        check_world(config.system)
     processes = 1 if launched() else processes_wanted(config.system)
     template = _template(job)
     wanted = job.wanted(template)
@@ -77,6 +79,8 @@ def train(
 
 def run_job(job: TrainJob) -> Manifest:
     """Train in this process, alone or as one of several that a launcher has started."""
+    if launched():
+        check_world(job.config.system)
     template = _template(job)
     wanted = job.wanted(template)
     if is_current(job.out, wanted):
@@ -85,8 +89,6 @@ def run_job(job: TrainJob) -> Manifest:
 
 
 def _fitted(job: TrainJob, wanted: Manifest, template: PromptTemplate) -> Manifest:
-    if launched():
-        check_world(job.config.system)
     try:
         fit(job, wanted, template)
     finally:
