@@ -59,10 +59,14 @@ FROM python AS cpu
 COPY --from=cpu-environment /opt/tspin /opt/tspin
 COPY --from=cpu-sbom /sbom.cdx.json /opt/tspin/sbom.cdx.json
 COPY configs /opt/tspin/configs
+# What starts a training on several nodes, and what compiles and submits from within the cluster.
+COPY components /opt/tspin/src/components
+COPY pipelines /opt/tspin/src/pipelines
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=unknown
-ENV TSPIN_GIT_COMMIT=${REVISION}
+ENV TSPIN_GIT_COMMIT=${REVISION} \
+    PYTHONPATH=/opt/tspin/src
 LABEL org.opencontainers.image.title="tspin/cpu" \
       org.opencontainers.image.description="T-SPIN on a CPU: the demo, and the light steps of pipelines" \
       org.opencontainers.image.version="${VERSION}" \

@@ -11,9 +11,11 @@ from components.build_triplets import build_triplets
 from components.evaluate import evaluate
 from components.gate import gate
 from components.train import train
+from components.train_multinode import train_multinode
 from pipelines.generation import Generation
 from pipelines.plan import Plan
 from pipelines.signature import sub_pipeline
+from pipelines.trainjob.nodes import Nodes
 
 __all__ = ["iteration_node"]
 
@@ -69,8 +71,9 @@ def _play(plan: Plan, generation: Generation | None, given: dict[str, Any]) -> _
     examples = given["annotated"]
     if plan.pairs:
         examples = added["triplets"] = _triplets(plan, generation, given)
-    trained = train(settings=settings, iteration=iteration, policy=policy, examples=examples)
-    plan.placed(trained, "train", "train")
+    trained = _training(
+        plan, settings=settings, iteration=iteration, policy=policy, examples=examples
+    )
     added["training"] = trained.outputs["training"]
     if plan.measures:
         proto = {"proto": given["heldout_proto"]} if plan.pairs else {}
@@ -97,6 +100,14 @@ def _play(plan: Plan, generation: Generation | None, given: dict[str, Any]) -> _
         Output=decided.outputs["Output"],
         best=decided.outputs["best"],
     )
+
+
+def _training(plan: Plan, **given: Any) -> Any:
+    if plan.profile.stages.train.nodes == 1:
+        return plan.placed(train(**given), "train", "train")
+    nodes = Nodes.of(plan.profile, plan.config).model_dump_json()
+    task = plan.placed(train_multinode(nodes=nodes, **given), "light", "train on several nodes")
+    return plan.as_long_as(task, "train")
 
 
 def _triplets(plan: Plan, generation: Generation | None, given: dict[str, Any]) -> Any:

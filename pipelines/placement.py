@@ -7,7 +7,7 @@ from kfp import dsl, kubernetes
 from pipelines.profile import Profile
 from pipelines.stage import Match, Stage
 
-__all__ = ["place"]
+__all__ = ["place", "place_in_time"]
 
 _SHM = "/dev/shm"  # noqa: S108  (the pod's own, not a file in a shared folder)
 
@@ -29,17 +29,22 @@ def place(
         kubernetes.set_image_pull_secrets(task, list(profile.images.pull_secrets))
     if profile.queue is not None:
         kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", profile.queue)
-    retry = stage.retry
-    task.set_retry(retry.limit, f"{retry.backoff_seconds}s", retry.factor, f"{retry.max_seconds}s")
-    task.set_caching_options(stage.caching if cache is None else cache)
-    kubernetes.set_timeout(task, stage.timeout_seconds)
     kubernetes.set_security_context(
         task, run_as_user=profile.user, run_as_group=profile.user, run_as_non_root=True
     )
+    place_in_time(task, stage, cache=cache)
     _resources(task, stage)
     _nodes(task, stage)
     _environment(task, stage)
     return task
+
+
+def place_in_time(task: dsl.PipelineTask, stage: Stage, *, cache: bool | None = None) -> None:
+    """Apply only what a stage says of when: retries, timeout, caching."""
+    retry = stage.retry
+    task.set_retry(retry.limit, f"{retry.backoff_seconds}s", retry.factor, f"{retry.max_seconds}s")
+    task.set_caching_options(stage.caching if cache is None else cache)
+    kubernetes.set_timeout(task, stage.timeout_seconds)
 
 
 def _resources(task: dsl.PipelineTask, stage: Stage) -> None:

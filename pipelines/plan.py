@@ -7,7 +7,7 @@ from typing import Literal
 
 from kfp import dsl
 
-from pipelines.placement import place
+from pipelines.placement import place, place_in_time
 from pipelines.profile import Profile
 from tspin.config import RunConfig
 
@@ -65,3 +65,8 @@ class Plan:
         """Put a task where a stage runs, under a title that its reader understands."""
         place(task, self.profile, getattr(self.profile.stages, stage), cache=self.cache)
         return task.set_display_name(title)
+
+    def as_long_as(self, task: dsl.PipelineTask, stage: StageName) -> dsl.PipelineTask:
+        """Give a task that waits for the work of a stage that stage's time, retries and caching."""
+        place_in_time(task, getattr(self.profile.stages, stage), cache=self.cache)
+        return task

@@ -21,7 +21,6 @@ __all__ = ["publish_components", "shipped_components"]
 _STAGES: dict[str, StageName] = {
     "generate": "generate",
     "train": "train",
-    "train_multinode": "train",
     "evaluate": "evaluate",
 }
 """Components that are not here run in the light stage."""

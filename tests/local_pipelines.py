@@ -61,13 +61,22 @@ class LocalKubeflow:
         settings = [f"{name}={value}" for name, value in given.items()]
         return load_config(DEMO, [*settings, *overrides])
 
-    def run(self, name: str, config: RunConfig, *, given: Any = None, **plan: Any) -> None:
+    def run(
+        self,
+        name: str,
+        config: RunConfig,
+        *,
+        given: Any = None,
+        profile: Profile | None = None,
+        **plan: Any,
+    ) -> None:
         """Run a pipeline to its end.
 
         Args:
             name: Of the pipeline.
             config: Of the run.
             given: Parameters of the pipeline.
+            profile: `cpu` by default.
             plan: The rest of what it is compiled from.
 
         Raises:
@@ -82,8 +91,8 @@ class LocalKubeflow:
         )
         # Its own: it prints each task's log, and under a test runner twice.
         logging.getLogger().setLevel(logging.ERROR)
-        profile = _impatient(load_profile("cpu"), self.registry)
-        graph = GRAPHS[name](Plan(config, profile, **plan))
+        placed = _impatient(profile or load_profile("cpu"), self.registry)
+        graph = GRAPHS[name](Plan(config, placed, **plan))
         try:
             graph(**(given or {}))
         finally:

@@ -137,3 +137,26 @@ def test_what_a_profile_names_is_in_its_overlay(name: str) -> None:
             assert set(secret.keys) <= made[secret.name]
         for settings in stage.config_maps:
             assert set(settings.keys) == set(named(documents, "ConfigMap", settings.name)["data"])
+
+
+@pytest.mark.parametrize("name", [n for n in profile_names() if load_profile(n).training_runtime])
+def test_the_nodes_of_a_training_mount_what_its_launcher_mounts(name: str) -> None:
+    profile = load_profile(name)
+    (runtime,) = [
+        document
+        for document in of_kind(overlay(profile.overlay), "TrainingRuntime")
+        if document["metadata"]["name"] == profile.training_runtime
+    ]
+    job = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]
+    pod = job["template"]["spec"]["template"]["spec"]
+    claims = {
+        volume["name"]: volume["persistentVolumeClaim"]["claimName"]
+        for volume in pod["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
+    mounted = {
+        (claims.get(m["name"]), m["mountPath"]) for m in pod["containers"][0]["volumeMounts"]
+    }
+    shared = [v for v in profile.stages.light.volumes if v in profile.stages.train.volumes]
+    assert shared
+    assert {(volume.claim, volume.path) for volume in shared} <= mounted

@@ -15,8 +15,9 @@ from kfp import components
 
 from pipelines.compile import compile_pipeline
 from pipelines.plan import Plan
-from pipelines.profile import load_profile, profile_names
+from pipelines.profile import Profile, load_profile, profile_names
 from pipelines.publish import publish_components, shipped_components
+from pipelines.trainjob.nodes import Nodes
 from tspin.config import RunConfig, load_config
 from tspin.errors import InputError
 
@@ -100,6 +101,33 @@ def test_every_task_of_a_run_is_placed(name: str, tmp_path: Path) -> None:
     assert {executors[key]["container"]["image"] for key in containers} <= {
         load_profile(name).image(stage) for _, stage in load_profile(name).stages
     }
+
+
+def test_several_nodes_are_a_launcher_that_waits_as_long_as_training(tmp_path: Path) -> None:
+    profile = load_profile("gke-h100")
+    values = profile.model_dump()
+    values["stages"]["train"]["nodes"] = 4
+    out = tmp_path / "run.yaml"
+    compile_pipeline("run", Plan(_config(), Profile.model_validate(values)), out)
+    spec, platform = _documents(out)
+    executors = spec["deploymentSpec"]["executors"]
+    assert "exec-train" not in executors
+    launcher = executors["exec-train-multinode"]["container"]
+    assert launcher["image"] == profile.image(profile.stages.light)
+    assert "accelerator" not in launcher["resources"]
+    placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    waits = placed["exec-train-multinode"]["activeDeadlineSeconds"]
+    assert waits == str(profile.stages.train.timeout_seconds)
+    (text,) = {
+        task["inputs"]["parameters"]["nodes"]["runtimeValue"]["constant"]
+        for component in spec["components"].values()
+        for name, task in component.get("dag", {}).get("tasks", {}).items()
+        if name == "train-multinode"
+    }
+    nodes = Nodes.model_validate_json(text)
+    assert (nodes.count, nodes.processes, nodes.queue) == (4, 8, "tspin")
+    assert nodes.image == profile.image(profile.stages.train)
+    assert nodes.resources["limits"]["nvidia.com/gpu"] == "8"
 
 
 def test_checkpoints_are_kept_on_the_volume(tmp_path: Path) -> None:

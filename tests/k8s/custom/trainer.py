@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from custom.common import Labels, Name
+from custom.common import Labels, Name, Quantity
 from tspin.config.strict import Strict
 
 
@@ -53,3 +53,54 @@ class JobSetTemplate(Strict):
 class TrainingRuntimeSpec(Strict):
     mlPolicy: MlPolicy
     template: JobSetTemplate
+
+
+class OwnerReference(Strict):
+    apiVersion: str
+    kind: str
+    name: str
+    uid: str
+
+
+class TrainJobMetadata(Strict):
+    name: Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+    namespace: Name
+    labels: Labels
+    ownerReferences: list[OwnerReference]
+
+
+class RuntimeRef(Strict):
+    apiGroup: Literal["trainer.kubeflow.org"]
+    kind: Literal["TrainingRuntime", "ClusterTrainingRuntime"]
+    name: Name
+
+
+class Resources(Strict):
+    requests: dict[str, Quantity]
+    limits: dict[str, Quantity]
+
+
+class Variable(Strict):
+    name: str
+    value: str
+
+
+class Trainer(Strict):
+    image: str
+    args: list[str]
+    numNodes: int = Field(ge=1)
+    numProcPerNode: int = Field(ge=1)
+    resourcesPerNode: Resources
+    env: list[Variable]
+
+
+class TrainJobSpec(Strict):
+    runtimeRef: RuntimeRef
+    trainer: Trainer
+
+
+class TrainJob(Strict):
+    apiVersion: Literal["trainer.kubeflow.org/v1alpha1"]
+    kind: Literal["TrainJob"]
+    metadata: TrainJobMetadata
+    spec: TrainJobSpec

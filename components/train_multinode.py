@@ -1,0 +1,56 @@
+"""Component: the train step where one node is not enough."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+__all__ = ["train_multinode"]
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def train_multinode(
+    settings: str,
+    iteration: int,
+    policy: dsl.Input[dsl.Model],
+    examples: dsl.Input[dsl.Dataset],
+    nodes: str,
+    trained: dsl.Output[dsl.Model],
+    training: dsl.Output[dsl.Dataset],
+    scalars: dsl.Output[dsl.Metrics],
+) -> str:
+    """Train the next policy on several nodes, through a TrainJob of Kubeflow Trainer.
+
+    Args:
+        settings: The run configuration, JSON.
+        iteration: From 0.
+        policy: To start from.
+        examples: Triplets; for supervised fine-tuning annotated records.
+        nodes: How many and with what, JSON of `pipelines.trainjob.Nodes`.
+        trained: Folder with the model, its manifest and train_log.jsonl.
+        training: Folder with the manifest and train_log.jsonl alone.
+        scalars: The last logged step.
+
+    Returns:
+        The URI of the trained policy.
+    """
+    import logging
+
+    from pipelines.trainjob import Nodes, train_on_nodes
+    from tspin.artifacts import MODEL, describe, output_in, policy_in, publish_training, records_in
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    out = output_in(trained.path, MODEL)
+    train_on_nodes(
+        settings,
+        nodes=Nodes.model_validate_json(nodes),
+        model=policy_in(policy.path),
+        triplets=records_in(examples.path),
+        iteration=int(iteration),
+        out=out,
+    )
+    trained.metadata.update(describe(out))
+    training.metadata.update(describe(out))
+    last = publish_training(out, training.path, scalars.path)
+    for name, value in last.items():
+        scalars.log_metric(name, value)
+    return str(trained.uri)

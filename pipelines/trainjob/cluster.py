@@ -1,0 +1,185 @@
+"""The Kubernetes API, as far as a training on several nodes needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import urllib3
+from kubernetes import client, config
+
+from pipelines.trainjob.manifest import GROUP, PLURAL, VERSION
+from tspin.errors import InputError, TspinError
+
+__all__ = ["Cluster", "UnreachableError"]
+
+_SECONDS = (10.0, 60.0)
+"""To connect, and between two answers."""
+_RETRIES = urllib3.Retry(
+    total=6,
+    backoff_factor=0.5,
+    status_forcelist=(429, 500, 502, 503, 504),
+    # Creating is safe to repeat as well: the name is fixed, a second one is refused.
+    allowed_methods=None,
+    raise_on_status=False,
+)
+
+
+class Cluster:
+    """One namespace of the cluster that this pod is in, or that KUBECONFIG names."""
+
+    def __init__(self, namespace: str) -> None:
+        """Find the API and the credentials; nothing is asked yet.
+
+        Raises:
+            TspinError: there are none.
+        """
+        self.namespace = namespace
+        try:
+            if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+                config.load_incluster_config()
+            else:
+                config.load_kube_config()
+        except config.ConfigException as error:
+            raise TspinError(
+                f"no Kubernetes API, neither a pod's nor KUBECONFIG's: {error}"
+            ) from None
+        settings = client.Configuration.get_default_copy()
+        settings.retries = _RETRIES
+        api = client.ApiClient(settings)
+        self._where = {
+            "group": GROUP,
+            "version": VERSION,
+            "namespace": namespace,
+            "plural": PLURAL,
+            "_request_timeout": _SECONDS,
+        }
+        self._jobs = client.CustomObjectsApi(api)
+        self._pods = client.CoreV1Api(api)
+
+    def create(self, document: dict[str, Any]) -> bool:
+        """Create a TrainJob.
+
+        Returns:
+            Whether it was created; False if there is one of this name.
+
+        Raises:
+            InputError: the cluster finds fault with it.
+            TspinError: the cluster denies it, or has no TrainJobs.
+        """
+        try:
+            with self._told("create"):
+                self._jobs.create_namespaced_custom_object(
+                    body=document, field_validation="Strict", **self._where
+                )
+        except _ConflictError:
+            return False
+        except _AbsentError:
+            raise TspinError(
+                "the cluster has no TrainJobs; install Kubeflow Trainer, or train on one node"
+            ) from None
+        return True
+
+    def find(self, name: str) -> dict[str, Any] | None:
+        """The TrainJob of this name, or None."""
+        try:
+            with self._told("get"):
+                found: dict[str, Any] = self._jobs.get_namespaced_custom_object(
+                    name=name, **self._where
+                )
+        except _AbsentError:
+            return None
+        return found
+
+    def own(self, name: str, owners: list[dict[str, Any]]) -> None:
+        """Make this pod the owner of a TrainJob that another one created."""
+        with self._told("patch"):
+            self._jobs.patch_namespaced_custom_object(
+                name=name, body={"metadata": {"ownerReferences": owners}}, **self._where
+            )
+
+    def delete(self, name: str) -> None:
+        """Delete a TrainJob with its pods; one that is gone already is no error."""
+        try:
+            with self._told("delete"):
+                self._jobs.delete_namespaced_custom_object(
+                    name=name, propagation_policy="Background", **self._where
+                )
+        except _AbsentError:
+            return
+
+    def pods(self, name: str) -> list[Any]:
+        """The pods of a TrainJob, node by node (`V1Pod`)."""
+        with self._told("list"):
+            found = self._pods.list_namespaced_pod(
+                self.namespace,
+                label_selector=f"jobset.sigs.k8s.io/jobset-name={name}",
+                _request_timeout=_SECONDS,
+            )
+        return sorted(found.items, key=lambda pod: pod.metadata.name)
+
+    def log(self, pod: str, *, follow: bool, tail: int | None = None) -> Iterator[str]:
+        """The lines of a pod's log, each with its time before it.
+
+        Args:
+            pod: Its name.
+            follow: Until its container ends, instead of what there is now.
+            tail: Only so many last lines.
+        """
+        given = {} if tail is None else {"tail_lines": tail}
+        timeout = (_SECONDS[0], None if follow else _SECONDS[1])
+        with self._told("read the log of a pod of"):
+            answer = self._pods.read_namespaced_pod_log(
+                pod,
+                self.namespace,
+                follow=follow,
+                timestamps=True,
+                _preload_content=False,
+                _request_timeout=timeout,
+                **given,
+            )
+        rest = b""
+        for block in answer.stream():
+            *lines, rest = (rest + block).split(b"\n")
+            yield from (line.decode(errors="replace") for line in lines)
+        if rest:
+            yield rest.decode(errors="replace")
+
+    @contextmanager
+    def _told(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except client.ApiException as error:
+            if error.status == 404:
+                raise _AbsentError("there is none any more") from None
+            if error.status == 409:
+                raise _ConflictError("there is one already") from None
+            reason = f"{verb} a TrainJob in namespace '{self.namespace}': {_message(error)}"
+            if error.status in (400, 422):
+                raise InputError(f"the cluster refuses to {reason}") from None
+            kind = UnreachableError if (error.status or 0) >= 500 else TspinError
+            raise kind(f"the cluster does not {reason} ({error.status})") from None
+        except urllib3.exceptions.HTTPError as error:
+            raise UnreachableError(f"the Kubernetes API cannot be reached: {error}") from None
+
+
+class UnreachableError(TspinError):
+    """No answer, after several tries; the training may well go on."""
+
+
+class _AbsentError(TspinError):
+    """There is no such object."""
+
+
+class _ConflictError(TspinError):
+    """There is one already."""
+
+
+def _message(error: client.ApiException) -> str:
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return str(error.body or error.reason)[:2000]

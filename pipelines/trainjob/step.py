@@ -1,0 +1,117 @@
+"""The train step on several nodes: inputs staged, a TrainJob followed, its model taken."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pipelines.trainjob.cluster import Cluster
+from pipelines.trainjob.follow import condition, follow
+from pipelines.trainjob.manifest import owner, trainjob, trainjob_name
+from pipelines.trainjob.nodes import Nodes
+from pipelines.trainjob.staging import Staging
+from tspin.config import RunConfig
+from tspin.manifest import content_hash
+from tspin.model_folder import find_model
+
+__all__ = ["train_on_nodes"]
+
+log = logging.getLogger("tspin.trainjob")
+
+POLL_SECONDS = 10.0
+
+
+def train_on_nodes(
+    settings: str,
+    *,
+    nodes: Nodes,
+    model: str,
+    triplets: Path,
+    iteration: int,
+    out: Path,
+    every: float = POLL_SECONDS,
+) -> None:
+    """Train the next policy as `tspin.train.train` does, on several nodes.
+
+    A second try of the same work finds the TrainJob of the first and follows it; if that has
+    failed, it is made anew and continues from its checkpoints. However this ends, the TrainJob
+    and the files on the shared volume are deleted; checkpoints stay (`system.checkpoints`).
+
+    Args:
+        settings: The run configuration, JSON.
+        nodes: What the TrainJob asks for.
+        model: pi_t: a folder or a Hub name.
+        triplets: As `build_triplets` writes them.
+        iteration: t, from 0.
+        out: The folder of pi_{t+1}; beside it its manifest and train_log.jsonl.
+        every: Seconds between two looks at the TrainJob.
+
+    Raises:
+        InputError: the inputs are missing, or the cluster refuses what is asked for.
+        TspinError: the training failed, or the cluster cannot be reached.
+        SystemExit: 143, SIGTERM.
+    """
+    config = RunConfig.model_validate_json(settings)
+    work = {
+        "settings": settings,
+        "iteration": iteration,
+        "policy": find_model(model, config.model).identity(config.model),
+        "triplets": content_hash(triplets),
+        "nodes": nodes.model_dump(),
+    }
+    name = trainjob_name(work)
+    cluster = Cluster(nodes.namespace)
+    staging = Staging(Path(nodes.shared) / name)
+    with _sigterm_raises():
+        try:
+            policy = staging.put(settings, model, triplets)
+            args = ["train", "--config", str(staging.config), "--model", policy]
+            args += ["--triplets", str(staging.triplets), "--iteration", str(iteration)]
+            args += ["--out", str(staging.model)]
+            _start(cluster, trainjob(name, nodes, args), every)
+            follow(cluster, name, say=log.info, every=every)
+            staging.take(out)
+        finally:
+            cluster.delete(name)
+            staging.remove()
+
+
+def _start(cluster: Cluster, document: dict[str, Any], every: float) -> None:
+    """Create the TrainJob, or take over the one that an earlier try left."""
+    name = document["metadata"]["name"]
+    while not cluster.create(document):
+        found = cluster.find(name)
+        if found is None:
+            continue
+        ended = condition(found)
+        if "deletionTimestamp" not in found["metadata"]:
+            if ended is None or ended["type"] == "Complete":
+                log.info("following TrainJob %s, which is there already", name)
+                cluster.own(name, owner())
+                return
+            log.info("TrainJob %s of an earlier try failed; making it anew", name)
+            cluster.delete(name)
+        time.sleep(every)
+    log.info("created TrainJob %s", name)
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM unwind the stack once, so that what is to be cleaned up is."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
