@@ -46,7 +46,7 @@ def start_run(
         compile_pipeline(pipeline, plan, package)
         submission = Submission(
             package=package,
-            name=name or f"{plan.config.run_dir.name} {started}",
+            name=name or f"{Path(plan.config.run_dir).name} {started}",
             experiment=experiment,
             service_account=plan.profile.service_account,
             cron=cron,

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from tspin.check import Check
 from tspin.config import RunConfig
+from tspin.errors import TspinError
 from tspin.installed import check_extras, check_packages, check_python
 from tspin.machine import check_disk, check_gpus, check_memory, check_processors, find_gpus
+from tspin.store import exists, is_remote, working_folder
 
 __all__ = ["Check", "check_s3", "doctor_report"]
 
@@ -39,7 +41,7 @@ def doctor_report(config: RunConfig | None) -> list[Check]:
         config: The run to be made here.
     """
     gpus = find_gpus()
-    folder = config.run_dir if config is not None else Path()
+    folder = working_folder(config.run_dir) if config is not None else Path()
     checks = [
         check_python(),
         check_packages(),
@@ -77,20 +79,29 @@ def check_s3() -> Check:
 
 def _check_inputs(config: RunConfig) -> list[Check]:
     checks = []
-    wanted: list[tuple[str, Path | None]] = [
+    wanted: list[tuple[str, str | None]] = [
         ("data.annotated", config.data.annotated),
         ("data.heldout", config.data.heldout),
     ]
-    for name, path in wanted:
-        if path is None:
+    for name, location in wanted:
+        if location is None:
             detail = "not set: nothing will be evaluated, and no gate can hold"
             checks.append(Check(name, "warn", detail))
-        elif path.is_file():
-            checks.append(Check(name, "ok", str(path)))
         else:
-            detail = f"{path}: no such file; `tspin data import` makes it"
-            checks.append(Check(name, "fail", detail))
+            checks.append(_check_input(name, location))
+    if is_remote(config.model.path):
+        checks.append(_check_input("model.path", config.model.path))
     return checks
+
+
+def _check_input(name: str, location: str) -> Check:
+    try:
+        there = exists(location)
+    except TspinError as error:
+        return Check(name, "fail", str(error))
+    if there:
+        return Check(name, "ok", location)
+    return Check(name, "fail", f"{location}: no such file; `tspin data import` makes records")
 
 
 def _check_engine(config: RunConfig) -> list[Check]:

@@ -8,6 +8,7 @@ from tspin.errors import InputError
 from tspin.machine import Gpu, available_memory, free_disk
 from tspin.memory import Hardware, MemoryEstimate, estimate_memory
 from tspin.model_shape import ModelShape, model_shape
+from tspin.store import working_folder
 
 __all__ = ["check_fit", "hardware_of"]
 
@@ -99,7 +100,7 @@ def _disk(config: RunConfig, shape: ModelShape) -> Check:
     states = 2 if config.train.optimizer == "adamw" else 1
     models = config.iterations * 4 * trained
     checkpoints = 2 * 4 * (1 + states) * trained
-    needed, there = models + checkpoints, free_disk(config.run_dir)
+    needed, there = models + checkpoints, free_disk(working_folder(config.run_dir))
     detail = (
         f"about {gib(needed)} for {config.iterations} models and the checkpoints, {gib(there)} free"
     )

@@ -95,7 +95,7 @@ def read_history(run_dir: Path, *, samples: int) -> History:
         played = played[1:]
     numbers = [each.number for each in played]
     return History(
-        name=config.run_dir.name,
+        name=Path(config.run_dir).name,
         config=config,
         config_text=config_text,
         played=tuple(played),

@@ -12,8 +12,9 @@ from tspin.errors import InputError
 from tspin.files import atomic_file
 from tspin.manifest import content_hash
 from tspin.records import AnnotatedRecord, read_records
+from tspin.store import fetch
 
-__all__ = ["DataHashes", "copy_records", "data_hashes"]
+__all__ = ["Data", "DataHashes", "copy_records", "data_hashes", "fetch_data"]
 
 
 @dataclass(frozen=True)
@@ -29,23 +30,50 @@ class DataHashes:
         return {f"content of {name}": value for name, value in found.items() if value is not None}
 
 
+@dataclass(frozen=True)
+class Data:
+    """A run's data on this machine."""
+
+    annotated: Path
+    heldout: Path | None
+
+    def hashes(self) -> DataHashes:
+        """Read the files and say what they are."""
+        return DataHashes(
+            annotated=content_hash(self.annotated),
+            heldout=None if self.heldout is None else content_hash(self.heldout),
+        )
+
+
+def fetch_data(config: RunConfig) -> Data:
+    """The data of a run; what is remote is copied to this machine.
+
+    Raises:
+        InputError: a file is missing.
+        TspinError: a store cannot be reached, or denies it.
+    """
+    heldout = config.data.heldout
+    return Data(
+        annotated=_fetched("data.annotated", config.data.annotated),
+        heldout=None if heldout is None else _fetched("data.heldout", heldout),
+    )
+
+
+def _fetched(name: str, location: str) -> Path:
+    path = fetch(location)
+    if not path.is_file():
+        raise InputError(f"{name} is {location!r}: no such file")
+    return path
+
+
 def data_hashes(config: RunConfig) -> DataHashes:
     """Read the data of a run and say what it is.
 
     Raises:
         InputError: a file is missing.
+        TspinError: a store cannot be reached, or denies it.
     """
-    heldout = config.data.heldout
-    return DataHashes(
-        annotated=_hash("data.annotated", config.data.annotated),
-        heldout=None if heldout is None else _hash("data.heldout", heldout),
-    )
-
-
-def _hash(name: str, path: Path) -> str:
-    if not path.is_file():
-        raise InputError(f"{name} is {str(path)!r}: no such file")
-    return content_hash(path)
+    return fetch_data(config).hashes()
 
 
 def copy_records(data: DataConfig, role: str, sha256: str, out: Path) -> dict[str, Any]:
@@ -63,11 +91,12 @@ def copy_records(data: DataConfig, role: str, sha256: str, out: Path) -> dict[st
     Raises:
         InputError: a record is broken, or the file was changed since its hash was taken.
     """
-    source: Path = getattr(data, role)
-    found = _hash(f"data.{role}", source)
+    location: str = getattr(data, role)
+    source = _fetched(f"data.{role}", location)
+    found = content_hash(source)
     if found != sha256:
-        raise InputError(f"{source}: was changed after the run began: {found}, was {sha256}")
+        raise InputError(f"{location}: was changed after the run began: {found}, was {sha256}")
     records = sum(1 for _ in read_records(source, AnnotatedRecord))
     with atomic_file(out) as copy, source.open("rb") as original:
         shutil.copyfileobj(original, copy)
-    return {"sha256": found, "bytes": out.stat().st_size, "records": records, "source": str(source)}
+    return {"sha256": found, "bytes": out.stat().st_size, "records": records, "source": location}

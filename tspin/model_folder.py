@@ -11,6 +11,7 @@ import orjson
 from tspin.config import ModelConfig
 from tspin.errors import InputError
 from tspin.manifest import content_hash
+from tspin.store import fetch, is_remote
 
 __all__ = ["ADAPTER_CONFIG", "ModelFolder", "find_model"]
 
@@ -91,7 +92,7 @@ def find_model(model: str, config: ModelConfig, *, weights: bool = True) -> Mode
     """Find a model folder, or fetch a Hub model into the local cache (which works offline later).
 
     Args:
-        model: A folder, or a name on the Hub.
+        model: A folder, `s3://bucket/prefix` of one, or a name on the Hub.
         config: Its revision holds for `config.path` only; other Hub names take their newest.
         weights: Also fetch the weights, not only the configuration and the tokenizer.
 
@@ -99,6 +100,8 @@ def find_model(model: str, config: ModelConfig, *, weights: bool = True) -> Mode
         InputError: no such folder or Hub model, the Hub cannot be reached, or there are no
             safetensors weights.
     """
+    if is_remote(model):
+        return _checked(ModelFolder(fetch(model)), model)
     if Path(model).is_dir():
         return _checked(ModelFolder(Path(model)), model)
     if Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from tspin.config import RunConfig, config_differences, resolved
 from tspin.errors import InputError
 from tspin.files import write_json
-from tspin.inputs import data_hashes
+from tspin.inputs import Data
 
 __all__ = ["BASE", "IterationFolder", "RunFolder"]
 
@@ -80,27 +80,29 @@ class RunFolder:
         return IterationFolder(self.path / ("base" if number == BASE else f"iter-{number}"))
 
     @contextmanager
-    def opened(self, config: RunConfig) -> Iterator[None]:
-        """Hold the run folder for a run of this configuration.
+    def opened(self, config: RunConfig, data: Data) -> Iterator[None]:
+        """Hold the run folder for a run of this configuration on these data.
 
         Raises:
             InputError: another process runs in the folder; or the folder belongs to another
                 configuration, or to other data, and what changed.
         """
-        self._refuse_changes(config)  # before the folder is touched, and again under the lock
+        inputs = data.hashes().as_named()
+        self._refuse_changes(
+            config, inputs
+        )  # before the folder is touched, and again under the lock
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
         try:
             with lock.acquire(blocking=False):
-                self._refuse_changes(config)
-                write_json(self.path / "inputs.json", data_hashes(config).as_named())
+                self._refuse_changes(config, inputs)
+                write_json(self.path / "inputs.json", inputs)
                 write_json(self.path / "config.json", resolved(config))
                 yield
         except Timeout:
             raise InputError(f"{self.path}: another process is running in this folder") from None
 
-    def _refuse_changes(self, config: RunConfig) -> None:
-        inputs = data_hashes(config).as_named()
+    def _refuse_changes(self, config: RunConfig, inputs: dict[str, str]) -> None:
         old_config = _read(self.path / "config.json")
         if old_config is None:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from tspin.best import Best
@@ -10,6 +11,7 @@ from tspin.config import RunConfig
 from tspin.evaluate import evaluate
 from tspin.files import atomic_file
 from tspin.generate import generate
+from tspin.inputs import Data, fetch_data
 from tspin.manifest import forget, is_current, read_manifest, write_manifest
 from tspin.report import write_report
 from tspin.run_folder import BASE, RunFolder
@@ -21,11 +23,15 @@ __all__ = ["run"]
 log = logging.getLogger(__name__)
 
 
-def run(config: RunConfig) -> RunFolder:
+def run(config: RunConfig, *, kept: Callable[[], None] | None = None) -> RunFolder:
     """Play `config.iterations` iterations of self-play, or continue where a run was killed.
 
     Every step returns at once where its output is in place and made from the same inputs, so
     this function simply walks through all of them each time.
+
+    Args:
+        config: Its `run_dir` is a folder on this machine; data and model may be remote.
+        kept: Called after each iteration, when its outputs are in place.
 
     Returns:
         The run folder, with the best model named in best.json and the report written.
@@ -34,16 +40,19 @@ def run(config: RunConfig) -> RunFolder:
         InputError: the folder holds a run of another configuration or of other data.
         TspinError: a step failed; run again to continue.
     """
-    folder = RunFolder(config.run_dir)
-    with folder.opened(config):
+    folder = RunFolder(Path(config.run_dir))
+    data = fetch_data(config)
+    with folder.opened(config, data):
         policy = config.model.path
-        _evaluate(config, folder, policy, BASE)
+        _evaluate(config, data, folder, policy, BASE)
         best = Best.first(config, folder)
         for iteration in range(config.iterations):
             log.info("iteration %d of %d", iteration, config.iterations)
-            policy = _play(config, folder, policy, iteration)
+            policy = _play(config, data, folder, policy, iteration)
             best = best.after(config, folder, iteration)
             best.write(config, folder)
+            if kept is not None:
+                kept()
             if best.stopped:
                 log.warning("stopped: %s", best.stopped)
                 break
@@ -51,29 +60,30 @@ def run(config: RunConfig) -> RunFolder:
     return folder
 
 
-def _play(config: RunConfig, folder: RunFolder, policy: str, iteration: int) -> str:
+def _play(config: RunConfig, data: Data, folder: RunFolder, policy: str, iteration: int) -> str:
     """One iteration: y' from the current policy, triplets, the next policy, its evaluation."""
     made = folder.iteration(iteration)
     if config.train.method == "sft":
-        examples = config.data.annotated
+        examples = data.annotated
     else:
         examples = made.triplets
-        _generate(config, folder, policy, iteration)
+        _generate(config, data.annotated, folder, policy, iteration)
         build_triplets(
             config.triplets,
-            annotated=config.data.annotated,
+            annotated=data.annotated,
             synthetic=made.synthetic,
             proto=folder.proto,
             out=examples,
         )
     train(config, model=policy, triplets=examples, iteration=iteration, out=made.model)
-    _evaluate(config, folder, str(made.model), iteration)
+    _evaluate(config, data, folder, str(made.model), iteration)
     return str(made.model)
 
 
-def _generate(config: RunConfig, folder: RunFolder, policy: str, iteration: int) -> None:
+def _generate(
+    config: RunConfig, annotated: Path, folder: RunFolder, policy: str, iteration: int
+) -> None:
     out = folder.iteration(iteration).synthetic
-    annotated = config.data.annotated
     if iteration > 0:
         generate(config, model=policy, annotated=annotated, out=out, iteration=iteration)
         return
@@ -92,8 +102,10 @@ def _copy_output(source: Path, target: Path) -> None:
     write_manifest(target, manifest)
 
 
-def _evaluate(config: RunConfig, folder: RunFolder, policy: str, iteration: int) -> None:
-    heldout = config.data.heldout
+def _evaluate(
+    config: RunConfig, data: Data, folder: RunFolder, policy: str, iteration: int
+) -> None:
+    heldout = data.heldout
     if heldout is None:
         return
     proto = None

@@ -44,7 +44,7 @@ if order["largest_file"]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest_file"], resource.RLIM_INFINITY))
 config = RunConfig.model_validate_json(json.dumps(order["config"]))
 try:
-    generate(config, model=config.model.path, annotated=config.data.annotated,
+    generate(config, model=config.model.path, annotated=Path(config.data.annotated),
              out=Path(order["out"]), iteration=1)
 except TspinError as error:
     sys.exit(f"refused: {error}")
@@ -86,7 +86,7 @@ def make_config(
 
 
 def run(config: RunConfig, out: Path, *, annotated: Path | None = None):
-    source = annotated or config.data.annotated
+    source = annotated or Path(config.data.annotated)
     return generate(config, model=config.model.path, annotated=source, out=out, iteration=1)
 
 

@@ -9,6 +9,7 @@ from tspin.best import Best
 from tspin.config import RunConfig, load_config
 from tspin.errors import InputError
 from tspin.files import write_json
+from tspin.inputs import fetch_data
 from tspin.run_folder import BASE, RunFolder
 
 
@@ -27,8 +28,8 @@ def config_file(tmp_path: Path) -> Path:
 
 def open_run(path: Path, *overrides: str) -> RunFolder:
     config = load_config(path, overrides)
-    folder = RunFolder(config.run_dir)
-    with folder.opened(config):
+    folder = RunFolder(Path(config.run_dir))
+    with folder.opened(config, fetch_data(config)):
         pass
     return folder
 
@@ -69,11 +70,12 @@ def test_a_second_process_is_refused(config_file: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
         "from tspin.config import load_config; from tspin.run_folder import RunFolder\n"
+        "from tspin.inputs import fetch_data\n"
         "config = load_config(Path(sys.argv[1]))\n"
-        "with RunFolder(config.run_dir).opened(config): pass\n"
+        "with RunFolder(Path(config.run_dir)).opened(config, fetch_data(config)): pass\n"
     )
     command = [sys.executable, "-c", script, str(config_file)]
-    with RunFolder(config.run_dir).opened(config):
+    with RunFolder(Path(config.run_dir)).opened(config, fetch_data(config)):
         second = subprocess.run(command, capture_output=True, text=True)
     assert second.returncode != 0
     assert "another process is running in this folder" in second.stderr

@@ -1,5 +1,7 @@
 """Shards of a generation, and the whole that they make."""
 
+from pathlib import Path
+
 import pytest
 
 from tspin.config import DataConfig, GenerateConfig, ModelConfig, PromptConfig, RunConfig
@@ -38,7 +40,7 @@ def answer(config, out, shard="0/1", iteration=1):
     generate(
         config,
         model=config.model.path,
-        annotated=config.data.annotated,
+        annotated=Path(config.data.annotated),
         out=out,
         iteration=iteration,
         shard=Shard.parse(shard),
@@ -54,7 +56,7 @@ def test_merged_shards_are_the_bytes_and_manifest_of_one_generation(config, tmp_
         for index in range(count)
     ]
     merged = tmp_path / "merged.jsonl"
-    manifest = merge_responses(shards[::-1], annotated=config.data.annotated, out=merged)
+    manifest = merge_responses(shards[::-1], annotated=Path(config.data.annotated), out=merged)
     assert manifest.dropped_ids["over_long"]
     assert merged.read_bytes() == whole.read_bytes()
     assert manifest_path(merged).read_bytes() == manifest_path(whole).read_bytes()
@@ -67,7 +69,7 @@ def test_shards_that_do_not_make_a_whole_are_refused(config, tmp_path):
     other = answer(config, tmp_path / "other.jsonl", "1/2", iteration=2)
 
     def merge(*shards):
-        merge_responses(shards, annotated=config.data.annotated, out=tmp_path / "out.jsonl")
+        merge_responses(shards, annotated=Path(config.data.annotated), out=tmp_path / "out.jsonl")
 
     with pytest.raises(InputError, match="is shard 0/2, but 1 files are given"):
         merge(first)
@@ -75,7 +77,8 @@ def test_shards_that_do_not_make_a_whole_are_refused(config, tmp_path):
         merge(first, first)
     with pytest.raises(InputError, match="their iteration differs: 2 and 1"):
         merge(first, other)
-    config.data.annotated.write_bytes(config.data.annotated.read_bytes() + b"\n")
+    annotated = Path(config.data.annotated)
+    annotated.write_bytes(annotated.read_bytes() + b"\n")
     with pytest.raises(InputError, match=r"was not generated for the prompts of .*annotated.jsonl"):
         merge(first, second)
     assert not (tmp_path / "out.jsonl").exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -15,6 +14,7 @@ from tspin.data import (
     split_records,
     validate_records,
 )
+from tspin.store import fetch, output_at
 
 __all__ = ["app"]
 
@@ -26,9 +26,9 @@ MaxChars = Annotated[int, typer.Option(min=1, help="Longest record, in character
 @app.command("import")
 def import_(
     source: Annotated[
-        Path, typer.Argument(help="JSON Lines, JSON or parquet; or a folder.", show_default=False)
+        str, typer.Argument(help="JSON Lines, JSON or parquet; or a folder.", show_default=False)
     ],
-    out: Annotated[Path, typer.Option(help="Where the records go.", show_default=False)],
+    out: Annotated[str, typer.Option(help="Where the records go.", show_default=False)],
     format_name: Annotated[
         str | None,
         typer.Option("--format", help=f"Detected unless named: {', '.join(FORMATS)}."),
@@ -42,19 +42,25 @@ def import_(
     ] = None,
 ) -> None:
     """Turn what other tools have on disk into annotated records."""
-    summary = import_records(
-        source, out, format=format_name, on_error=on_error, max_chars=max_chars, split=split
-    )
+    with output_at(out) as made:
+        summary = import_records(
+            fetch(source),
+            made.path,
+            format=format_name,
+            on_error=on_error,
+            max_chars=max_chars,
+            split=split,
+        )
     typer.echo("\n".join(summary.lines()))
 
 
 @app.command()
 def validate(
-    file: Annotated[Path, typer.Argument(help="Annotated records.", show_default=False)],
+    file: Annotated[str, typer.Argument(help="Annotated records.", show_default=False)],
     max_chars: MaxChars = DEFAULT_MAX_CHARS,
 ) -> None:
     """List every problem of a file of annotated records, with its line; exit code 2 if any."""
-    report = validate_records(file, max_chars=max_chars)
+    report = validate_records(fetch(file), max_chars=max_chars)
     for problem in report.problems:
         typer.echo(str(problem))
     if report.total > len(report.problems):
@@ -68,14 +74,15 @@ def validate(
 
 @app.command()
 def split(
-    file: Annotated[Path, typer.Argument(help="Annotated records.", show_default=False)],
-    train: Annotated[Path, typer.Option(help="Where the training side goes.", show_default=False)],
-    heldout: Annotated[
-        Path, typer.Option(help="Where the held-out side goes.", show_default=False)
-    ],
+    file: Annotated[str, typer.Argument(help="Annotated records.", show_default=False)],
+    train: Annotated[str, typer.Option(help="Where the training side goes.", show_default=False)],
+    heldout: Annotated[str, typer.Option(help="Where the held-out side goes.", show_default=False)],
     share: Annotated[float, typer.Option(help="Expected held-out share of prompts.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Another seed holds out others.")] = 0,
 ) -> None:
     """Hold out records for evaluation, the same ones every time."""
-    counts = split_records(file, train=train, heldout=heldout, heldout_share=share, seed=seed)
+    with output_at(train) as kept, output_at(heldout) as held:
+        counts = split_records(
+            fetch(file), train=kept.path, heldout=held.path, heldout_share=share, seed=seed
+        )
     typer.echo(f"{train}: {counts.train:,} records\n{heldout}: {counts.heldout:,} records")

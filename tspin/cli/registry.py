@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from tspin.store import fetch
+
 __all__ = ["COMMANDS", "PANEL", "app", "promote", "rollback"]
 
 PANEL = "The registry"
@@ -20,8 +22,8 @@ By = Annotated[str | None, typer.Option(help="Who; the user of this process by d
 
 
 def promote(
-    candidate: Annotated[Path, typer.Option(help="The model's folder.", show_default=False)],
-    metrics: Annotated[Path, typer.Option(help="Its metrics.json.", show_default=False)],
+    candidate: Annotated[str, typer.Option(help="The model's folder.", show_default=False)],
+    metrics: Annotated[str, typer.Option(help="Its metrics.json.", show_default=False)],
     registry: RegistryUri,
     metric: Annotated[str, typer.Option(help="A name in metrics.json.")] = "nll_per_token",
     direction: Annotated[Literal["max", "min"], typer.Option(help="What is better.")] = "min",
@@ -41,8 +43,8 @@ def promote(
     from tspin.registry import promote as step
 
     record = step(
-        candidate,
-        metrics=metrics,
+        fetch(candidate),
+        metrics=fetch(metrics),
         registry=registry,
         metric=metric,
         direction=direction,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from tspin.cli.options import ConfigFile, Overrides, run_config
+from tspin.store import fetch, output_at
 
 __all__ = ["COMMANDS", "PANEL", "report", "run"]
 
@@ -21,22 +21,26 @@ def run(config: ConfigFile, overrides: Overrides = None) -> None:
     from tspin.cli.table import iteration_table
     from tspin.selfplay import run as play
 
-    folder = play(settings)
+    with output_at(settings.run_dir) as made:
+        folder = play(settings.model_copy(update={"run_dir": str(made.path)}), kept=made.push)
+        table = iteration_table(folder)
     console = Console()
-    table = iteration_table(folder)
     # A narrow terminal wraps long lines, which is better than numbers cut in the middle.
     console.width = max(console.width, Console(width=1000).measure(table).maximum)
     console.print(table)
-    console.print(f"report: {folder.report}", soft_wrap=True, highlight=False)
+    console.print(f"report: {settings.run_dir}/report.html", soft_wrap=True, highlight=False)
 
 
 def report(
-    run_dir: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+    run_dir: Annotated[str, typer.Argument(help="A run folder.", show_default=False)],
 ) -> None:
     """Write the run's report, one HTML page that needs no network."""
     from tspin.report import write_report
 
-    typer.echo(write_report(run_dir))
+    page = f"{run_dir.rstrip('/')}/report.html"
+    with output_at(page) as made:
+        write_report(fetch(run_dir, skip=("*.safetensors",)), made.path)
+    typer.echo(page)
 
 
 COMMANDS = (run, report)

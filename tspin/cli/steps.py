@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from tspin.cli.options import AnnotatedFile, Iteration, Overrides, StepConfigFile, step_config
+from tspin.cli.options import (
+    AnnotatedFile,
+    Iteration,
+    Overrides,
+    StepConfigFile,
+    local_model,
+    step_config,
+)
+from tspin.store import fetch, output_at
 
 __all__ = [
     "COMMANDS",
@@ -22,7 +30,8 @@ __all__ = [
 PANEL = "Single steps"
 
 Model = Annotated[
-    str, typer.Option(help="A model folder, or a name on the Hub.", show_default=False)
+    str,
+    typer.Option(help="A folder, s3://bucket/prefix, or a name on the Hub.", show_default=False),
 ]
 
 
@@ -33,7 +42,7 @@ def _out(what: str) -> object:
 def generate(
     model: Model,
     annotated: AnnotatedFile,
-    out: Annotated[Path, _out("Where the responses go (JSON Lines).")],
+    out: Annotated[str, _out("Where the responses go (JSON Lines).")],
     iteration: Iteration = 0,
     shard: Annotated[
         str, typer.Option(help="i/n: answer every n-th prompt, from the i-th; i from 0.")
@@ -46,35 +55,39 @@ def generate(
     from tspin.generate import generate as step
     from tspin.shards import Shard
 
-    manifest = step(
-        settings,
-        model=model,
-        annotated=annotated,
-        out=out,
-        iteration=iteration,
-        shard=Shard.parse(shard),
-    )
+    with output_at(out) as made:
+        manifest = step(
+            settings,
+            model=local_model(model),
+            annotated=fetch(annotated),
+            out=made.path,
+            iteration=iteration,
+            shard=Shard.parse(shard),
+        )
     _print_counts(out, manifest.counts)
 
 
 def merge_responses(
     shards: Annotated[
-        list[Path], typer.Argument(help="The responses of all shards.", show_default=False)
+        list[str], typer.Argument(help="The responses of all shards.", show_default=False)
     ],
     annotated: AnnotatedFile,
-    out: Annotated[Path, _out("Where all responses go (JSON Lines).")],
+    out: Annotated[str, _out("Where all responses go (JSON Lines).")],
 ) -> None:
     """Put the shards of a generation together, as if there had been one."""
     from tspin.shards import merge_responses as step
 
-    _print_counts(out, step(shards, annotated=annotated, out=out).counts)
+    with output_at(out) as made:
+        parts = [fetch(shard) for shard in shards]
+        manifest = step(parts, annotated=fetch(annotated), out=made.path)
+    _print_counts(out, manifest.counts)
 
 
 def build_triplets(
     annotated: AnnotatedFile,
-    synthetic: Annotated[Path, typer.Option(help="Responses of the current policy.")],
-    proto: Annotated[Path, typer.Option(help="Responses of the initial policy.")],
-    out: Annotated[Path, _out("Where the triplets go (JSON Lines).")],
+    synthetic: Annotated[str, typer.Option(help="Responses of the current policy.")],
+    proto: Annotated[str, typer.Option(help="Responses of the initial policy.")],
+    out: Annotated[str, _out("Where the triplets go (JSON Lines).")],
     config: StepConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
@@ -82,16 +95,21 @@ def build_triplets(
     settings = step_config(config, overrides, model="unused", annotated=annotated)
     from tspin.triplets import build_triplets as step
 
-    manifest = step(
-        settings.triplets, annotated=annotated, synthetic=synthetic, proto=proto, out=out
-    )
+    with output_at(out) as made:
+        manifest = step(
+            settings.triplets,
+            annotated=fetch(annotated),
+            synthetic=fetch(synthetic),
+            proto=fetch(proto),
+            out=made.path,
+        )
     _print_counts(out, manifest.counts)
 
 
 def train(
     model: Model,
-    triplets: Annotated[Path, typer.Option(help="Triplets; for sft also annotated records.")],
-    out: Annotated[Path, _out("Folder of the next model.")],
+    triplets: Annotated[str, typer.Option(help="Triplets; for sft also annotated records.")],
+    out: Annotated[str, _out("Folder of the next model.")],
     iteration: Iteration = 0,
     checkpoints: Annotated[
         Path | None, typer.Option(help="Folder of resumable checkpoints, removed at the end.")
@@ -103,23 +121,24 @@ def train(
     settings = step_config(config, overrides, model=model, annotated=triplets)
     from tspin.train import train as step
 
-    manifest = step(
-        settings,
-        model=model,
-        triplets=triplets,
-        iteration=iteration,
-        out=out,
-        checkpoints=checkpoints,
-    )
+    with output_at(out) as made:
+        manifest = step(
+            settings,
+            model=local_model(model),
+            triplets=fetch(triplets),
+            iteration=iteration,
+            out=made.path,
+            checkpoints=checkpoints,
+        )
     _print_counts(out, manifest.counts)
 
 
 def evaluate(
     model: Model,
     annotated: AnnotatedFile,
-    out: Annotated[Path, _out("Where metrics.json goes.")],
+    out: Annotated[str, _out("Where metrics.json goes.")],
     proto: Annotated[
-        Path | None, typer.Option(help="Responses of the initial policy to the same prompts.")
+        str | None, typer.Option(help="Responses of the initial policy to the same prompts.")
     ] = None,
     iteration: Annotated[int, typer.Option(min=-1, help="-1 is the initial policy.")] = 0,
     config: StepConfigFile = None,
@@ -130,14 +149,20 @@ def evaluate(
     from tspin.cli.table import with_interval
     from tspin.evaluate import evaluate as step
 
-    measured = step(
-        settings, model=model, annotated=annotated, out=out, proto=proto, iteration=iteration
-    )
+    with output_at(out) as made:
+        measured = step(
+            settings,
+            model=local_model(model),
+            annotated=fetch(annotated),
+            out=made.path,
+            proto=None if proto is None else fetch(proto),
+            iteration=iteration,
+        )
     for name, metric in sorted(measured["metrics"].items()):
         typer.echo(f"{name:45} {with_interval(metric)}")
 
 
-def _print_counts(out: Path, counts: dict[str, int]) -> None:
+def _print_counts(out: str, counts: dict[str, int]) -> None:
     typer.echo(f"{out}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
 
 

@@ -6,9 +6,9 @@ Defaults are the setting of the T-SPIN and SPIN papers (docs/papers.md).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tspin.config.strict import Strict
 from tspin.config.training import TrainConfig
@@ -27,12 +27,18 @@ __all__ = [
 
 Keep = Literal["keep", "drop"]
 
+Location = Annotated[
+    str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)
+]
+"""A path, or `s3://bucket/key`."""
+
 
 class ModelConfig(Strict):
     """The initial policy pi_0."""
 
     path: str
-    """A folder with safetensors weights, or a name on the Hugging Face Hub."""
+    """A folder with safetensors weights, `s3://bucket/prefix` of one, or a name on the Hugging Face
+    Hub."""
     revision: str | None = None
     """Commit hash or tag on the Hub; pin it, or a moved branch changes your results."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -44,8 +50,8 @@ class ModelConfig(Strict):
 class DataConfig(Strict):
     """Annotated records (JSON Lines); `tspin data import` makes them from other formats."""
 
-    annotated: Path
-    heldout: Path | None = None
+    annotated: Location
+    heldout: Location | None = None
     """Never trained on; without it nothing can be evaluated and no gate can hold."""
 
 
@@ -137,7 +143,8 @@ class SystemConfig(Strict):
 class RunConfig(Strict):
     """Everything a run is made of."""
 
-    run_dir: Path
+    run_dir: Location
+    """A folder, or `s3://bucket/prefix`, which is brought up to date after each iteration."""
     iterations: int = Field(5, gt=0)
     seed: int = Field(0, ge=0, lt=2**63)
     model: ModelConfig

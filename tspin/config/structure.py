@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -54,5 +53,5 @@ def step_config(config: RunConfig) -> str:
 
     A step's cache then holds although the run is given more iterations, another gate or name.
     """
-    plain = {"run_dir": Path("run"), "iterations": 1, "gate": GateConfig()}
+    plain = {"run_dir": "run", "iterations": 1, "gate": GateConfig()}
     return config.model_copy(update=plain).model_dump_json()

@@ -1,6 +1,20 @@
 """Where objects are kept: a folder or an S3 prefix, behind one interface."""
 
 from tspin.store.base import ConflictError, KeyMissingError, Store
+from tspin.store.fetching import fetch
+from tspin.store.location import exists, is_remote, working_folder
 from tspin.store.opening import open_store
+from tspin.store.publishing import Output, output_at
 
-__all__ = ["ConflictError", "KeyMissingError", "Store", "open_store"]
+__all__ = [
+    "ConflictError",
+    "KeyMissingError",
+    "Output",
+    "Store",
+    "exists",
+    "fetch",
+    "is_remote",
+    "open_store",
+    "output_at",
+    "working_folder",
+]

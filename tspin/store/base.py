@@ -48,6 +48,13 @@ class Store(Protocol):
             TspinError: the store cannot be reached, or denies it.
         """
 
+    def versions(self, prefix: str = "") -> dict[str, str]:
+        """By key what changes when the object does (an ETag), for keys that begin with a prefix.
+
+        Raises:
+            TspinError: the store cannot be reached, or denies it.
+        """
+
     def delete(self, key: str) -> None:
         """Remove an object if there is one.
 

@@ -45,9 +45,17 @@ class FolderStore:
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """The keys that begin with a prefix, sorted; temporary files are none."""
-        files = (path for path in self._folder.rglob("*") if path.is_file())
-        keys = (p.relative_to(self._folder).as_posix() for p in files if p.name[0] != ".")
-        return iter(sorted(key for key in keys if key.startswith(prefix)))
+        return iter(sorted(self.versions(prefix)))
+
+    def versions(self, prefix: str = "") -> dict[str, str]:
+        """Time and size of the files whose keys begin with a prefix."""
+        found = {}
+        for path in self._folder.rglob("*"):
+            key = path.relative_to(self._folder).as_posix()
+            if path.is_file() and path.name[0] != "." and key.startswith(prefix):
+                status = path.stat()
+                found[key] = f"{status.st_mtime_ns}-{status.st_size}"
+        return found
 
     def delete(self, key: str) -> None:
         """Remove an object if there is one."""

@@ -69,11 +69,17 @@ class S3Store:
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """The keys that begin with a prefix, sorted."""
+        return iter(sorted(self.versions(prefix)))
+
+    def versions(self, prefix: str = "") -> dict[str, str]:
+        """The ETags of the keys that begin with a prefix."""
         pages = self._client.get_paginator("list_objects_v2")
         with self._told(prefix):
-            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
-                for entry in page.get("Contents", ()):
-                    yield entry["Key"].removeprefix(self._prefix)
+            return {
+                entry["Key"].removeprefix(self._prefix): entry["ETag"]
+                for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
+                for entry in page.get("Contents", ())
+            }
 
     def delete(self, key: str) -> None:
         """Remove an object if there is one."""
