@@ -3,6 +3,7 @@
 # check-k8s  render every overlay and lint it (needs kubectl)
 # image  build TARGET (cpu, train, evaluate, generate) from PYTHON_IMAGE and VLLM_IMAGE
 # sbom   what is in the image TARGET, as CycloneDX JSON
+# test-s3  stores, commands and faults on a real S3 server (needs memcached)
 # test-containers  build and run the image cpu (as root: podman, buildah, debootstrap)
 PYTHON ?= python3
 # A laptop without a GPU saves gigabytes with TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -10,6 +11,7 @@ TORCH_INDEX ?=
 
 VENV := .venv
 VENV_K8S := .venv-k8s
+VENV_S3 := .venv-s3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -18,7 +20,7 @@ REGISTRY ?= tspin
 TARGET ?= cpu
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' tspin/__init__.py)
 
-.PHONY: setup demo check check-k8s test test-containers image sbom clean
+.PHONY: setup demo check check-k8s test test-containers test-s3 image sbom clean
 
 setup: $(VENV)/installed
 
@@ -45,6 +47,17 @@ test: setup
 
 test-containers: setup
 	TSPIN_REQUIRE_CONTAINERS=1 $(BIN)/pytest -m containers tests/containers
+
+# A real S3 server, with an environment of its own; memcached is a package of the system.
+$(VENV_S3)/installed: tests/s3/requirements.txt
+	$(PYTHON) -m venv $(VENV_S3)
+	$(VENV_S3)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/s3/requirements.txt
+	touch $@
+
+test-s3: setup $(VENV_S3)/installed
+	TSPIN_REQUIRE_S3=1 TSPIN_SWIFT=$(CURDIR)/$(VENV_S3)/bin $(BIN)/pytest -n 2 --dist loadfile \
+		tests/s3 tests/unit/test_store.py tests/integration/test_registry.py \
+		tests/integration/test_checkpoint_mirror.py
 
 # Base images are given by digest, never by a tag alone: docs/images.md.
 image:

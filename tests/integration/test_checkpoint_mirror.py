@@ -12,7 +12,7 @@ import pytest
 import torch
 from training_runs import finish, make_job, start, wait_for, write_triplets
 
-from tests.moto_server import s3_bucket
+from tests.s3_server import s3_bucket
 from tspin.checkpoint_mirror import CheckpointMirror
 from tspin.store import open_store
 from tspin.train import train
@@ -75,6 +75,7 @@ def test_a_store_that_is_gone_does_not_end_the_training(
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with s3_bucket() as uri:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
         mirror = CheckpointMirror(f"{uri}/x")
     (tmp_path / "checkpoint-2").mkdir()
     (tmp_path / "checkpoint-2" / "state").write_bytes(b"1")

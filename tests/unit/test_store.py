@@ -10,7 +10,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tests.moto_server import s3_bucket
+from tests.s3.swift import SWIFT
+from tests.s3_server import s3_bucket
 from tspin.errors import InputError, TspinError
 from tspin.store import ConflictError, KeyMissingError, Store, open_store
 
@@ -41,6 +42,8 @@ def test_a_missing_object_is_named(store: Store, tmp_path: Path) -> None:
 
 
 def test_of_many_creators_one_succeeds(store: Store) -> None:
+    if SWIFT and store.uri.startswith("s3://"):
+        pytest.skip("Swift looks at If-None-Match before it takes the body: docs/s3.md")
     won: list[bytes] = []
     barrier = threading.Barrier(8)
 

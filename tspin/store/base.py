@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tspin.errors import InputError, TspinError
 
-__all__ = ["ConflictError", "KeyMissingError", "Store", "checked_key"]
+__all__ = ["ConflictError", "DamagedError", "KeyMissingError", "Store", "checked_key"]
 
 
 class KeyMissingError(TspinError):
@@ -17,6 +17,10 @@ class KeyMissingError(TspinError):
 
 class ConflictError(TspinError):
     """An object of this key is there already, written by someone else."""
+
+
+class DamagedError(TspinError):
+    """Other bytes arrived than were sent."""
 
 
 class Store(Protocol):

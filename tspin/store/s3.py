@@ -18,20 +18,26 @@ from botocore.exceptions import (
     EndpointConnectionError,
     NoCredentialsError,
 )
+from s3transfer.exceptions import RetriesExceededError
 
 from tspin.errors import InputError, TspinError
 from tspin.files import atomic_file, sha256_file
-from tspin.store.base import ConflictError, KeyMissingError, checked_key
+from tspin.store.base import ConflictError, DamagedError, KeyMissingError, checked_key
 
 __all__ = ["S3Store"]
 
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 _CONFLICT = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
+_DAMAGED = {"BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody"}
+"""The server got other bytes than were sent."""
 _DENIED = {"AccessDenied", "403", "SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken"}
 
 _ATTEMPTS = 6
 """Where AWS_MAX_ATTEMPTS does not say; an unreachable server is given up within a minute."""
-
+_READ_SECONDS = 60.0
+"""Where TSPIN_S3_READ_SECONDS does not say: how long a silent server is waited for, each time."""
+_DAMAGED_TIMES = 3
+"""How often bytes may arrive damaged before that is no accident."""
 
 _TRANSFER = TransferConfig(
     multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=4
@@ -89,24 +95,41 @@ class S3Store:
     def upload(self, path: Path, key: str) -> None:
         """Copy a file to an object, which appears when its last part is there."""
         extra = {"Metadata": {"sha256": sha256_file(path)}}
-        with self._told(key):
-            self._client.upload_file(
-                str(path), self._bucket, self._key(key), ExtraArgs=extra, Config=_TRANSFER
-            )
+        for last in _tries():
+            try:
+                with self._told(key):
+                    self._client.upload_file(
+                        str(path), self._bucket, self._key(key), ExtraArgs=extra, Config=_TRANSFER
+                    )
+            except DamagedError:
+                if last:
+                    raise
+            else:
+                return
 
     def download(self, key: str, path: Path) -> None:
         """Copy an object to a file, streamed; bytes that are not the sender's are refused."""
-        with self._told(key):
-            head = self._client.head_object(Bucket=self._bucket, Key=self._key(key))
-            with atomic_file(path) as file:
-                self._client.download_fileobj(self._bucket, self._key(key), file, Config=_TRANSFER)
-                file.flush()
-                expected = head["Metadata"].get("sha256")
-                found = sha256_file(Path(file.name)) if expected else None
-                if found != expected:
-                    raise TspinError(
-                        f"{self.uri}/{key}: arrived with sha256 {found}, was sent with {expected}"
-                    )
+        for last in _tries():
+            try:
+                with self._told(key):
+                    self._download(key, path)
+            except DamagedError:
+                if last:
+                    raise
+            else:
+                return
+
+    def _download(self, key: str, path: Path) -> None:
+        head = self._client.head_object(Bucket=self._bucket, Key=self._key(key))
+        with atomic_file(path) as file:
+            self._client.download_fileobj(self._bucket, self._key(key), file, Config=_TRANSFER)
+            file.flush()
+            expected = head["Metadata"].get("sha256")
+            found = sha256_file(Path(file.name)) if expected else None
+            if found != expected:
+                raise DamagedError(
+                    f"{self.uri}/{key}: arrived with sha256 {found}, was sent with {expected}"
+                )
 
     def _key(self, key: str) -> str:
         return self._prefix + checked_key(key)
@@ -134,6 +157,9 @@ class S3Store:
             if isinstance(cause, ClientError):
                 raise self._refused(place, cause) from None
             raise TspinError(f"{place}: upload failed: {error}") from None
+        except RetriesExceededError as error:
+            last = error.last_exception
+            raise TspinError(f"{place}: given up after several tries: {last}") from None
         except (BotoCoreError, Boto3Error) as error:
             raise TspinError(f"{place}: {error}") from None
 
@@ -146,17 +172,25 @@ class S3Store:
             return ConflictError(f"{place}: is there already")
         if code == "NoSuchBucket":
             return TspinError(f"{place}: there is no bucket '{self._bucket}'")
+        if code in _DAMAGED:
+            return DamagedError(f"{place}: arrived damaged at the server ({code})")
         if code in _DENIED:
             return TspinError(f"{place}: denied ({code}); check the credentials and their rights")
         return TspinError(f"{place}: the server answered {code}: {message}")
 
 
+def _tries() -> Iterator[bool]:
+    """As many as damaged bytes are given; whether this is the last."""
+    return (number + 1 == _DAMAGED_TIMES for number in range(_DAMAGED_TIMES))
+
+
 def _settings() -> Config:
     attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", _ATTEMPTS))
+    silent = float(os.environ.get("TSPIN_S3_READ_SECONDS", _READ_SECONDS))
     return Config(
         retries={"mode": "standard", "total_max_attempts": attempts},  # Backoff with jitter.
         connect_timeout=5,
-        read_timeout=60,
+        read_timeout=silent,
         # The server compares each body with the digest that is signed; the newer trailing
         # checksums are refused by servers other than AWS.
         s3={"payload_signing_enabled": True},

@@ -6,19 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
 
-from tests.moto_server import s3_bucket
 from tspin.demo import write_demo
 from tspin.files import sha256_file
 from tspin.manifest import content_hash
 from tspin.store import fetch, open_store
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.s3
 
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -26,14 +24,6 @@ SMALL = [
     *("--set", "train.global_batch_size=4", "--set", "system.train_batch_size=4"),
     *("--set", "prompt.max_length=200", "--set", "gate.margin=null"),
 ]
-
-
-@pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv("TSPIN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    with s3_bucket() as uri:
-        yield uri
 
 
 @pytest.fixture

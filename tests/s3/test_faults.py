@@ -1,0 +1,160 @@
+"""What a broken network does to objects: nothing. And how long giving up takes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tests.s3.fault_proxy import Fault, FaultProxy
+from tests.s3_server import swift
+from tspin.errors import TspinError
+from tspin.store import Store, open_store
+
+pytestmark = pytest.mark.s3
+
+LARGE = 20 << 20
+"""Two parts."""
+
+
+@pytest.fixture
+def store(faulty_bucket: str) -> Store:
+    return open_store(f"{faulty_bucket}/data")
+
+
+def made(path: Path, size: int) -> bytes:
+    content = os.urandom(size)
+    path.write_bytes(content)
+    return content
+
+
+def versions(bucket: str) -> list[str]:
+    """Names in the bucket, and uploads that were begun and not ended."""
+    client = boto3.client("s3")
+    name = bucket.removeprefix("s3://")
+    objects = [o["Key"] for o in client.list_objects_v2(Bucket=name).get("Contents", ())]
+    begun = client.list_multipart_uploads(Bucket=name).get("Uploads", ())
+    return objects + [f"begun {upload['Key']}" for upload in begun]
+
+
+@pytest.mark.parametrize("size", [1000, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("kind", ["reset", "slow down", "silence", "corrupt body"])
+def test_an_upload_arrives_in_spite_of_a_fault(
+    kind: str, size: int, store: Store, proxy: FaultProxy, faulty_bucket: str, tmp_path: Path
+) -> None:
+    content = made(tmp_path / "x", size)
+    fault = Fault(kind, "PUT", times=2)
+    proxy.faults.append(fault)
+    store.upload(tmp_path / "x", "x")
+    assert fault.times == 0
+    assert versions(faulty_bucket) == ["data/x"]
+    store.download("x", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == content
+
+
+@pytest.mark.parametrize("size", [1000, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("kind", ["reset", "slow down", "silence", "truncate", "corrupt answer"])
+def test_a_download_is_right_in_spite_of_a_fault(
+    kind: str, size: int, store: Store, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    content = made(tmp_path / "x", size)
+    store.upload(tmp_path / "x", "x")
+    fault = Fault(kind, "GET", times=2)
+    proxy.faults.append(fault)
+    store.download("x", tmp_path / "back")
+    assert fault.times == 0
+    assert (tmp_path / "back").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("reset", "data/x"),
+        ("slow down", "SlowDown"),
+        ("silence", "data/x"),
+        ("corrupt body", "arrived damaged at the server"),
+    ],
+)
+def test_an_upload_is_given_up_in_time_and_leaves_nothing(
+    kind: str,
+    expected: str,
+    store: Store,
+    proxy: FaultProxy,
+    faulty_bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made(tmp_path / "x", LARGE)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
+    proxy.faults.append(Fault(kind, "PUT", times=1000))
+    begin = time.monotonic()
+    with pytest.raises(TspinError, match=expected):
+        open_store(store.uri).upload(tmp_path / "x", "x")
+    assert time.monotonic() - begin < 60
+    proxy.faults.clear()
+    assert versions(faulty_bucket) == []
+    assert list(store.list()) == []
+
+
+@pytest.mark.parametrize("kind", ["reset", "slow down", "silence", "truncate", "corrupt answer"])
+def test_a_download_is_given_up_in_time_and_leaves_nothing(
+    kind: str, store: Store, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(tmp_path / "x", LARGE)
+    store.upload(tmp_path / "x", "x")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
+    proxy.faults.append(Fault(kind, "GET", times=1000))
+    begin = time.monotonic()
+    with pytest.raises(TspinError, match="data/x"):
+        open_store(store.uri).download("x", tmp_path / "back")
+    assert time.monotonic() - begin < 60
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith((".back", "b"))] == []
+
+
+def test_a_server_that_dies_in_mid_upload_loses_nothing(
+    store: Store, proxy: FaultProxy, faulty_bucket: str, tmp_path: Path
+) -> None:
+    old = made(tmp_path / "old", 1000)
+    store.upload(tmp_path / "old", "x")
+    content = made(tmp_path / "x", LARGE)
+    held = Fault("silence", "PUT", times=1000, containing="partNumber")
+    proxy.faults.append(held)
+    failures: list[BaseException] = []
+
+    def upload() -> None:
+        try:
+            store.upload(tmp_path / "x", "x")
+        except TspinError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=upload)
+    thread.start()
+    while not any("partNumber" in request for request in proxy.requests):
+        thread.join(0.01)
+    swift().kill("proxy")
+    proxy.faults.clear()
+    proxy.over.set()
+    thread.join()
+    swift().start_proxy()
+    assert len(failures) <= 1
+    store.download("x", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() in (old, content)
+    store.upload(tmp_path / "x", "x")
+    store.download("x", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == content
+    assert [name for name in versions(faulty_bucket) if not name.startswith("begun")] == ["data/x"]
+
+
+def test_a_wrong_secret_is_one_message(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    command = [sys.executable, "-m", "tspin", "data", "validate", f"{bucket}/x.jsonl"]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert "denied (SignatureDoesNotMatch)" in ran.stderr
+    assert "Traceback" not in ran.stderr
