@@ -13,6 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 from tspin.checkpoint_mirror import CheckpointMirror
 from tspin.checkpoints import CheckpointCallback, Checkpoints, StoppedError, Termination
 from tspin.collator import TripletCollator
+from tspin.dvclive_log import DVCLIVE, dvclive_callback
 from tspin.examples import Examples, load_examples, roles_of
 from tspin.guards import Guards, refuse_flat_loss
 from tspin.logprobs import Head, check_head
@@ -105,6 +106,8 @@ def _trained(
     train_log = TrainLog(job.out.parent / "train_log.jsonl")
     # In this order: the guards' warnings go into the row that is written.
     callbacks = [guards, train_log, progress, CheckpointCallback(checkpoints, termination)]
+    if DVCLIVE in job.config.system.report_to and args.should_save:
+        callbacks.append(dvclive_callback(job.out.parent))
     trainer = TSPINTrainer(
         policy, args, examples, pad_token_id=template.pad_token_id, callbacks=callbacks
     )

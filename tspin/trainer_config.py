@@ -9,6 +9,7 @@ import torch
 from transformers import TrainingArguments
 
 from tspin.config import Method
+from tspin.dvclive_log import DVCLIVE
 from tspin.launch import launched
 from tspin.logprobs import Head
 from tspin.losses import Link
@@ -107,7 +108,7 @@ def trainer_arguments(job: TrainJob) -> TSPINConfig:
         gradient_checkpointing=system.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False},
         save_steps=system.checkpoint_steps,
-        report_to=list(system.report_to),
+        report_to=[name for name in system.report_to if name != DVCLIVE],
         use_cpu=device.type == "cpu",
         bf16=resolve_dtype(job.config.model, device) == torch.bfloat16,
         ddp_backend="gloo" if launched() and device.type == "cpu" else None,
