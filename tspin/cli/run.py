@@ -10,7 +10,7 @@ from rich.console import Console
 from tspin.cli.options import ConfigFile, Overrides, run_config
 from tspin.store import fetch, output_at
 
-__all__ = ["COMMANDS", "PANEL", "report", "run"]
+__all__ = ["COMMANDS", "PANEL", "finish", "report", "run"]
 
 PANEL = "The whole run"
 
@@ -43,4 +43,14 @@ def report(
     typer.echo(page)
 
 
-COMMANDS = (run, report)
+def finish(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Name the best of iterations that were made step by step, and write curves and report."""
+    settings = run_config(config, overrides)
+    from tspin.cli.table import iteration_table
+    from tspin.finish import finish as step
+
+    folder = step(settings)
+    Console().print(iteration_table(folder))
+
+
+COMMANDS = (run, report, finish)
