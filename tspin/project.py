@@ -6,12 +6,13 @@ from importlib.resources import files
 from pathlib import Path
 
 from tspin.demo import write_demo
+from tspin.dvc import sync_stages
 from tspin.errors import InputError
 from tspin.files import atomic_folder
 
 __all__ = ["init_project"]
 
-_FILES = {"run.yaml": "run.yaml", "README.md": "README.md", "gitignore": ".gitignore"}
+_FILES = {"params.yaml": "params.yaml", "README.md": "README.md", "gitignore": ".gitignore"}
 
 
 def init_project(folder: Path) -> None:
@@ -27,3 +28,4 @@ def init_project(folder: Path) -> None:
         for source, name in _FILES.items():
             (new / name).write_text((templates / source).read_text())
         write_demo(new / "sample")
+        sync_stages(new)

@@ -88,9 +88,9 @@ def test_init_makes_a_project_that_the_doctor_likes(tmp_path: Path) -> None:
     done = tspin("init", "p", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "p").iterdir()} == {
-        "run.yaml", "README.md", ".gitignore", "sample",
+        "params.yaml", "dvc.yaml", "README.md", ".gitignore", "sample",
     }  # fmt: skip
-    doctor = tspin("doctor", "--config", "run.yaml", cwd=tmp_path / "p")
+    doctor = tspin("doctor", "--config", "params.yaml", cwd=tmp_path / "p")
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
     again = tspin("init", "p", cwd=tmp_path)
     assert again.returncode == 2

@@ -15,7 +15,9 @@ from rich.logging import RichHandler
 
 import tspin
 import tspin.cli.data as data
-from tspin.cli import project, registry, run, steps
+import tspin.cli.dvc as dvc
+from tspin.cli import project, registry, retrain, run, steps
+from tspin.cli.parent import end_with_runner
 from tspin.errors import TspinError
 
 __all__ = ["app", "main"]
@@ -28,8 +30,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data.app, name="data")
+app.add_typer(dvc.app, name="dvc")
 app.add_typer(registry.app, name="registry")
-for module in (run, steps, registry, project):
+for module in (run, steps, registry, retrain, project):
     for command in module.COMMANDS:
         app.command(rich_help_panel=module.PANEL)(command)
 
@@ -72,6 +75,7 @@ def main() -> None:
         # The kernel spares a container's first process every signal that it has no handler for.
         signal.signal(signal.SIGTERM, _stop)
     _log_to_stderr()
+    end_with_runner()
     try:
         app()
     except TspinError as error:

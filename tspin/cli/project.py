@@ -26,7 +26,7 @@ def init(
     from tspin.project import init_project
 
     init_project(folder)
-    typer.echo(f"cd {folder} && tspin run --config run.yaml")
+    typer.echo(f"cd {folder} && tspin run --config params.yaml")
 
 
 def doctor(

@@ -1,0 +1,94 @@
+"""The stages that `tspin dvc sync` writes, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tspin.dvc import sync_stages
+from tspin.errors import InputError
+from tspin.project import init_project
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    init_project(folder)
+    return folder
+
+
+def change(project: Path, **sections: Any) -> None:
+    path = project / "params.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | sections))
+
+
+def stages(project: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]
+    return found
+
+
+def test_a_new_project_is_in_step(project: Path) -> None:
+    assert not sync_stages(project, check=True)
+    assert [item["prev"] for item in stages(project)["train"]["foreach"]] == [
+        "sample/base",
+        "runs/first/iter-0/model",
+        "runs/first/iter-1/model",
+    ]
+
+
+def test_this_repository_is_in_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert not sync_stages(ROOT, check=True)
+
+
+def test_more_iterations_are_written_and_own_stages_stay(project: Path) -> None:
+    path = project / "dvc.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["stages"]["mine"] = {"cmd": "true"}
+    path.write_text(yaml.safe_dump(values))
+    change(project, iterations=5)
+    with pytest.raises(InputError, match=r"dvc\.yaml was not written for this params\.yaml"):
+        sync_stages(project, check=True)
+    assert sync_stages(project)
+    assert len(stages(project)["train"]["foreach"]) == 5
+    assert stages(project)["mine"] == {"cmd": "true"}
+
+
+def test_supervised_fine_tuning_has_no_responses_and_no_triplets(project: Path) -> None:
+    train = yaml.safe_load((project / "params.yaml").read_text())["train"]
+    change(project, train=train | {"method": "sft"})
+    sync_stages(project)
+    assert set(stages(project)) == {"check", "evaluate-initial", "train", "evaluate", "finish"}
+
+
+def test_without_heldout_records_nothing_is_evaluated(project: Path) -> None:
+    change(project, data={"annotated": "sample/annotated.jsonl"}, gate={"metric": "nll_per_token"})
+    sync_stages(project)
+    assert not {"evaluate", "evaluate-initial", "heldout-proto"} & set(stages(project))
+
+
+@pytest.mark.parametrize("section", ["triplets", "evaluate"])
+def test_a_section_that_dvc_watches_must_be_there(project: Path, section: str) -> None:
+    path = project / "params.yaml"
+    values = yaml.safe_load(path.read_text())
+    del values[section]
+    path.write_text(yaml.safe_dump(values))
+    before = (project / "dvc.yaml").read_bytes()
+    with pytest.raises(InputError, match=f"{section} is missing; write '{section}: {{}}'"):
+        sync_stages(project)
+    assert (project / "dvc.yaml").read_bytes() == before
+
+
+def test_every_setting_that_decides_a_result_is_watched_by_the_stage(project: Path) -> None:
+    found = stages(project)
+    assert "train" in found["train"]["do"]["params"]
+    assert "train" not in found["generate"]["do"]["params"]
+    for name in ("seed", "model", "prompt", "generate"):
+        assert name in found["generate"]["do"]["params"]
+    watched = {name for stage in found.values() for name in stage.get("do", stage)["params"]}
+    assert "system" not in watched

@@ -1,0 +1,208 @@
+"""The stages of a run as dvc.yaml has them: each is one `tspin` command.
+
+DVC cannot say "the iteration before", nor count to a parameter: the items of `foreach` are written
+out, each with its number `t` and the model `prev` that it starts from. Everything else refers to
+params.yaml, which is the run configuration. Stages watch manifests as well: the same responses of
+another policy are other responses.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tspin.config import RunConfig
+
+__all__ = ["HUB_MODEL", "WATCHED", "Stages"]
+
+WATCHED = ("seed", "model", "prompt", "generate", "triplets", "train", "evaluate", "gate")
+"""What of params.yaml some stage watches, and so must be there."""
+
+HUB_MODEL = "model.ref.json"
+"""Stands for a model that is no folder here: name and revision."""
+
+_PARAMS = "params.yaml"
+_RUN = "${run_dir}"
+_ITERATION = "${run_dir}/iter-${item.t}"
+_SAMPLING = ["seed", "model", "prompt", "generate"]
+_TRAINING = ["seed", "model", "prompt", "train"]
+
+
+class Stages:
+    """The stages for one configuration."""
+
+    def __init__(self, config: RunConfig, *, hub: bool) -> None:
+        """Nothing is read or written.
+
+        Args:
+            config: Of the run.
+            hub: Whether the initial policy comes from the Hub, where DVC cannot look at it.
+        """
+        self._config = config
+        self._pairs = config.train.method != "sft"
+        self._measures = config.data.heldout is not None
+        self._hub = hub
+        self._initial = HUB_MODEL if hub else "${model.path}"
+        self._previous = "${item.watched}" if hub else "${item.prev}"
+
+    def stages(self) -> dict[str, Any]:
+        """By name, in the order of the method."""
+        made: dict[str, Any] = {"check": _check()}
+        if self._pairs:
+            made["proto"] = self._initial_responses("annotated", "proto.jsonl")
+        if self._pairs and self._measures:
+            made["heldout-proto"] = self._initial_responses("heldout", "heldout_proto.jsonl")
+        if self._measures:
+            made["evaluate-initial"] = self._evaluate_initial()
+        if self._pairs:
+            if self._config.iterations > 1:
+                made["generate"] = _foreach(self._items(1), self._generate())
+            made["triplets"] = _foreach(self._triplet_items(), self._triplets())
+        made["train"] = _foreach(self._items(0), self._train())
+        if self._measures:
+            made["evaluate"] = _foreach(self._items(0), self._evaluate())
+        made["finish"] = self._finish()
+        return made
+
+    def plots(self) -> list[dict[str, Any]]:
+        """Curves over iterations and over optimiser steps."""
+        run = self._config.run_dir
+        curves: list[dict[str, Any]] = [_curve("loss", "step", f"{run}/training.json")]
+        if self._measures:
+            metric = self._config.gate.metric.replace("/", ".")
+            for name in dict.fromkeys((metric, "nll_per_token")):
+                curves.append(_curve(name, "iteration", f"{run}/iterations.json"))
+        return curves
+
+    def _items(self, first: int) -> list[dict[str, Any]]:
+        run, items = self._config.run_dir, []
+        for number in range(first, self._config.iterations):
+            before = f"{run}/iter-{number - 1}/model" if number else self._config.model.path
+            item: dict[str, Any] = {"t": number, "prev": before}
+            if self._hub:
+                item["watched"] = before if number else HUB_MODEL
+            items.append(item)
+        return items
+
+    def _triplet_items(self) -> list[dict[str, Any]]:
+        """At iteration 0 the responses of the initial policy are y' as well."""
+        run = self._config.run_dir
+        own = (f"iter-{number}/synthetic.jsonl" for number in range(1, self._config.iterations))
+        names = ("proto.jsonl", *own)
+        return [{"t": t, "synthetic": f"{run}/{name}"} for t, name in enumerate(names)]
+
+    def _initial_responses(self, records: str, name: str) -> dict[str, Any]:
+        out = f"{_RUN}/{name}"
+        return _stage(
+            f"generate --model ${{model.path}} --annotated ${{data.{records}}} --out {out}",
+            deps=[self._initial, f"${{data.{records}}}"],
+            params=_SAMPLING,
+            outs=_with_manifest(out),
+        )
+
+    def _generate(self) -> dict[str, Any]:
+        out = f"{_ITERATION}/synthetic.jsonl"
+        return _stage(
+            f"generate --model ${{item.prev}} --annotated ${{data.annotated}} --out {out} "
+            "--iteration ${item.t}",
+            deps=[self._previous, "${data.annotated}"],
+            params=_SAMPLING,
+            outs=_with_manifest(out),
+        )
+
+    def _triplets(self) -> dict[str, Any]:
+        out, proto = f"{_ITERATION}/triplets.jsonl", f"{_RUN}/proto.jsonl"
+        return _stage(
+            "build-triplets --annotated ${data.annotated} --synthetic ${item.synthetic} "
+            f"--proto {proto} --out {out}",
+            deps=[
+                "${data.annotated}",
+                *_with_manifest("${item.synthetic}"),
+                *_with_manifest(proto),
+            ],
+            params=["triplets"],
+            outs=_with_manifest(out),
+        )
+
+    def _train(self) -> dict[str, Any]:
+        triplets = f"{_ITERATION}/triplets.jsonl"
+        examples = triplets if self._pairs else "${data.annotated}"
+        out = f"{_ITERATION}/model"
+        return _stage(
+            f"train --model ${{item.prev}} --triplets {examples} --out {out} "
+            "--iteration ${item.t}",
+            deps=[self._previous, *(_with_manifest(triplets) if self._pairs else [examples])],
+            params=_TRAINING,
+            outs=[*_with_manifest(out), f"{_ITERATION}/train_log.jsonl"],
+        )
+
+    def _evaluate_initial(self) -> dict[str, Any]:
+        out = f"{_RUN}/base/metrics.json"
+        return _stage(
+            "evaluate --model ${model.path} --annotated ${data.heldout} --iteration -1 "
+            f"--out {out}",
+            deps=[self._initial, "${data.heldout}"],
+            params=[*_SAMPLING, "evaluate"],
+            outs=self._answers(out),
+        )
+
+    def _evaluate(self) -> dict[str, Any]:
+        out, trained = f"{_ITERATION}/metrics.json", f"{_ITERATION}/model"
+        proto = f"{_RUN}/heldout_proto.jsonl"
+        compared = [proto] if self._pairs else []
+        watched = _with_manifest(proto) if self._pairs else []
+        return _stage(
+            f"evaluate --model {trained} --annotated ${{data.heldout}} --iteration ${{item.t}} "
+            f"--out {out}" + "".join(f" --proto {path}" for path in compared),
+            deps=[trained, "${data.heldout}", *watched],
+            params=[*_SAMPLING, "evaluate"],
+            outs=self._answers(out),
+        )
+
+    def _answers(self, out: str) -> list[str]:
+        kinds = ["greedy"] + (["sampled"] if self._config.evaluate.sampled else [])
+        stem = out.removesuffix(".json")
+        return [*_with_manifest(out), *(f"{stem}.{kind}.jsonl" for kind in kinds)]
+
+    def _finish(self) -> dict[str, Any]:
+        run, numbers = self._config.run_dir, range(self._config.iterations)
+        made = [f"{run}/iter-{number}/train_log.jsonl" for number in numbers]
+        if self._measures:
+            made += [f"{run}/{name}/metrics.json" for name in ("base", *map(_folder, numbers))]
+        labels = ["base", *map(str, numbers)] if self._measures else []
+        names = ["config.json", "best.json", "iterations.json", "training.json"]
+        return _stage(
+            "finish",
+            deps=made,
+            params=["iterations", "data", *WATCHED],
+            outs=[f"{_RUN}/{name}" for name in (*names, "report.html", "summary.md")],
+            metrics=[f"{_RUN}/values/{label}.json" for label in labels],
+        )
+
+
+def _check() -> dict[str, Any]:
+    return {
+        "cmd": "tspin dvc sync --check",
+        "params": ["iterations", "run_dir", "model", "data", "train.method"],
+    }
+
+
+def _folder(number: int) -> str:
+    return f"iter-{number}"
+
+
+def _with_manifest(out: str) -> list[str]:
+    return [out, f"{out}.manifest.json"]
+
+
+def _curve(name: str, x: str, path: str) -> dict[str, Any]:
+    return {name: {"x": x, "y": {path: name}, "title": f"{name} by {x}"}}
+
+
+def _foreach(items: list[dict[str, Any]], stage: dict[str, Any]) -> dict[str, Any]:
+    return {"foreach": items, "do": stage}
+
+
+def _stage(command: str, **given: list[str]) -> dict[str, Any]:
+    name, _, rest = command.partition(" ")
+    listed = {key: values for key, values in given.items() if values}
+    return {"cmd": f"tspin {name} --config {_PARAMS} {rest}".strip(), **listed}

@@ -1,0 +1,104 @@
+"""Bringing dvc.yaml up to date with params.yaml."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tspin.config import load_config
+from tspin.dvc.stages import HUB_MODEL, WATCHED, Stages
+from tspin.errors import InputError
+from tspin.files import atomic_file
+from tspin.store import is_remote
+
+__all__ = ["sync_stages"]
+
+_OWN = (
+    "check",
+    "proto",
+    "heldout-proto",
+    "evaluate-initial",
+    "generate",
+    "triplets",
+    "train",
+    "evaluate",
+    "finish",
+)
+_HEADER = (
+    "# Written by `tspin dvc sync` from params.yaml. Stages of other names are left as they are.\n"
+)
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        """What stages have in common is written out in each."""
+        return True
+
+
+def sync_stages(folder: Path, *, check: bool = False) -> bool:
+    """Write the stages of the run that params.yaml describes into dvc.yaml.
+
+    Args:
+        folder: Of both files.
+        check: Change nothing; fail where something would change.
+
+    Returns:
+        Whether something was changed.
+
+    Raises:
+        InputError: params.yaml is wrong or incomplete, or with `check`, dvc.yaml is not up to date.
+    """
+    params, path = folder / "params.yaml", folder / "dvc.yaml"
+    config = load_config(params)
+    _refuse_gaps(params)
+    old = _mapping(path) if path.is_file() else {}
+    kept = {name: s for name, s in (old.get("stages") or {}).items() if name not in _OWN}
+    hub = _on_hub(folder, config.model.path, kept)
+    stages = Stages(config, hub=hub)
+    new = old | {"stages": kept | stages.stages(), "plots": stages.plots()}
+    if new == old:
+        return False
+    if check:
+        raise InputError(f"{path} was not written for this {params.name}; run: tspin dvc sync")
+    text = yaml.dump(new, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+    with atomic_file(path) as file:
+        file.write((_HEADER + text).encode())
+    if hub:
+        named = {"model": config.model.path, "revision": config.model.revision}
+        with atomic_file(folder / HUB_MODEL) as file:
+            file.write(json.dumps(named, indent=2).encode() + b"\n")
+    return True
+
+
+def _refuse_gaps(params: Path) -> None:
+    """DVC fails where a parameter that a stage watches is not in the file."""
+    values = _mapping(params)
+    missing = [name for name in WATCHED if name not in values]
+    if missing:
+        raise InputError(
+            f"{params}: DVC watches sections that must be there: {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing; write '{missing[0]}: {{}}' for the "
+            "defaults"
+        )
+    if "method" not in (values["train"] or {}):
+        raise InputError(f"{params}: DVC watches train.method; write 'method: tspin' for it")
+
+
+def _on_hub(folder: Path, model: str, kept: dict[str, Any]) -> bool:
+    """Whether a model is neither here, nor in a store, nor made by a stage of one's own."""
+    made = {Path(out) for stage in kept.values() for out in stage.get("outs", ())}
+    local = (folder / model).exists() or any(Path(model).is_relative_to(out) for out in made)
+    return not local and not is_remote(model)
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: expected a mapping")
+    return found
