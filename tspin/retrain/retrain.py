@@ -1,0 +1,146 @@
+"""The steps of a retraining, top to bottom."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+from tspin.config import RunConfig, load_config
+from tspin.data import validate_records
+from tspin.errors import InputError, TspinError
+from tspin.gate import best_metrics
+from tspin.registry import Comparison, Record, Registry, promote
+from tspin.retrain.request import Retraining
+from tspin.retrain.summary import Outcome, write_outcome
+from tspin.retrain.tools import output_of, show
+from tspin.store import fetch, is_remote
+
+__all__ = ["retrain"]
+
+log = logging.getLogger(__name__)
+
+_WATCHED = ("*.dvc", "params.yaml", "dvc.yaml", "configs/*")
+
+
+def retrain(asked: Retraining) -> Record | None:
+    """Check what was pushed, run it, report, and promote the best model if the gate lets it.
+
+    The data must be in DVC's remote before anything is run, and valid. In mode local what the run
+    made goes to the remote, too. Killed anywhere and started again, it continues.
+
+    Returns:
+        The champion's record; None if nothing that a run is made of has changed.
+
+    Raises:
+        InputError: the data are not in the remote, or broken; or the configuration is.
+        GateRefusedError: the model is not better than the champion, which stays.
+        TspinError: the run, or a command on the way, failed.
+    """
+    if not _has_changed(asked):
+        log.info("nothing that a run is made of has changed since %s", asked.since)
+        return None
+    outcome = Outcome(asked)
+    try:
+        config = load_config(asked.folder / "params.yaml")
+        _pull_data(asked.folder)
+        _validate(asked.folder, config)
+        record = _run(asked, config, outcome)
+        outcome.record = record
+    except TspinError as error:
+        outcome.error = error
+        raise
+    finally:
+        write_outcome(outcome)
+    return record
+
+
+def _has_changed(asked: Retraining) -> bool:
+    if asked.since is None or set(asked.since) == {"0"}:
+        return True
+    known = show(asked.folder, "git", "cat-file", "-e", f"{asked.since}^{{commit}}") == 0
+    if not known:  # A shallow clone, or a branch that was rewritten.
+        return True
+    names = output_of(asked.folder, "git", "diff", "--name-only", "--relative", asked.since, "HEAD")
+    return any(fnmatch(name, pattern) for name in names.splitlines() for pattern in _WATCHED)
+
+
+def _pull_data(folder: Path) -> None:
+    tracked = output_of(folder, "git", "ls-files", "--", "*.dvc").splitlines()
+    if not tracked:
+        return
+    try:
+        output_of(folder, "dvc", "pull", "--force", *tracked)
+    except TspinError as error:
+        raise InputError(
+            f"the data named by {', '.join(tracked)} cannot be pulled from DVC's remote; was "
+            f"`dvc push` forgotten?\n{error}"
+        ) from None
+
+
+def _validate(folder: Path, config: RunConfig) -> None:
+    for name in ("annotated", "heldout"):
+        location = getattr(config.data, name)
+        if location is None:
+            continue
+        path = fetch(location) if is_remote(location) else folder / location
+        if not path.is_file():
+            raise InputError(f"data.{name} is {location!r}: no such file, pushed or pulled")
+        report = validate_records(path)
+        if not report.ok:
+            problems = "\n".join(str(problem) for problem in report.problems[:5])
+            raise InputError(f"data.{name} has {report.total} problems:\n{problems}")
+
+
+def _run(asked: Retraining, config: RunConfig, outcome: Outcome) -> Record:
+    before = Registry(asked.registry).champion()
+    outcome.champion = before
+    if asked.mode == "kubeflow":
+        _run_on_kubeflow(asked)
+    else:
+        _run_here(asked)
+        outcome.run_dir = asked.folder / config.run_dir
+        _promote(asked, config, outcome)
+    record = Registry(asked.registry).champion()
+    if record is None:
+        raise TspinError(f"{asked.registry}: holds no champion after the run")
+    return record
+
+
+def _run_here(asked: Retraining) -> None:
+    if show(asked.folder, "dvc", "repro", "--pull", "--allow-missing") != 0:
+        raise TspinError("dvc repro failed; what it printed stands above")
+    output_of(asked.folder, "dvc", "push", "--run-cache")
+
+
+def _run_on_kubeflow(asked: Retraining) -> None:
+    command = [sys.executable, "-m", "pipelines", "submit", "--config", "params.yaml"]
+    command += ["--profile", str(asked.profile), "--registry", asked.registry, "--wait"]
+    if show(asked.folder, *command) != 0:
+        raise TspinError("the Kubeflow run failed, or its gate refused; its nodes say why")
+
+
+def _promote(asked: Retraining, config: RunConfig, outcome: Outcome) -> None:
+    run = asked.folder / config.run_dir
+    metrics = best_metrics(run)
+    gate = config.gate
+    record = promote(
+        metrics.parent / "model",
+        metrics=metrics,
+        registry=asked.registry,
+        metric=gate.metric,
+        direction=gate.direction,
+        min_gain=asked.min_gain,
+        certain=asked.certain,
+        run=asked.run,
+    )
+    if outcome.champion is not None and outcome.champion.model != record.model:
+        outcome.comparison = Comparison(
+            gate.metric,
+            gate.direction,
+            asked.min_gain,
+            asked.certain,
+            record.metrics,
+            outcome.champion.metrics,
+        )
