@@ -3,6 +3,7 @@
 # check-k8s  render every overlay and lint it (needs kubectl)
 # image  build TARGET (cpu, train, evaluate, generate) from PYTHON_IMAGE and VLLM_IMAGE
 # sbom   what is in the image TARGET, as CycloneDX JSON
+# test-dvc  projects under dvc and git
 # test-s3  stores, commands and faults on a real S3 server (needs memcached)
 # test-containers  build and run the image cpu (as root: podman, buildah, debootstrap)
 PYTHON ?= python3
@@ -20,7 +21,7 @@ REGISTRY ?= tspin
 TARGET ?= cpu
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' tspin/__init__.py)
 
-.PHONY: setup demo check check-k8s test test-containers test-s3 image sbom clean
+.PHONY: setup demo check check-k8s test test-containers test-s3 test-dvc image sbom clean
 
 setup: $(VENV)/installed
 
@@ -43,10 +44,13 @@ check: setup
 	$(BIN)/hadolint Dockerfile
 
 test: setup
-	$(BIN)/pytest -n 2 --dist loadfile -m "not vllm and not containers and not s3 and not gpu"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not vllm and not containers and not s3 and not dvc and not gpu"
 
 test-containers: setup
 	TSPIN_REQUIRE_CONTAINERS=1 $(BIN)/pytest -m containers tests/containers
+
+test-dvc: setup
+	$(BIN)/pytest -n 2 --dist loadfile -m dvc tests/dvc
 
 # A real S3 server, with an environment of its own; memcached is a package of the system.
 $(VENV_S3)/installed: tests/s3/requirements.txt
