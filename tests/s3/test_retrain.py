@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -104,6 +105,7 @@ def test_pushes_from_the_first_model_to_a_refusal(forge: Forge) -> None:
     assert code == 0, log
     assert "**Promoted**: champion 1" in summary
     assert "| Iteration |" in summary
+    assert re.search(r'title "nll_per_token"\n    x-axis \[base, 0\]\n    line \[\d', summary)
     first = forge.champion()
     assert first is not None
     assert first.run == forge.head()

@@ -10,12 +10,13 @@ from pathlib import Path
 from tspin.config import RunConfig, load_config
 from tspin.data import validate_records
 from tspin.errors import InputError, TspinError
+from tspin.files import sha256_file
 from tspin.gate import best_metrics
 from tspin.registry import Comparison, Record, Registry, promote
 from tspin.retrain.request import Retraining
 from tspin.retrain.summary import Outcome, write_outcome
 from tspin.retrain.tools import output_of, show
-from tspin.store import fetch, is_remote
+from tspin.store import fetch, is_remote, open_store
 
 __all__ = ["retrain"]
 
@@ -97,7 +98,7 @@ def _run(asked: Retraining, config: RunConfig, outcome: Outcome) -> Record:
     before = Registry(asked.registry).champion()
     outcome.champion = before
     if asked.mode == "kubeflow":
-        _run_on_kubeflow(asked)
+        _run_on_kubeflow(asked, config)
     else:
         _run_here(asked)
         outcome.run_dir = asked.folder / config.run_dir
@@ -114,11 +115,34 @@ def _run_here(asked: Retraining) -> None:
     output_of(asked.folder, "dvc", "push", "--run-cache")
 
 
-def _run_on_kubeflow(asked: Retraining) -> None:
-    command = [sys.executable, "-m", "pipelines", "submit", "--config", "params.yaml"]
+def _run_on_kubeflow(asked: Retraining, config: RunConfig) -> None:
+    pipelines = [sys.executable, "-m", "pipelines"]
+    try:
+        output_of(asked.folder, *pipelines, "--help")
+    except TspinError as error:
+        raise InputError(
+            f"mode kubeflow needs this project's pipelines: run in its repository, or in the image "
+            f"cpu\n{error}"
+        ) from None
+    command = [*pipelines, "submit", "--config", "params.yaml"]
     command += ["--profile", str(asked.profile), "--registry", asked.registry, "--wait"]
+    command += _data_for_pods(asked, config)
     if show(asked.folder, *command) != 0:
         raise TspinError("the Kubeflow run failed, or its gate refused; its nodes say why")
+
+
+def _data_for_pods(asked: Retraining, config: RunConfig) -> list[str]:
+    """Options that name the data where pods find them: beside the models, by content."""
+    options = []
+    for name in ("annotated", "heldout"):
+        location = getattr(config.data, name)
+        if location is None or is_remote(location):
+            continue
+        path = asked.folder / location
+        key = f"data/{sha256_file(path)}.jsonl"
+        open_store(asked.registry).upload(path, key)
+        options += ["--set", f"data.{name}={asked.registry.rstrip('/')}/{key}"]
+    return options
 
 
 def _promote(asked: Retraining, config: RunConfig, outcome: Outcome) -> None:

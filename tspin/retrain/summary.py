@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tspin.errors import GateRefusedError, TspinError
 from tspin.files import atomic_file
+from tspin.history import History, read_history
 from tspin.registry import Comparison, Record
 from tspin.retrain.request import Retraining
 from tspin.summary import write_summary
@@ -53,8 +54,21 @@ def write_outcome(outcome: Outcome) -> None:
     if run is not None and (run / "config.json").is_file():
         write_summary(run, run / "summary.md")
         parts.append((run / "summary.md").read_text(encoding="utf-8").replace("# ", "## ", 1))
+        parts.append(_chart(read_history(run, samples=0)))
     with atomic_file(outcome.asked.summary) as file:
         file.write(("\n\n".join(parts) + "\n").encode())
+
+
+def _chart(history: History) -> str:
+    """The gate's metric by iteration, as GitHub and GitLab draw it (Mermaid)."""
+    metric = history.config.gate.metric
+    points = [p for p in history.played if metric in p.metrics]
+    labels = ", ".join(point.label for point in points)
+    values = ", ".join(f"{point.metrics[metric].value:.6g}" for point in points)
+    return (
+        f'```mermaid\nxychart-beta\n    title "{metric}"\n    x-axis [{labels}]\n'
+        f"    line [{values}]\n```"
+    )
 
 
 def _literal(text: str) -> str:

@@ -1,0 +1,77 @@
+"""Retraining by a Kubeflow run: submitted, waited for, and never a promotion of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.kubeflow_server import kubeflow_server
+from tests.registry_models import METRIC, make_candidate
+from tspin.files import sha256_file
+from tspin.registry import Registry, promote
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Under git; its data are files that git holds."""
+    folder = tmp_path / "project"
+    run(tmp_path, sys.executable, "-m", "tspin", "init", "project")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "begin"]):
+        run(folder, "git", "-c", "user.name=a", "-c", "user.email=a@example.com", *command)
+    model, metrics = make_candidate(tmp_path / "a", 1, 0.5)
+    registry = str(tmp_path / "registry")
+    promote(model, metrics=metrics, registry=registry, metric=METRIC, direction="max", by="me")
+    return folder
+
+
+def run(folder: Path, *command: str) -> None:
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+def retrain(project: Path, url: str, *options: str, path: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tspin", "retrain", "--mode", "kubeflow"]
+    command += ["--registry", str(project.parent / "registry"), "--summary", "retrain.md", *options]
+    environment = os.environ | {"KFP_HOST": url, "PYTHONPATH": path}
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+
+
+def test_the_run_is_submitted_and_followed(project: Path) -> None:
+    with kubeflow_server() as server:
+        done = retrain(project, server.url, "--profile", "cpu", path=str(ROOT))
+        assert done.returncode == 0, done.stderr
+        (submitted,) = server.runs
+    assert "train: succeeded" in done.stdout
+    registry = project.parent / "registry"
+    assert str(registry) in str(submitted["pipeline_spec"])
+    annotated = project / "sample/annotated.jsonl"
+    there = registry / f"data/{sha256_file(annotated)}.jsonl"
+    assert there.read_bytes() == annotated.read_bytes()
+    assert str(there) in str(submitted["pipeline_spec"])
+    assert "The champion stays: number 1." in (project / "retrain.md").read_text()
+
+
+def test_a_failed_run_fails_and_the_champion_stays(project: Path) -> None:
+    with kubeflow_server(states=[("FAILED", {"promote": "FAILED"})]) as server:
+        done = retrain(project, server.url, "--profile", "cpu", path=str(ROOT))
+    assert done.returncode == 1
+    assert "**Failed**: the champion stays." in (project / "retrain.md").read_text()
+    assert len(Registry(str(project.parent / "registry")).records()) == 1
+
+
+def test_what_is_missing_is_said_before_anything_is_sent(project: Path, tmp_path: Path) -> None:
+    with kubeflow_server() as server:
+        without = retrain(project, server.url, path=str(ROOT))
+        elsewhere = retrain(project, server.url, "--profile", "cpu", path=str(tmp_path))
+        assert server.runs == []
+    assert without.returncode == 2
+    assert "mode kubeflow needs --profile" in without.stderr
+    assert elsewhere.returncode == 2
+    assert "needs this project's pipelines" in elsewhere.stderr
