@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import orjson
@@ -21,8 +18,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from tspin.checkpoint_mirror import CheckpointMirror
 from tspin.errors import TspinError
 from tspin.files import remove, sync, write_json
+from tspin.termination import Termination
 
-__all__ = ["CheckpointCallback", "Checkpoints", "StoppedError", "Termination"]
+__all__ = ["CheckpointCallback", "Checkpoints"]
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +29,6 @@ _MARKER = "complete.json"
 _KEY = "key.json"
 _LOCK = "lock"
 _PICKLED_ARGUMENTS = "training_args.bin"
-
-
-class StoppedError(TspinError):
-    """Training was asked to stop (SIGTERM) and saved a checkpoint; exit code 143 (128 + 15)."""
-
-    exit_code = 143
 
 
 class Checkpoints:
@@ -144,38 +136,6 @@ def _remove_checkpoint(folder: Path) -> None:
     # The marker first: a kill half-way through leaves a torn checkpoint, not one with gaps.
     (folder / _MARKER).unlink(missing_ok=True)
     remove(folder)
-
-
-class Termination:
-    """Notes SIGTERM while training, instead of dying of it."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self.stopped_at: int | None = None
-        """The optimiser step after which training stopped, if it did."""
-
-    @contextmanager
-    def noted(self) -> Iterator[None]:
-        """Note the signal inside the block; outside, it acts as before."""
-        if threading.current_thread() is not threading.main_thread():
-            yield  # Python delivers signals to the main thread only.
-            return
-        before = signal.signal(signal.SIGTERM, self._note)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
-
-    def agreed(self, device: torch.device) -> bool:
-        """Whether any process was asked to stop: all stop after the same step."""
-        if not torch.distributed.is_initialized():
-            return self.requested
-        flag = torch.tensor(int(self.requested), device=device)
-        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-        return bool(flag.item())
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
 
 
 class CheckpointCallback(TrainerCallback):

@@ -11,7 +11,7 @@ import torch.distributed
 from transformers.utils.logging import disable_progress_bar
 
 from tspin.checkpoint_mirror import CheckpointMirror
-from tspin.checkpoints import CheckpointCallback, Checkpoints, StoppedError, Termination
+from tspin.checkpoints import CheckpointCallback, Checkpoints
 from tspin.collator import TripletCollator
 from tspin.dvclive_log import DVCLIVE, dvclive_callback
 from tspin.examples import Examples, load_examples, roles_of
@@ -27,6 +27,7 @@ from tspin.policy import (
 from tspin.prompts import PromptTemplate
 from tspin.reference import needs_reference, reference_key, reference_logps
 from tspin.seeds import derive_seed
+from tspin.termination import StoppedError, Termination
 from tspin.train_job import TrainJob
 from tspin.train_log import Progress, TrainLog
 from tspin.trainer import TSPINTrainer

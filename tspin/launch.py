@@ -17,10 +17,10 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from tspin.checkpoints import StoppedError
 from tspin.config import SystemConfig
 from tspin.errors import InputError, TspinError
 from tspin.policy import resolve_device
+from tspin.termination import StoppedError
 
 __all__ = ["check_world", "launch", "launched", "processes_wanted"]
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from tspin.checkpoints import CheckpointCallback, Checkpoints, StoppedError, Termination
+from tspin.checkpoints import CheckpointCallback, Checkpoints
 from tspin.errors import TspinError
+from tspin.termination import StoppedError, Termination
 
 KEY = {"inputs": {"triplets": "abc"}, "parameters": {"learning_rate": 1e-6}}
 

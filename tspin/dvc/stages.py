@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from tspin.config import RunConfig
+from tspin.dvc.stage import check_stage, curve, foreach, stage, with_manifest
 
 __all__ = ["HUB_MODEL", "WATCHED", "Stages"]
 
@@ -20,7 +21,6 @@ WATCHED = ("seed", "model", "prompt", "generate", "triplets", "train", "evaluate
 HUB_MODEL = "model.ref.json"
 """Stands for a model that is no folder here: name and revision."""
 
-_PARAMS = "params.yaml"
 _RUN = "${run_dir}"
 _ITERATION = "${run_dir}/iter-${item.t}"
 _SAMPLING = ["seed", "model", "prompt", "generate"]
@@ -46,7 +46,7 @@ class Stages:
 
     def stages(self) -> dict[str, Any]:
         """By name, in the order of the method."""
-        made: dict[str, Any] = {"check": _check()}
+        made: dict[str, Any] = {"check": check_stage()}
         if self._pairs:
             made["proto"] = self._initial_responses("annotated", "proto.jsonl")
         if self._pairs and self._measures:
@@ -55,22 +55,22 @@ class Stages:
             made["evaluate-initial"] = self._evaluate_initial()
         if self._pairs:
             if self._config.iterations > 1:
-                made["generate"] = _foreach(self._items(1), self._generate())
-            made["triplets"] = _foreach(self._triplet_items(), self._triplets())
-        made["train"] = _foreach(self._items(0), self._train())
+                made["generate"] = foreach(self._items(1), self._generate())
+            made["triplets"] = foreach(self._triplet_items(), self._triplets())
+        made["train"] = foreach(self._items(0), self._train())
         if self._measures:
-            made["evaluate"] = _foreach(self._items(0), self._evaluate())
+            made["evaluate"] = foreach(self._items(0), self._evaluate())
         made["finish"] = self._finish()
         return made
 
     def plots(self) -> list[dict[str, Any]]:
         """Curves over iterations and over optimiser steps."""
         run = self._config.run_dir
-        curves: list[dict[str, Any]] = [_curve("loss", "step", f"{run}/training.json")]
+        curves: list[dict[str, Any]] = [curve("loss", "step", f"{run}/training.json")]
         if self._measures:
             metric = self._config.gate.metric.replace("/", ".")
             for name in dict.fromkeys((metric, "nll_per_token")):
-                curves.append(_curve(name, "iteration", f"{run}/iterations.json"))
+                curves.append(curve(name, "iteration", f"{run}/iterations.json"))
         return curves
 
     def _items(self, first: int) -> list[dict[str, Any]]:
@@ -92,52 +92,52 @@ class Stages:
 
     def _initial_responses(self, records: str, name: str) -> dict[str, Any]:
         out = f"{_RUN}/{name}"
-        return _stage(
+        return stage(
             f"generate --model ${{model.path}} --annotated ${{data.{records}}} --out {out}",
             deps=[self._initial, f"${{data.{records}}}"],
             params=_SAMPLING,
-            outs=_with_manifest(out),
+            outs=with_manifest(out),
         )
 
     def _generate(self) -> dict[str, Any]:
         out = f"{_ITERATION}/synthetic.jsonl"
-        return _stage(
+        return stage(
             f"generate --model ${{item.prev}} --annotated ${{data.annotated}} --out {out} "
             "--iteration ${item.t}",
             deps=[self._previous, "${data.annotated}"],
             params=_SAMPLING,
-            outs=_with_manifest(out),
+            outs=with_manifest(out),
         )
 
     def _triplets(self) -> dict[str, Any]:
         out, proto = f"{_ITERATION}/triplets.jsonl", f"{_RUN}/proto.jsonl"
-        return _stage(
+        return stage(
             "build-triplets --annotated ${data.annotated} --synthetic ${item.synthetic} "
             f"--proto {proto} --out {out}",
             deps=[
                 "${data.annotated}",
-                *_with_manifest("${item.synthetic}"),
-                *_with_manifest(proto),
+                *with_manifest("${item.synthetic}"),
+                *with_manifest(proto),
             ],
             params=["triplets"],
-            outs=_with_manifest(out),
+            outs=with_manifest(out),
         )
 
     def _train(self) -> dict[str, Any]:
         triplets = f"{_ITERATION}/triplets.jsonl"
         examples = triplets if self._pairs else "${data.annotated}"
         out = f"{_ITERATION}/model"
-        return _stage(
+        return stage(
             f"train --model ${{item.prev}} --triplets {examples} --out {out} "
             "--iteration ${item.t}",
-            deps=[self._previous, *(_with_manifest(triplets) if self._pairs else [examples])],
+            deps=[self._previous, *(with_manifest(triplets) if self._pairs else [examples])],
             params=_TRAINING,
-            outs=[*_with_manifest(out), f"{_ITERATION}/train_log.jsonl"],
+            outs=[*with_manifest(out), f"{_ITERATION}/train_log.jsonl"],
         )
 
     def _evaluate_initial(self) -> dict[str, Any]:
         out = f"{_RUN}/base/metrics.json"
-        return _stage(
+        return stage(
             "evaluate --model ${model.path} --annotated ${data.heldout} --iteration -1 "
             f"--out {out}",
             deps=[self._initial, "${data.heldout}"],
@@ -149,8 +149,8 @@ class Stages:
         out, trained = f"{_ITERATION}/metrics.json", f"{_ITERATION}/model"
         proto = f"{_RUN}/heldout_proto.jsonl"
         compared = [proto] if self._pairs else []
-        watched = _with_manifest(proto) if self._pairs else []
-        return _stage(
+        watched = with_manifest(proto) if self._pairs else []
+        return stage(
             f"evaluate --model {trained} --annotated ${{data.heldout}} --iteration ${{item.t}} "
             f"--out {out}" + "".join(f" --proto {path}" for path in compared),
             deps=[trained, "${data.heldout}", *watched],
@@ -161,48 +161,22 @@ class Stages:
     def _answers(self, out: str) -> list[str]:
         kinds = ["greedy"] + (["sampled"] if self._config.evaluate.sampled else [])
         stem = out.removesuffix(".json")
-        return [*_with_manifest(out), *(f"{stem}.{kind}.jsonl" for kind in kinds)]
+        return [*with_manifest(out), *(f"{stem}.{kind}.jsonl" for kind in kinds)]
 
     def _finish(self) -> dict[str, Any]:
         run, numbers = self._config.run_dir, range(self._config.iterations)
         made = [f"{run}/iter-{number}/train_log.jsonl" for number in numbers]
         if self._measures:
-            made += [f"{run}/{name}/metrics.json" for name in ("base", *map(_folder, numbers))]
+            made += [
+                f"{run}/{name}/metrics.json"
+                for name in ("base", *(f"iter-{number}" for number in numbers))
+            ]
         labels = ["base", *map(str, numbers)] if self._measures else []
         names = ["config.json", "best.json", "iterations.json", "training.json"]
-        return _stage(
+        return stage(
             "finish",
             deps=made,
             params=["iterations", "data", *WATCHED],
             outs=[f"{_RUN}/{name}" for name in (*names, "report.html", "summary.md")],
             metrics=[f"{_RUN}/values/{label}.json" for label in labels],
         )
-
-
-def _check() -> dict[str, Any]:
-    return {
-        "cmd": "tspin dvc sync --check",
-        "params": ["iterations", "run_dir", "model", "data", "train.method"],
-    }
-
-
-def _folder(number: int) -> str:
-    return f"iter-{number}"
-
-
-def _with_manifest(out: str) -> list[str]:
-    return [out, f"{out}.manifest.json"]
-
-
-def _curve(name: str, x: str, path: str) -> dict[str, Any]:
-    return {name: {"x": x, "y": {path: name}, "title": f"{name} by {x}"}}
-
-
-def _foreach(items: list[dict[str, Any]], stage: dict[str, Any]) -> dict[str, Any]:
-    return {"foreach": items, "do": stage}
-
-
-def _stage(command: str, **given: list[str]) -> dict[str, Any]:
-    name, _, rest = command.partition(" ")
-    listed = {key: values for key, values in given.items() if values}
-    return {"cmd": f"tspin {name} --config {_PARAMS} {rest}".strip(), **listed}
