@@ -71,9 +71,18 @@ class Profile(Strict):
     images: Images
     queue: str | None = None
     """Kueue's LocalQueue that tasks wait in; None leaves it to the scheduler."""
+    pod_labels: dict[str, str] = Field(default_factory=dict)
+    """Of every task's pod, such as those that a cloud's identity webhook looks for."""
     training_runtime: str | None = None
     """TrainingRuntime of Kubeflow Trainer, needed to train on several nodes."""
     stages: Stages
+
+    @model_validator(mode="after")
+    def _waits(self) -> Self:
+        for name in type(self.stages).model_fields:
+            if getattr(self.stages, name).priority and self.queue is None:
+                raise ValueError(f"stages.{name}.priority is an order in a queue; name the queue")
+        return self
 
     @model_validator(mode="after")
     def _several_nodes(self) -> Self:
@@ -86,6 +95,12 @@ class Profile(Strict):
     def image(self, stage: Stage) -> str:
         """The image that a stage runs: registry/role:tag."""
         return f"{self.images.registry}/{stage.image}:{self.images.tag}"
+
+    def labels(self, stage: Stage) -> dict[str, str]:
+        """Labels of a stage's pods, Kueue's among them."""
+        waits = {"queue-name": self.queue, "priority-class": stage.priority}
+        kueue = {f"kueue.x-k8s.io/{key}": value for key, value in waits.items() if value}
+        return {**self.pod_labels, **kueue}
 
 
 def profile_names() -> list[str]:

@@ -39,10 +39,14 @@ def cpu_image(podman: Podman) -> str:
     )
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    """What a volume would be: the one writable folder of a container."""
-    folder = tmp_path / "cache"
+def writable(folder: Path) -> Path:
+    """What a volume would be: the one folder of a container that its user may write to."""
     folder.mkdir()
     os.chown(folder, USER, USER)
     return folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """An empty volume."""
+    return writable(tmp_path / "cache")
