@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipelines.names import Labels, Name, Variable
 from pipelines.quantity import Quantity, in_units
 from tspin.config.strict import Strict
 
@@ -24,6 +25,7 @@ __all__ = [
 
 Role = Literal["generate", "train", "evaluate", "cpu"]
 """An image of the project; all but cpu are built for a GPU."""
+
 
 class Amount(Strict):
     """What a container is promised, and where it is stopped."""
@@ -94,15 +96,15 @@ class Affinity(Strict):
 class Volume(Strict):
     """A claim and where it is mounted."""
 
-    claim: str
+    claim: Name
     path: str = Field(pattern="^/")
 
 
 class Environment(Strict):
     """Keys of a Secret or ConfigMap as environment variables."""
 
-    name: str
-    keys: dict[str, str] = Field(min_length=1)
+    name: Name
+    keys: dict[str, Variable] = Field(min_length=1)
     """Key to variable: {HF_TOKEN: HF_TOKEN}."""
 
 
@@ -132,16 +134,16 @@ class Stage(Strict):
     memory: Amount
     shared_memory: Quantity | None = None
     """Size of /dev/shm; it counts into the memory limit."""
-    node_selector: dict[str, str] = Field(default_factory=dict)
+    node_selector: Labels = Field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
     affinity: Affinity = Affinity()
     volumes: tuple[Volume, ...] = ()
-    env: dict[str, str] = Field(default_factory=dict)
+    env: dict[Variable, str] = Field(default_factory=dict)
     secrets: tuple[Environment, ...] = ()
     config_maps: tuple[Environment, ...] = ()
     retry: Retry
     timeout_seconds: int = Field(gt=0)
-    priority: str | None = None
+    priority: Name | None = None
     """Kueue's WorkloadPriorityClass: who gets a scarce pool first."""
     caching: bool = True
     """Whether Kubeflow may take the outputs of an equal task that ran before."""
