@@ -21,7 +21,7 @@ REGISTRY ?= tspin
 TARGET ?= cpu
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' tspin/__init__.py)
 
-.PHONY: setup demo check check-k8s test test-containers test-s3 test-dvc image sbom clean
+.PHONY: setup demo check check-k8s test build-containers test-containers test-s3 test-dvc image sbom clean
 
 setup: $(VENV)/installed
 
@@ -45,6 +45,10 @@ check: setup
 
 test: setup
 	$(BIN)/pytest -n 2 --dist loadfile -m "not vllm and not containers and not s3 and not dvc and not gpu"
+
+# Beforehand and beside what waits, the image of test-containers; not needed, it builds its own.
+build-containers: setup
+	$(BIN)/python -m tests.containers.cpu_image
 
 test-containers: setup
 	TSPIN_REQUIRE_CONTAINERS=1 $(BIN)/pytest -m containers tests/containers

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers.conftest import REVISION, writable
+from tests.containers.conftest import writable
+from tests.containers.cpu_image import REVISION
 from tests.containers.podman import Podman
 
 pytestmark = pytest.mark.containers
