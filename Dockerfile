@@ -52,7 +52,7 @@ ARG TORCH_INDEX
 RUN python3 -m venv /opt/tspin \
     && pip install --no-cache-dir --constraint constraints.txt \
         ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} torch \
-    && pip install --no-cache-dir --constraint constraints.txt '.[train,pipelines]' \
+    && pip install --no-cache-dir --constraint constraints.txt '.[train,eval,pipelines]' \
     && pip uninstall --yes tspin pip \
     && rm -rf /build/*
 
@@ -121,12 +121,15 @@ ENTRYPOINT ["tspin"]
 CMD ["--help"]
 
 # --- evaluate ------------------------------------------------------------------------------------
-# An image of its own: evaluation harnesses and what trains need not agree on their dependencies.
+# An image of its own: the mathematics of the papers' tasks needs another antlr than DVC does, whose
+# pin in the constraints does not hold here.
 FROM sources AS evaluate-dependencies
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 RUN python3 -m venv /opt/tspin \
-    && pip install --no-cache-dir --constraint constraints.txt '.[train,pipelines,eval]' \
+    && grep -v '^antlr4-' constraints.txt > evaluate.txt \
+    && pip install --no-cache-dir --constraint evaluate.txt \
+        '.[train,eval,eval-paper,pipelines]' \
     && pip uninstall --yes tspin pip \
     && rm -rf /build/*
 
