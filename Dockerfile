@@ -58,8 +58,8 @@ RUN python3 -m venv /opt/tspin \
 
 FROM cpu-dependencies AS cpu-described
 COPY --from=package /package /opt/tspin/src
-RUN --mount=type=bind,from=describer,source=/describer,target=/describer \
-    /describer/bin/cyclonedx-py environment /opt/tspin --output-file /sbom.cdx.json
+COPY --from=describer /describer /describer
+RUN /describer/bin/cyclonedx-py environment /opt/tspin --output-file /sbom.cdx.json
 
 FROM cpu-dependencies AS cpu
 COPY --from=package /package /opt/tspin/src
@@ -97,8 +97,8 @@ RUN python3 -m venv /opt/tspin \
 
 FROM train-dependencies AS train-described
 COPY --from=package /package /opt/tspin/src
-RUN --mount=type=bind,from=describer,source=/describer,target=/describer \
-    /describer/bin/cyclonedx-py environment /opt/tspin --output-file /sbom.cdx.json
+COPY --from=describer /describer /describer
+RUN /describer/bin/cyclonedx-py environment /opt/tspin --output-file /sbom.cdx.json
 
 FROM train-dependencies AS train
 COPY --from=package /package /opt/tspin/src
@@ -135,8 +135,8 @@ RUN python3 -m venv /opt/tspin \
 
 FROM evaluate-dependencies AS evaluate-described
 COPY --from=package /package /opt/tspin/src
-RUN --mount=type=bind,from=describer,source=/describer,target=/describer \
-    /describer/bin/cyclonedx-py environment /opt/tspin --output-file /sbom.cdx.json
+COPY --from=describer /describer /describer
+RUN /describer/bin/cyclonedx-py environment /opt/tspin --output-file /sbom.cdx.json
 
 FROM evaluate-dependencies AS evaluate
 COPY --from=package /package /opt/tspin/src
@@ -162,7 +162,9 @@ CMD ["--help"]
 # vLLM's own image, with its Python, torch and vLLM. The constraints refuse another torch than the
 # one that this release was tested with, rather than replace it.
 FROM ${VLLM_IMAGE} AS generate-dependencies
-ENV PYTHONUNBUFFERED=1 \
+ENV PATH=/opt/tspin/bin:$PATH \
+    PYTHONPATH=/opt/tspin/src \
+    PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/cache \
     USER=tspin \
@@ -171,10 +173,13 @@ ENV PYTHONUNBUFFERED=1 \
     HF_HOME=/cache/huggingface \
     HF_HUB_DISABLE_TELEMETRY=1 \
     VLLM_NO_USAGE_STATS=1
+# The command is a line of shell: whose Python it would have to name is the image's business.
 RUN echo 'tspin:x:10001:10001::/cache:/sbin/nologin' >> /etc/passwd \
     && echo 'tspin:x:10001:' >> /etc/group \
-    && mkdir /cache \
-    && chown 10001:10001 /cache
+    && mkdir -p /cache /opt/tspin/bin \
+    && chown 10001:10001 /cache \
+    && printf '#!/bin/sh\nexec python3 -m tspin "$@"\n' > /opt/tspin/bin/tspin \
+    && chmod 755 /opt/tspin/bin/tspin
 COPY --from=sources /build /build
 WORKDIR /build
 RUN python3 -m pip install --no-cache-dir --constraint constraints.txt \
@@ -182,16 +187,14 @@ RUN python3 -m pip install --no-cache-dir --constraint constraints.txt \
     && python3 -m pip uninstall --yes tspin \
     && rm -rf /build/*
 
-FROM generate-dependencies AS generate-installed
-RUN --mount=type=bind,from=package,source=/wheels,target=/wheels \
-    python3 -m pip install --no-cache-dir --no-deps /wheels/*.whl
-
-FROM generate-installed AS generate-described
+FROM generate-dependencies AS generate-described
+COPY --from=package /package /opt/tspin/src
 RUN python3 -m venv /describer \
     && /describer/bin/pip install --no-cache-dir cyclonedx-bom==7.5.0 \
     && /describer/bin/cyclonedx-py environment "$(command -v python3)" --output-file /sbom.cdx.json
 
-FROM generate-installed AS generate
+FROM generate-dependencies AS generate
+COPY --from=package /package /opt/tspin/src
 COPY --from=generate-described /sbom.cdx.json /opt/tspin/sbom.cdx.json
 ARG VERSION=unknown
 ARG REVISION=unknown
