@@ -51,7 +51,8 @@ build-containers: setup
 	$(BIN)/python -m tests.containers.cpu_image
 
 test-containers: setup
-	TSPIN_REQUIRE_CONTAINERS=1 $(BIN)/pytest -m containers tests/containers
+	TSPIN_REQUIRE_CONTAINERS=1 $(BIN)/pytest --timeout 1800 -o faulthandler_timeout=0 \
+		-m containers tests/containers
 
 test-dvc: setup
 	$(BIN)/pytest -n 2 --dist loadfile -m dvc tests/dvc
