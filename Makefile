@@ -65,8 +65,7 @@ $(VENV_S3)/installed: tests/s3/requirements.txt
 
 test-s3: setup $(VENV_S3)/installed
 	TSPIN_REQUIRE_S3=1 TSPIN_SWIFT=$(CURDIR)/$(VENV_S3)/bin $(BIN)/pytest -n 2 --dist loadfile \
-		tests/s3 tests/unit/test_store.py tests/integration/test_registry.py \
-		tests/integration/test_checkpoint_mirror.py
+		tests/s3 tests/unit/test_store.py tests/integration/test_checkpoint_mirror.py
 
 # Base images are given by digest, never by a tag alone: docs/images.md.
 image:
