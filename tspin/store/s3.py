@@ -23,7 +23,7 @@ __all__ = ["S3Store"]
 
 _ATTEMPTS = 6
 """Where AWS_MAX_ATTEMPTS does not say; an unreachable server is given up within a minute."""
-_READ_SECONDS = 60.0
+_READ_SECONDS = 30.0
 """Where TSPIN_S3_READ_SECONDS does not say: how long a silent server is waited for, each time."""
 _SETTLE_SECONDS = 60.0
 """Where TSPIN_S3_SETTLE_SECONDS does not say: longer than a server waits for a request's body."""
