@@ -31,7 +31,6 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.fixture
 def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     monkeypatch.setenv("TSPIN_S3_READ_SECONDS", "1")
-    monkeypatch.setenv("TSPIN_S3_SETTLE_SECONDS", "0")
     with fault_proxy(swift().url) as made:
         yield made
 

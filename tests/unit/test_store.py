@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -63,6 +64,37 @@ def test_of_many_creators_one_succeeds(store: Store) -> None:
     assert len(won) == 1
     assert store.read("champion") == won[0]
     assert list(store.list()) == ["champion"]
+
+
+def test_the_same_bytes_may_be_created_twice_and_others_not(store: Store) -> None:
+    store.create("a", b"1")
+    store.create("a", b"1")
+    with pytest.raises(ConflictError):
+        store.create("a", b"2")
+    assert store.read("a") == b"1"
+    store.write("a", b"2")
+    assert store.read("a") == b"2"
+    assert list(store.list()) == ["a"]
+
+
+def test_a_server_that_ignores_conditions_creates_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = boto3.client
+
+    def drop(params: dict[str, Any], **_: object) -> None:
+        for name in ("If-Match", "If-None-Match"):
+            params["headers"].pop(name, None)
+
+    def deaf(*given: Any, **settings: Any) -> Any:
+        client = made(*given, **settings)
+        client.meta.events.register("before-call.s3.PutObject", drop)
+        return client
+
+    with s3_bucket() as uri:
+        monkeypatch.setattr(boto3, "client", deaf)
+        store = open_store(f"{uri}/registry")
+        with pytest.raises(InputError, match="ignores conditions on writing"):
+            store.create("a", b"1")
+        assert list(store.list()) == []
 
 
 def test_files_come_back_as_they_were_sent(store: Store, tmp_path: Path) -> None:
