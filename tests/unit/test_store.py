@@ -137,3 +137,13 @@ def test_an_object_that_is_deleted_is_gone(store: Store) -> None:
 def test_what_is_no_store_is_refused(uri: str) -> None:
     with pytest.raises(InputError, match=r"s3://"):
         open_store(uri)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("AWS_MAX_ATTEMPTS", "0"), ("TSPIN_S3_READ_SECONDS", "long"), ("AWS_MAX_ATTEMPTS", "nan")],
+)
+def test_a_wrong_setting_is_named(name: str, given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, given)
+    with pytest.raises(InputError, match=f"{name}='{given}': expected a number, at least"):
+        open_store("s3://bucket/x")

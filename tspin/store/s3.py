@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -10,33 +9,17 @@ from functools import cached_property
 from pathlib import Path
 
 import boto3
-from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from tspin.errors import InputError
 from tspin.files import atomic_file, sha256_file
 from tspin.store.base import ConflictError, DamagedError, KeyMissingError, checked_key
 from tspin.store.s3_errors import UnsupportedError, told
+from tspin.store.s3_settings import TIMES, TRANSFER, client_settings, settle_seconds
 
 __all__ = ["S3Store"]
 
-_ATTEMPTS = 6
-"""Where AWS_MAX_ATTEMPTS does not say; an unreachable server is given up within a minute."""
-_READ_SECONDS = 30.0
-"""Where TSPIN_S3_READ_SECONDS does not say: how long a silent server is waited for, each time."""
-_SETTLE_SECONDS = 60.0
-"""Where TSPIN_S3_SETTLE_SECONDS does not say: longer than a server waits for a request's body."""
-_TIMES = 3
-"""How often bytes may arrive damaged, or a download break off, before that is no accident."""
 _PROBE = ".condition"
-
-_TRANSFER = TransferConfig(
-    multipart_threshold=16 << 20,
-    multipart_chunksize=16 << 20,
-    max_concurrency=4,
-    num_download_attempts=_TIMES,
-)
 
 
 class S3Store:
@@ -51,7 +34,7 @@ class S3Store:
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
         try:
-            self._client = boto3.client("s3", config=_settings())
+            self._client = boto3.client("s3", config=client_settings())
         except BotoCoreError as error:  # An unknown profile, no region where one is needed.
             raise InputError(f"{uri}: {error}") from None
 
@@ -88,7 +71,7 @@ class S3Store:
                 raise
         if at_once:
             return
-        time.sleep(float(os.environ.get("TSPIN_S3_SETTLE_SECONDS", _SETTLE_SECONDS)))
+        time.sleep(settle_seconds())
         if self.read(key) != data:
             raise ConflictError(f"{self.uri}/{key}: was created by someone else as well")
 
@@ -140,7 +123,7 @@ class S3Store:
             try:
                 with self._told(key):
                     self._client.upload_file(
-                        str(path), self._bucket, self._key(key), ExtraArgs=extra, Config=_TRANSFER
+                        str(path), self._bucket, self._key(key), ExtraArgs=extra, Config=TRANSFER
                     )
             except DamagedError:
                 if last:
@@ -163,7 +146,7 @@ class S3Store:
     def _download(self, key: str, path: Path) -> None:
         head = self._client.head_object(Bucket=self._bucket, Key=self._key(key))
         with atomic_file(path) as file:
-            self._client.download_fileobj(self._bucket, self._key(key), file, Config=_TRANSFER)
+            self._client.download_fileobj(self._bucket, self._key(key), file, Config=TRANSFER)
             file.flush()
             expected = head["Metadata"].get("sha256")
             found = sha256_file(Path(file.name)) if expected else None
@@ -181,19 +164,4 @@ class S3Store:
 
 def _tries() -> Iterator[bool]:
     """As many as damaged bytes are given; whether this is the last."""
-    return (number + 1 == _TIMES for number in range(_TIMES))
-
-
-def _settings() -> Config:
-    attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", _ATTEMPTS))
-    silent = float(os.environ.get("TSPIN_S3_READ_SECONDS", _READ_SECONDS))
-    return Config(
-        retries={"mode": "standard", "total_max_attempts": attempts},  # Backoff with jitter.
-        connect_timeout=5,
-        read_timeout=silent,
-        # The server compares each body with the digest that is signed; the newer trailing
-        # checksums are refused by servers other than AWS.
-        s3={"payload_signing_enabled": True},
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
+    return (number + 1 == TIMES for number in range(TIMES))
