@@ -18,7 +18,7 @@ from tests.s3_server import s3_bucket
 from tspin.files import sha256_file
 from tspin.registry import Record, Registry
 
-pytestmark = pytest.mark.s3
+pytestmark = [pytest.mark.s3, pytest.mark.timeout(1200)]  # Three retrainings in one test.
 
 HOOK = """#!/bin/sh
 # A runner with one slot: a newer push takes the place of a queued one, none is cut off.
