@@ -34,7 +34,7 @@ while read before after ref; do
     git clone -q . {out}/$after
     cd {out}/$after
     unset GIT_DIR GIT_QUARANTINE_PATH
-    tspin retrain --since $before --registry {registry} --by-value --run $after --by "a pusher" \\
+    tspin retrain --since $before --registry {registry} --run $after --by "a pusher" \\
         --summary {out}/$after.md > {out}/$after.log 2>&1
     echo $? > {out}/$after.rc
     while [ -f {out}/hold ]; do sleep 0.1; done
