@@ -31,7 +31,8 @@ _TESTED_PYTHON = ((3, 11), (3, 12))
 
 _NEEDED_FOR = {
     "train": "tspin generate, train, evaluate and run need it",
-    "eval": "lm-eval tasks need it",
+    "eval": "evaluate.tasks needs it",
+    "eval-paper": "evaluate.tasks 'paper' needs it, in an environment without DVC",
     "vllm": "generate.engine 'vllm' needs it",
     "pipelines": "Kubeflow pipelines need it",
     "dvc": "dvc repro needs it",
