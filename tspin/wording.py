@@ -92,6 +92,12 @@ GROUPS: Mapping[str, Wording] = MappingProxyType(
             "half: the model prefers what it writes now to what it wrote at first.",
             share=True,
         ),
+        "lm_eval": Wording(
+            "lm-eval",
+            "score",
+            "A task of lm-evaluation-harness: where the training data say nothing of it, look for "
+            "a line that holds; a fall says that something is unlearnt.",
+        ),
         "truncated": Wording(
             "Responses cut off at the token limit",
             "share of responses",
