@@ -95,8 +95,7 @@ GROUPS: Mapping[str, Wording] = MappingProxyType(
         "lm_eval": Wording(
             "lm-eval",
             "score",
-            "A task of lm-evaluation-harness: where the training data say nothing of it, look for "
-            "a line that holds; a fall says that something is unlearnt.",
+            "Look for a line that rises, or holds; a fall says that something is unlearnt.",
         ),
         "truncated": Wording(
             "Responses cut off at the token limit",

@@ -37,17 +37,17 @@ class TaskFolders:
 
         A name that nothing defines is left out.
         """
-        own = {} if self.own is None else _names(self.own)
+        own = {} if self.own is None else _named_in(_read(self.own))
         folders: dict[Path, None] = {}
         for name in names:
             if name not in own:
-                named = _names(_harness()).get(name)
+                named = _harness_names().get(name)
                 folders |= dict.fromkeys([named] if named else _tagged(name))
         return [*folders, *([] if self.own is None else [self.own])]
 
     def unknown(self, name: str) -> InputError:
         """The error for a name that nothing defines: it tells the nearest."""
-        known = {**({} if self.own is None else _names(self.own)), **_names(_harness())}
+        known = {**({} if self.own is None else _named_in(_read(self.own))), **_harness_names()}
         known |= {"paper": Path(), "paper-quick": Path()}
         close = difflib.get_close_matches(name, known, n=3)
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
@@ -77,8 +77,12 @@ def _read(folder: Path) -> dict[Path, str]:
     }
 
 
-def _names(folder: Path) -> dict[str, Path]:
-    texts = _texts() if folder == _harness() else _read(folder)
+@cache
+def _harness_names() -> dict[str, Path]:
+    return _named_in(_texts())
+
+
+def _named_in(texts: dict[Path, str]) -> dict[str, Path]:
     return {name: path.parent for path, text in texts.items() for name in _NAME.findall(text)}
 
 
