@@ -37,7 +37,7 @@ PAPER = (
     TaskRequest("leaderboard_bbh", 3, headline="acc_norm,none"),
     TaskRequest("leaderboard_ifeval", 0, headline="prompt_level_strict_acc,none"),
 )
-"""The ten tasks of arXiv 2601.08198, Section 5.1: GSM8K, MATH, MuSR, MMLU, MMLU-Pro, GPQA,
+"""The ten tasks of arXiv 2601.08198: GSM8K, MATH, MuSR, MMLU, MMLU-Pro, GPQA,
 HellaSwag, WinoGrande, BBH and IFEval, as the Open LLM Leaderboard defined them."""
 
 PRESETS: Mapping[str, tuple[TaskRequest, ...]] = MappingProxyType(
