@@ -16,6 +16,7 @@ __all__ = ["TESTED", "check_extras", "check_packages", "check_python"]
 
 TESTED = {
     "accelerate": "1.15.0",
+    "lm-eval": "0.4.13",
     "orjson": "3.13.0",
     "peft": "0.21.2",
     "pyarrow": "26.0.1",

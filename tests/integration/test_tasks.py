@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import pytest
 import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
 
 import tspin.evaluate
 import tspin.task_evaluation
 from tests.unit.policy_folders import save_adapter
 from tspin.answers import EXTRACTORS
+from tspin.cli.main import app
 from tspin.config import RunConfig
 from tspin.demo import BASE, TASKS
 from tspin.demo.problems import distinct_problems
@@ -300,3 +303,20 @@ def test_what_cannot_be_asked_is_one_clear_error(
     with pytest.raises(InputError, match=message):
         measured(config_of(heldout, *tasks, **harness), heldout)
     assert not (heldout.parent / "out").exists()
+
+
+def test_the_commands_take_tasks(heldout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--tasks` goes over the configuration; `fetch-tasks` needs the network."""
+    import huggingface_hub.constants
+
+    out, folder = heldout.parent / "out/metrics.json", heldout.parent / "tasks"
+    given = ["evaluate", "--model", str(BASE), "--annotated", str(heldout), "--out", str(out)]
+    given += ["--tasks", "demo_choice", "--set", "evaluate.sampled=false"]
+    given += ["--set", f"evaluate.harness.task_folder={folder}", "--set", "prompt.max_length=256"]
+    given += ["--set", "generate.max_new_tokens=8", "--set", "system.device=cpu"]
+    ran = CliRunner().invoke(app, given, catch_exceptions=False)
+    assert ran.exit_code == 0
+    assert re.search(r"lm_eval/demo_choice/acc +0\.\d{3} \[", ran.stdout)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="'hellaswag' needs Rowan/hellaswag"):
+        CliRunner().invoke(app, ["fetch-tasks", "hellaswag"], catch_exceptions=False)
