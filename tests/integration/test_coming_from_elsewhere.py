@@ -175,6 +175,8 @@ def test_an_adapter_is_merged(run: Callable[..., Path], tmp_path: Path) -> None:
     done("export", folder, "--out", merged, "--iteration", 0, "--merge")
     assert ModelCard.load(plain / "README.md").data.library_name == "peft"
     assert ModelCard.load(merged / "README.md").data.library_name == "transformers"
+    assert (plain / "adapter_config.json").is_file()
+    assert not (merged / "adapter_config.json").exists()
     adapter = load_policy(
         str(plain), ModelConfig(path=str(plain)), device=torch.device("cpu"), trainable=False
     )
