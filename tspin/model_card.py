@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -11,12 +12,19 @@ from tspin.config import RunConfig
 from tspin.history import History
 from tspin.manifest import Manifest
 from tspin.markdown import plain, table_text
-from tspin.overview import facts, headline_metrics, measurements, state, verdict, warnings
+from tspin.overview import (
+    facts,
+    headline_metrics,
+    measurements,
+    metric_names,
+    state,
+    verdict,
+    warnings,
+)
 from tspin.wording import METHODS, metric_title
 
 __all__ = ["model_card"]
 
-_HOMEPAGE = "https://arxiv.org/abs/2601.08198"
 _PROMPTS = {
     "instruction": "Prompts were rendered as `### Instruction: {prompt}\\n\\n### Response: `.",
     "chat": "Prompts were rendered by the tokenizer's chat template.",
@@ -40,7 +48,8 @@ def model_card(
     """
     config = history.config
     trained = history.manifests.get(f"iter-{number}/model") or Manifest(kind="model")
-    table = measurements(history, headline_metrics(history))
+    own, tasks = _metrics(history)
+    tables = [measurements(history, names) for names in (own, tasks)]
     environment = Environment(
         loader=PackageLoader("tspin"),
         undefined=StrictUndefined,
@@ -53,13 +62,12 @@ def model_card(
         verdict=plain(verdict(history)),
         state=state(history),
         method=METHODS[config.train.method],
-        homepage=_HOMEPAGE,
         commit=trained.git_commit,
         initial=plain(config.model.path),
         number=number,
         warnings=[plain(warning) for warning in warnings(history)],
         confidence=f"{config.evaluate.confidence:.0%}",
-        table=table_text(table) if table.titles else "",
+        tables=[table_text(table) for table in tables if table.titles],
         tasks=dict(facts(history)).get("Tasks", ""),
         training=_training(config),
         provenance=_provenance(history, number, trained, sha256),
@@ -68,7 +76,13 @@ def model_card(
         name=name,
         prompt=_PROMPTS[config.prompt.template],
     )
-    return f"---\n{_metadata(history, number, name, adapter, base).to_yaml()}\n---\n\n{text}"
+    return f"---\n{_metadata(history, number, name, adapter, base).to_yaml()}\n---\n\n{text}\n"
+
+
+def _metrics(history: History) -> tuple[list[str], list[str]]:
+    """The report's first metrics, and those of tasks."""
+    own = [name for name in headline_metrics(history) if not name.startswith("lm_eval/")]
+    return own, [name for name in metric_names(history) if name.startswith("lm_eval/")]
 
 
 def _metadata(
@@ -84,7 +98,7 @@ def _metadata(
             metric_name=metric_title(metric),
             metric_value=measured[metric].value,
         )
-        for metric in headline_metrics(history)
+        for metric in chain(*_metrics(history))
         if metric in measured
     ]
     return ModelCardData(
@@ -99,11 +113,18 @@ def _metadata(
 
 def _training(config: RunConfig) -> list[tuple[str, Any]]:
     train = config.train
+    coefficients: dict[str, Any] = {}
+    if train.method.startswith("tspin"):
+        coefficients = {"alpha": train.alpha, "beta": f"{train.beta} (0 at iteration 0)"}
+    if train.method == "tspin_no_history":
+        coefficients["beta"] = 0
+    if train.method == "spin":
+        coefficients = {"lambda": train.spin_lambda}
+    if train.method != "sft":
+        coefficients["link"] = train.link
     told: dict[str, Any] = {
         "method": train.method,
-        "alpha": train.alpha,
-        "beta": f"{train.beta} (0 at iteration 0)",
-        "link": train.link,
+        **coefficients,
         "iterations": config.iterations,
         "epochs an iteration": train.epochs,
         "learning rate": train.learning_rate,

@@ -160,7 +160,7 @@ def test_a_model_is_exported_with_a_card_that_the_hub_reads(
     for expected in (manifest["inputs"]["annotated"], manifest["inputs"]["triplets"]):
         assert expected in card.text
     assert content_hash(out) in card.text
-    assert "- method: tspin\n" in card.text
+    assert "- method: tspin\n- alpha: 1.0\n- beta: 0.1 (0 at iteration 0)\n" in card.text
     assert "| base | " in card.text
     assert "| **0** (best) | " in card.text or "| 0 | " in card.text
     with pytest.raises(InputError, match="exists already"):
