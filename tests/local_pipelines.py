@@ -51,6 +51,7 @@ class LocalKubeflow:
             "data.annotated": self._data("annotated", 16),
             "data.heldout": self._data("heldout", 8) if heldout else "null",
             "generate.max_new_tokens": 24,
+            "evaluate.tasks": "[]",
             "train.global_batch_size": 4,
             "system.train_batch_size": 4,
             "gate.metric": "nll_per_token",

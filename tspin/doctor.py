@@ -105,7 +105,11 @@ def _check_input(name: str, location: str) -> Check:
 
 
 def _check_engine(config: RunConfig) -> list[Check]:
-    if config.generate.engine != "vllm" or find_spec("vllm") is not None:
-        return []
-    detail = "'vllm' is not installed here; 'auto' takes what is there"
-    return [Check("generate.engine", "fail", detail)]
+    checks = []
+    if config.generate.engine == "vllm" and find_spec("vllm") is None:
+        detail = "'vllm' is not installed here; 'auto' takes what is there"
+        checks.append(Check("generate.engine", "fail", detail))
+    if config.evaluate.tasks and find_spec("lm_eval") is None:
+        detail = "lm-eval is not installed here (pip install 'tspin[eval]')"
+        checks.append(Check("evaluate.tasks", "fail", detail))
+    return checks

@@ -22,11 +22,12 @@ from tspin.metrics import (
     likelihood_metrics,
     verifiable_answers,
 )
-from tspin.policy import load_policy, resolve_device
+from tspin.policy import Policy, load_policy, resolve_device
 from tspin.records import Response, read_records, write_records
 from tspin.responses import write_responses
 from tspin.samples import SHOWN, choose, samples_path
 from tspin.seeds import derive_seed
+from tspin.task_evaluation import TaskEvaluation
 
 __all__ = ["evaluate"]
 
@@ -52,25 +53,29 @@ def evaluate(
 
     Returns:
         What metrics.json holds: `iteration`, `model` (its identity), `records`, and `metrics`, a
-        mapping of names to `value`, `low`, `high` and `n`.
+        mapping of names to `value`, `low`, `high` and `n`; with tasks also `lm_eval`
+        (`tspin.task_evaluation`).
 
     Raises:
         InputError: broken or over-long records, an extractor that is unknown or finds nothing in
-            the annotations, `proto` of other prompts or of another template, no such model.
+            the annotations, `proto` of other prompts or of another template, no such model, a
+            task that is unknown or whose data cannot be had.
         TspinError: the work failed; run again to continue.
     """
     evaluation = Evaluation.of(config, model, annotated, proto, iteration)
     wanted = evaluation.wanted
     if not is_current(out, wanted):
         heldout = evaluation.heldout()
+        tasks = TaskEvaluation.of(evaluation, out)
         forget(out)
-        metrics = _measure(evaluation, heldout, out)
+        metrics = _measure(evaluation, heldout, tasks, out)
         _write_samples(heldout, out)
         result = {
             "iteration": iteration,
             "model": wanted.model,
             "records": len(heldout.records),
             "metrics": {name: estimate.as_json() for name, estimate in metrics.items()},
+            **tasks.details(),
         }
         write_json(out, result)
         counts = {"records": len(heldout.records), "over_long": len(heldout.dropped)}
@@ -86,7 +91,7 @@ def _write_samples(heldout: Heldout, out: Path) -> None:
     write_records(samples_path(out), [by_id[identity] for identity in choose(by_id, SHOWN)])
 
 
-def _measure(evaluation: Evaluation, heldout: Heldout, out: Path) -> Metrics:
+def _measure(evaluation: Evaluation, heldout: Heldout, tasks: TaskEvaluation, out: Path) -> Metrics:
     """All metrics of the policy; a further kind of measurement is one more `|=` here."""
     settings = evaluation.config.evaluate
     # Before hours of generation: whatever can be wrong with the inputs.
@@ -97,10 +102,15 @@ def _measure(evaluation: Evaluation, heldout: Heldout, out: Path) -> Metrics:
     metrics: Metrics = {}
     for mode, by_id in answers.items():
         metrics |= answer_metrics(by_id, expected, mode=mode, confidence=settings.confidence)
+    tasks.ask_vllm()  # Before the policy takes memory of the GPU.
+    config = evaluation.config
+    device = resolve_device(config.system)
+    policy = load_policy(evaluation.model, config.model, device=device, trainable=False)
     metrics |= likelihood_metrics(
-        _likelihoods(evaluation, heldout, responses), confidence=settings.confidence
+        _likelihoods(evaluation, heldout, policy, responses), confidence=settings.confidence
     )
-    return metrics
+    tasks.ask(policy)
+    return metrics | tasks.metrics()
 
 
 def _answers(
@@ -146,7 +156,10 @@ def _answers(
 
 
 def _likelihoods(
-    evaluation: Evaluation, heldout: Heldout, responses: Mapping[str, Mapping[str, Response] | None]
+    evaluation: Evaluation,
+    heldout: Heldout,
+    policy: Policy,
+    responses: Mapping[str, Mapping[str, Response] | None],
 ) -> dict[str, dict[str, Likelihood]]:
     """By role and id; see `tspin.metrics.likelihood_metrics`."""
     config, encode = evaluation.config, evaluation.template.response_ids
@@ -162,9 +175,8 @@ def _likelihoods(
         for role, identity, ids in texts
         if ids and len(heldout.prompts[identity]) + len(ids) <= evaluation.max_length
     ]
-    device = resolve_device(config.system)
     found = response_likelihoods(
-        load_policy(evaluation.model, config.model, device=device, trainable=False),
+        policy,
         [(heldout.prompts[identity], ids) for _, identity, ids in fitting],
         pad_token_id=evaluation.template.pad_token_id,
         batch_size=config.system.train_batch_size,

@@ -10,15 +10,21 @@ from tspin.config import RunConfig
 from tspin.context import context_length
 from tspin.engines import SamplingParams, engine_name
 from tspin.errors import InputError
+from tspin.files import sha256_folder
+from tspin.harness.loading import harness_version
 from tspin.heldout import Heldout
 from tspin.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
 from tspin.policy import load_tokenizer, policy_identity
 from tspin.prompts import PromptTemplate
 from tspin.records import Response, read_records
+from tspin.store import fetch
 
 __all__ = ["Evaluation", "Mode"]
 
 Mode = Literal["greedy", "sampled"]
+
+_TASK_FILES = ("*yaml", "*.py", "*.json", "*.jsonl", "*.csv", "*.parquet", "*.txt")
+"""What decides the tasks of a folder; not the byte code that Python leaves there."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,10 @@ class Evaluation:
     annotated: Path
     proto: Path | None
     template: PromptTemplate
-    max_length: int
-    """Tokens of prompt and response together: prompt.max_length, or the model's context."""
+    context: int | None
+    """The model's, in tokens; None has no limit."""
+    task_folder: Path | None
+    """Tasks of one's own, on this machine."""
     wanted: Manifest
     """Of metrics.json, but for its counts."""
 
@@ -51,8 +59,10 @@ class Evaluation:
             if path is not None:
                 inputs[role] = content_hash(path)
         template = PromptTemplate.load(load_tokenizer(model, config.model), config.prompt.template)
-        limits = (config.prompt.max_length, context_length(model, config.model))
-        max_length = min(limit for limit in limits if limit is not None)
+        context = context_length(model, config.model)
+        folder, versions = _tasks(config)
+        if folder is not None:
+            inputs["task_folder"] = sha256_folder(folder, *_TASK_FILES)
         wanted = Manifest(
             kind="metrics",
             inputs=inputs,
@@ -63,12 +73,24 @@ class Evaluation:
             parameters={
                 **config.evaluate.model_dump(mode="json"),
                 "generate": config.generate.model_dump(mode="json"),
-                "max_length": max_length,
+                "max_length": min(context or config.prompt.max_length, config.prompt.max_length),
                 "over_long": config.prompt.over_long,
+                **versions,
             },
             seed=config.seed,
         )
-        return cls(config, model, annotated, proto, template, max_length, wanted)
+        return cls(config, model, annotated, proto, template, context, folder, wanted)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of prompt and response together: prompt.max_length, or the model's context."""
+        return int(self.wanted.parameters["max_length"])
+
+    @property
+    def chat(self) -> bool:
+        """Whether tasks are asked through the model's chat template."""
+        asked = self.config.evaluate.harness.chat_template
+        return self.template.kind == "chat" if asked is None else asked
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -129,3 +151,11 @@ class Evaluation:
                     "it again from the same held-out records"
                 )
         return {identity: known[identity] for identity in heldout.prompts if identity in known}
+
+
+def _tasks(config: RunConfig) -> tuple[Path | None, dict[str, str]]:
+    """The folder of tasks of one's own, and what else decides their scores."""
+    if not config.evaluate.tasks:
+        return None, {}
+    own = config.evaluate.harness.task_folder
+    return None if own is None else fetch(own), {"lm_eval": harness_version()}

@@ -30,6 +30,8 @@ class Played:
     metrics: dict[str, Estimate] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
     """Of train_log.jsonl, one entry a logged optimiser step."""
+    lm_eval: dict[str, Any] = field(default_factory=dict)
+    """`version` of the harness and `tasks`, where tasks were asked."""
 
     @property
     def label(self) -> str:
@@ -116,13 +118,16 @@ def _iterations(folder: RunFolder) -> list[Played]:
 def _read_played(folder: RunFolder, number: int) -> Played:
     made = folder.iteration(number)
     metrics: dict[str, Estimate] = {}
+    evaluated: dict[str, Any] = {}
     if made.metrics.is_file():
+        evaluated = _read_json(made.metrics)
         try:
-            listed = _read_json(made.metrics)["metrics"].items()
+            listed = evaluated["metrics"].items()
             metrics = {name: Estimate(**values) for name, values in listed}
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{made.metrics}: not the metrics of an evaluation: {error}") from None
-    return Played(number, metrics, _read_log(made.path / "train_log.jsonl"))
+    steps = _read_log(made.path / "train_log.jsonl")
+    return Played(number, metrics, steps, evaluated.get("lm_eval", {}))
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ __all__ = ["TESTED", "check_extras", "check_packages", "check_python"]
 
 TESTED = {
     "accelerate": "1.15.0",
+    "lm-eval": "0.4.13",
     "orjson": "3.13.0",
     "peft": "0.21.2",
     "pyarrow": "26.0.1",
@@ -31,7 +32,8 @@ _TESTED_PYTHON = ((3, 11), (3, 12))
 
 _NEEDED_FOR = {
     "train": "tspin generate, train, evaluate and run need it",
-    "eval": "lm-eval tasks need it",
+    "eval": "evaluate.tasks needs it",
+    "eval-paper": "evaluate.tasks 'paper' needs it, in an environment without DVC",
     "vllm": "generate.engine 'vllm' needs it",
     "pipelines": "Kubeflow pipelines need it",
     "dvc": "dvc repro needs it",

@@ -9,7 +9,7 @@ from scipy import stats
 
 from tspin.estimate import Estimate
 
-__all__ = ["mean", "rate", "ratio"]
+__all__ = ["from_error", "mean", "rate", "ratio"]
 
 
 def rate(successes: int, n: int, *, confidence: float) -> Estimate:
@@ -56,4 +56,25 @@ def ratio(
     residuals_n = totals_n - value * weights_n
     error = float(np.sqrt(n / (n - 1) * np.square(residuals_n).sum()) / weights_n.sum())
     reach = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
+    return Estimate(value, value - reach, value + reach, n)
+
+
+def from_error(value: float, error: float | None, n: int, *, confidence: float) -> Estimate:
+    """A value whose standard error somebody else computed, with the normal interval.
+
+    Where value and error can only be those of n yes-or-no outcomes, the interval is that of
+    `rate`, which keeps a width at 0 of n and n of n: for numbers in [0, 1] the sample variance is
+    at most n / (n - 1) value (1 - value), and reaches it exactly if each is 0 or 1.
+
+    Args:
+        value: In any unit.
+        error: In the same; None if it is not known.
+        n: Observations, at least 1.
+        confidence: Such as 0.95.
+    """
+    if error is None or n < 2:
+        return Estimate(value, None, None, n)
+    if 0 <= value <= 1 and np.isclose(error, np.sqrt(value * (1 - value) / (n - 1)), rtol=1e-9):
+        return rate(round(value * n), n, confidence=confidence)
+    reach = float(stats.norm.ppf((1 + confidence) / 2)) * error
     return Estimate(value, value - reach, value + reach, n)

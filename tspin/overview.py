@@ -20,7 +20,13 @@ __all__ = [
     "warnings",
 ]
 
-_HEADLINES = ("nll_per_token", "exact_match/", "accuracies/annotated_synthetic", "truncated/greedy")
+_HEADLINES = (
+    "nll_per_token",
+    "exact_match/",
+    "lm_eval/paper/average",
+    "accuracies/annotated_synthetic",
+    "truncated/greedy",
+)
 
 
 @dataclass(frozen=True)
@@ -86,9 +92,27 @@ def facts(history: History) -> list[tuple[str, str]]:
         "Iterations": f"{history.finished} of {config.iterations}",
         "Training triplets": f"{kept:,}" if kept else None,
         "Held-out records": f"{heldout:,}" if heldout else None,
+        "Tasks": _tasks(history),
         "Seed": str(config.seed),
     }
     return [(name, value) for name, value in told.items() if value]
+
+
+def _tasks(history: History) -> str | None:
+    """Version of the harness, and of each task that has a metric its shots and version."""
+    latest = next((each for each in reversed(history.played) if each.lm_eval), None)
+    if latest is None:
+        return None
+    measured = dict.fromkeys(
+        name.split("/")[1] for name in latest.metrics if name.startswith("lm_eval/")
+    )
+    known = {name: latest.lm_eval["tasks"].get(name) for name in measured}
+    told = [
+        f"{name} ({task['num_fewshot']}-shot, version {task['version'] or 'unknown'})"
+        for name, task in known.items()
+        if task
+    ]
+    return f"lm-eval {latest.lm_eval['version']}: {', '.join(told)}"
 
 
 def warnings(history: History) -> list[str]:

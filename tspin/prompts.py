@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -15,7 +15,7 @@ from tspin.codec import TextCodec
 from tspin.errors import InputError
 from tspin.records import AnnotatedRecord, Message, Triplet
 
-__all__ = ["PromptTemplate", "TemplateKind"]
+__all__ = ["CHAT_ARGUMENTS", "PromptTemplate", "TemplateKind"]
 
 TemplateKind = Literal["chat", "instruction"]
 
@@ -24,6 +24,7 @@ _INSTRUCTION = "### Instruction: {content}\n\n### Response: "
 
 # Templates that print today's date would give another prompt tomorrow; theirs stands still.
 _DATE = datetime(2024, 7, 26)
+CHAT_ARGUMENTS: dict[str, Any] = {"strftime_now": _DATE.strftime}
 
 _QUESTION, _ANSWER = "question", "tspinanswer"
 
@@ -150,7 +151,7 @@ class PromptTemplate:
                 messages,
                 tokenize=False,
                 add_generation_prompt=not answered,
-                strftime_now=_DATE.strftime,
+                **CHAT_ARGUMENTS,
             )
         except TemplateError as error:
             roles = [message["role"] for message in messages]

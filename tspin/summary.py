@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tspin.files import atomic_file
 from tspin.history import read_history
-from tspin.overview import Table, facts, headline_metrics, measurements, state, verdict, warnings
+from tspin.markdown import plain, table_text
+from tspin.overview import facts, headline_metrics, measurements, state, verdict, warnings
 from tspin.wording import METHODS
 
 __all__ = ["write_summary"]
@@ -24,29 +25,11 @@ def write_summary(run_dir: Path, out: Path) -> None:
     """
     history = read_history(run_dir, samples=0)
     method = METHODS[history.config.train.method]
-    parts = [f"# {method}: {_plain(history.name)}", _plain(verdict(history)), state(history)]
-    parts += [f"> **Warning:** {_plain(warning)}" for warning in warnings(history)]
-    parts.append("\n".join(f"- {name}: {_plain(value)}" for name, value in facts(history)))
+    parts = [f"# {method}: {plain(history.name)}", plain(verdict(history)), state(history)]
+    parts += [f"> **Warning:** {plain(warning)}" for warning in warnings(history)]
+    parts.append("\n".join(f"- {name}: {plain(value)}" for name, value in facts(history)))
     table = measurements(history, headline_metrics(history))
     if table.titles:
-        parts.append(_table(table))
+        parts.append(table_text(table))
     with atomic_file(out) as file:
         file.write(("\n\n".join(parts) + "\n").encode())
-
-
-def _table(table: Table) -> str:
-    lines = [_line(["Iteration", *table.titles]), _line(["---"] * (len(table.titles) + 1))]
-    for row in table.rows:
-        label = f"**{row.label}** (best)" if row.best else row.label
-        cells = [f"{value} {interval}".strip() for value, interval in row.cells]
-        lines.append(_line([label, *cells]))
-    return "\n".join(lines)
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(_plain(cell) for cell in cells)} |"
-
-
-def _plain(text: str) -> str:
-    """Text that neither ends a table's cell nor begins markup of its own."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -92,6 +92,11 @@ GROUPS: Mapping[str, Wording] = MappingProxyType(
             "half: the model prefers what it writes now to what it wrote at first.",
             share=True,
         ),
+        "lm_eval": Wording(
+            "lm-eval",
+            "score",
+            "Look for a line that rises, or holds; a fall says that something is unlearnt.",
+        ),
         "truncated": Wording(
             "Responses cut off at the token limit",
             "share of responses",

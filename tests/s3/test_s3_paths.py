@@ -89,6 +89,8 @@ def test_a_run_in_a_bucket_goes_on_elsewhere(
         "model.path": f"{bucket}/demo/base",
         "data.annotated": f"{bucket}/demo/annotated.jsonl",
         "data.heldout": f"{bucket}/demo/heldout.jsonl",
+        "evaluate.harness.task_folder": f"{bucket}/demo/tasks",
+        "evaluate.harness.fraction": "0.02",
     }
     settings = [part for key, value in given.items() for part in ("--set", f"{key}={value}")]
     config = ["--config", str(ROOT / "configs/demo.yaml"), *SMALL, *settings]

@@ -87,6 +87,7 @@ def test_a_wrong_override_is_named(write, override: str) -> None:
         ("seed: 1\nseed: 2\n", r":2: 'seed' is given on line 1 already"),
         ("iterations: 3\n", "'run_dir' is missing"),
         (SMALLEST + "gate: {margin: 0.1}\n", "needs data.heldout"),
+        (SMALLEST + "evaluate: {tasks: [gsm8k]}\n", "evaluate.tasks needs data.heldout"),
         (SMALLEST + "generate: {max_new_tokens: 4096}\n", "no room for a prompt"),
         (SMALLEST + "train: {learning_rate: []}\n", "one or more numbers above 0"),
         (SMALLEST + "train: {alpha: .nan}\n", "finite"),

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 import tspin.demo
-from tspin.demo import ANNOTATED_COUNT, BASE, HELDOUT_COUNT, write_demo
+from tspin.demo import ANNOTATED_COUNT, BASE, HELDOUT_COUNT, TASKS, write_demo
 from tspin.errors import InputError
 
 
@@ -22,12 +22,13 @@ def records(file: Path) -> list[dict[str, str]]:
     return [orjson.loads(line) for line in file.read_bytes().splitlines()]
 
 
-def test_the_demo_holds_base_and_both_data_sets(tmp_path):
+def test_the_demo_holds_base_data_sets_and_tasks(tmp_path):
     write_demo(tmp_path / "demo")
     assert sorted(entry.name for entry in (tmp_path / "demo").iterdir()) == [
         "annotated.jsonl",
         "base",
         "heldout.jsonl",
+        "tasks",
     ]
     assert contents(tmp_path / "demo" / "base") == contents(BASE)
     train = records(tmp_path / "demo" / "annotated.jsonl")
@@ -39,6 +40,23 @@ def test_the_demo_holds_base_and_both_data_sets(tmp_path):
     ids = [row["id"] for row in train + heldout]
     assert len(set(ids)) == len(ids)
     assert not {row["prompt"] for row in train} & {row["prompt"] for row in heldout}
+
+
+def test_the_tasks_ask_the_heldout_problems(tmp_path):
+    write_demo(tmp_path / "demo")
+    heldout = records(tmp_path / "demo" / "heldout.jsonl")
+    asked = records(tmp_path / "demo" / "tasks" / "questions.jsonl")
+    assert [each["prompt"] for each in asked] == [record["prompt"] for record in heldout]
+    for each, record in zip(asked, heldout, strict=True):
+        assert each["choices"][each["right"]] == record["response"]
+        assert record["response"].endswith(f"The answer is {each['answer']}.")
+        assert len(set(each["choices"])) == 4
+        wrong = [choice for choice in each["choices"] if choice != record["response"]]
+        assert not any(choice.endswith(f" is {each['answer']}.") for choice in wrong)
+    assert {each["right"] for each in asked} == {0, 1, 2, 3}
+    assert {path.name for path in TASKS.iterdir()} <= {
+        path.name for path in (tmp_path / "demo" / "tasks").iterdir()
+    }
 
 
 def test_the_bytes_are_the_same_every_time(tmp_path):

@@ -187,3 +187,15 @@ def test_importing_the_doctor_loads_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
     assert doctor.__all__
+
+
+def test_tasks_without_the_harness_are_told(
+    tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = {"annotated": str(tmp_path / "a.jsonl"), "heldout": str(tmp_path / "a.jsonl")}
+    config = run_config(tmp_path, tiny_model_dir, data=data, evaluate={"tasks": ["gsm8k"]})
+    find = doctor.find_spec
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "lm_eval" else find(name))
+    check = named(doctor_report(config), "evaluate.tasks")
+    assert check.status == "fail"
+    assert "tspin[eval]" in check.detail

@@ -104,3 +104,20 @@ def test_outputs_are_cached_and_none_persists(project: Path) -> None:
     ]
     assert len(listed) > 20
     assert all(isinstance(output, str) for output in listed)  # No `cache: false`, no `persist`.
+
+
+def test_a_folder_of_tasks_is_watched_where_it_is_used(project: Path) -> None:
+    def watching() -> list[str]:
+        sync_stages(project)
+        bodies = {name: stage.get("do", stage) for name, stage in stages(project).items()}
+        wanted = "${evaluate.harness.task_folder}"
+        return [name for name, body in bodies.items() if wanted in body.get("deps", ())]
+
+    harness = {"task_folder": "sample/tasks"}
+    change(project, evaluate={"tasks": ["demo_answer"], "harness": harness})
+    assert watching() == ["evaluate-initial", "evaluate"]
+    change(project, evaluate={"harness": harness})
+    assert watching() == []
+    remote = {"task_folder": "s3://bucket/tasks"}
+    change(project, evaluate={"tasks": ["demo_answer"], "harness": remote})
+    assert watching() == []

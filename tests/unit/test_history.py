@@ -11,7 +11,7 @@ from made_runs import make_run
 from tspin.errors import InputError
 from tspin.figures import running_mean
 from tspin.history import read_history
-from tspin.overview import verdict
+from tspin.overview import facts, verdict
 from tspin.report import write_report
 
 
@@ -84,3 +84,22 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_running_means_skip_what_is_missing() -> None:
     assert running_mean([1.0, 3.0, None, 5.0], 2) == [1.0, 2.0, 3.0, 5.0]
     assert running_mean([None, 2.0], 1) == [None, 2.0]
+
+
+def test_tasks_are_told_with_their_shots_and_versions(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "tasks", iterations=1, planned=1)
+    path = run / "iter-0/metrics.json"
+    found = json.loads(path.read_bytes())
+    score = {"value": 0.25, "low": 0.2, "high": 0.3, "n": 100}
+    found["metrics"]["lm_eval/mmlu/acc"] = score
+    tasks = {
+        "mmlu": {"version": "2", "num_fewshot": 5},
+        "mmlu_law": {"version": "1.0", "num_fewshot": 5},
+    }
+    path.write_text(json.dumps({**found, "lm_eval": {"version": "0.4.13", "tasks": tasks}}))
+    history = read_history(run, samples=0)
+    told = dict(facts(history))["Tasks"]
+    assert told == "lm-eval 0.4.13: mmlu (5-shot, version 2)"
+    page = write_report(run).read_text()
+    assert told in page
+    assert "lm-eval, mmlu, acc" in page

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tspin.intervals import mean, rate, ratio
+from tspin.intervals import from_error, mean, rate, ratio
 
 Z95 = 1.959963984540054
 
@@ -87,3 +87,29 @@ def test_the_ratio_interval_covers_the_truth_as_often_as_it_says() -> None:
     estimates = [ratio(n, t, confidence=0.95) for n, t in zip(nats, tokens, strict=True)]
     covered = np.mean([(e.low or 0) <= truth <= (e.high or 0) for e in estimates])
     assert 0.93 < covered < 0.97
+
+
+def test_a_standard_error_gives_the_normal_interval() -> None:
+    found = from_error(12.5, 0.5, 30, confidence=0.95)
+    assert (found.low, found.high) == pytest.approx((12.5 - Z95 * 0.5, 12.5 + Z95 * 0.5))
+    for unknown in (
+        from_error(0.5, None, 30, confidence=0.95),
+        from_error(1, 0.1, 1, confidence=0.95),
+    ):
+        assert (unknown.low, unknown.high) == (None, None)
+
+
+@given(st.lists(st.booleans(), min_size=2, max_size=60))
+def test_yes_and_no_are_known_by_their_standard_error(outcomes: list[bool]) -> None:
+    """What was a rate keeps Wilson's interval, so that 0 of n is not certain."""
+    error = float(np.std(outcomes, ddof=1) / math.sqrt(len(outcomes)))
+    found = from_error(sum(outcomes) / len(outcomes), error, len(outcomes), confidence=0.9)
+    assert found == rate(sum(outcomes), len(outcomes), confidence=0.9)
+
+
+def test_shares_that_are_not_yes_or_no_are_no_rate() -> None:
+    """Scores of 0.5 vary less than their mean would as a rate of yes and no."""
+    scores = [0.5, 0.5, 1.0, 0.0]
+    error = float(np.std(scores, ddof=1) / 2)
+    found = from_error(0.5, error, 4, confidence=0.95)
+    assert found.high == pytest.approx(0.5 + Z95 * error)

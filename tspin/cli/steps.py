@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ __all__ = [
     "PANEL",
     "build_triplets",
     "evaluate",
+    "fetch_tasks",
     "generate",
     "merge_responses",
     "train",
@@ -141,11 +143,18 @@ def evaluate(
         str | None, typer.Option(help="Responses of the initial policy to the same prompts.")
     ] = None,
     iteration: Annotated[int, typer.Option(min=-1, help="-1 is the initial policy.")] = 0,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Tasks of lm-eval, with commas between; instead of evaluate.tasks."),
+    ] = None,
     config: StepConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Measure a model on held-out records."""
-    settings = step_config(config, overrides, model=model, annotated=annotated)
+    """Measure a model on held-out records, and on tasks of lm-evaluation-harness."""
+    given = [*(overrides or []), f"data.heldout={json.dumps(annotated)}"]
+    if tasks is not None:
+        given.append(f"evaluate.tasks={json.dumps(tasks.split(','))}")
+    settings = step_config(config, given, model=model, annotated=annotated)
     from tspin.cli.table import with_interval
     from tspin.evaluate import evaluate as step
 
@@ -162,8 +171,23 @@ def evaluate(
         typer.echo(f"{name:45} {with_interval(metric)}")
 
 
+def fetch_tasks(
+    tasks: Annotated[list[str], typer.Argument(help="Tasks, groups, or a preset.")],
+) -> None:
+    """Download what tasks of lm-evaluation-harness ask, for a machine without network."""
+    from tspin.config import EvaluateConfig
+    from tspin.harness.loading import load_task
+    from tspin.harness.requests import task_requests
+
+    for request in task_requests(EvaluateConfig(tasks=tuple(tasks))):
+        loaded = load_task(request, None).loaded["tasks"]
+        typer.echo(
+            f"{request.name}: {sum(len(task.eval_docs) for task in loaded.values())} questions"
+        )
+
+
 def _print_counts(out: str, counts: dict[str, int]) -> None:
     typer.echo(f"{out}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
 
 
-COMMANDS = (generate, merge_responses, build_triplets, train, evaluate)
+COMMANDS = (generate, merge_responses, build_triplets, train, evaluate, fetch_tasks)

@@ -1,9 +1,9 @@
 """The run configuration: schema and loading, without torch."""
 
+from tspin.config.evaluation import EvaluateConfig, HarnessConfig
 from tspin.config.loading import config_differences, load_config, load_yaml, resolved
 from tspin.config.schema import (
     DataConfig,
-    EvaluateConfig,
     GateConfig,
     GenerateConfig,
     ModelConfig,
@@ -21,6 +21,7 @@ __all__ = [
     "GateConfig",
     "GenerateConfig",
     "GuardConfig",
+    "HarnessConfig",
     "LoraConfig",
     "Method",
     "ModelConfig",

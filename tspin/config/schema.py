@@ -5,17 +5,16 @@ Defaults are the setting of the T-SPIN and SPIN papers (docs/papers.md).
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from tspin.config.evaluation import EvaluateConfig, Location
 from tspin.config.strict import Strict
 from tspin.config.training import TrainConfig
 
 __all__ = [
     "DataConfig",
-    "EvaluateConfig",
     "GateConfig",
     "GenerateConfig",
     "ModelConfig",
@@ -26,11 +25,6 @@ __all__ = [
 ]
 
 Keep = Literal["keep", "drop"]
-
-Location = Annotated[
-    str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)
-]
-"""A path, or `s3://bucket/key`."""
 
 
 class ModelConfig(Strict):
@@ -90,19 +84,6 @@ class TripletsConfig(Strict):
     """The synthetic or the proto-synthetic response was cut off at max_new_tokens."""
 
 
-class EvaluateConfig(Strict):
-    """Measured on the held-out records after each iteration."""
-
-    extractors: tuple[str, ...] = ("exact",)
-    """Named rules that find the verifiable answer in a text (tspin/answers.py)."""
-    max_new_tokens: int | None = Field(None, gt=0)
-    """For held-out answers; None takes generate.max_new_tokens."""
-    sampled: bool = True
-    """Besides greedy answers, sample one a prompt as `generate` does."""
-    max_records: int | None = Field(None, gt=0)
-    confidence: float = Field(0.95, gt=0, lt=1)
-
-
 class GateConfig(Strict):
     """Which model is the best, and when the run stops."""
 
@@ -158,9 +139,11 @@ class RunConfig(Strict):
     system: SystemConfig = SystemConfig()
 
     @model_validator(mode="after")
-    def _gate_has_numbers(self) -> Self:
+    def _evaluation_has_records(self) -> Self:
         if self.gate.margin is not None and self.data.heldout is None:
             raise ValueError("gate.margin needs data.heldout: without it nothing is evaluated")
+        if self.evaluate.tasks and self.data.heldout is None:
+            raise ValueError("evaluate.tasks needs data.heldout: without it nothing is evaluated")
         return self
 
     @model_validator(mode="after")

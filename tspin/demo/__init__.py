@@ -5,16 +5,18 @@ base was pre-trained on (`corpus`), its tokenizer (`tokenizer`) and its weights 
 Writing the demo loads no torch.
 """
 
+import random
 import shutil
 from pathlib import Path
 
 import orjson
 
 from tspin.demo.problems import Split, distinct_problems
+from tspin.demo.questions import question
 from tspin.errors import InputError
 from tspin.files import atomic_file, atomic_folder
 
-__all__ = ["ANNOTATED_COUNT", "BASE", "HELDOUT_COUNT", "demo_records", "write_demo"]
+__all__ = ["ANNOTATED_COUNT", "BASE", "HELDOUT_COUNT", "TASKS", "demo_records", "write_demo"]
 
 ANNOTATED_COUNT = 1_024
 HELDOUT_COUNT = 256
@@ -22,6 +24,9 @@ SEED = 0
 
 BASE = Path(__file__).parent / "base"
 """The shipped checkpoint: safetensors, configuration, tokenizer, and how it was made."""
+
+TASKS = Path(__file__).parent / "tasks"
+"""The shipped tasks of lm-evaluation-harness; their questions are written beside the copies."""
 
 
 def demo_records(split: Split, count: int) -> list[dict[str, str]]:
@@ -45,9 +50,9 @@ def demo_records(split: Split, count: int) -> list[dict[str, str]]:
 
 
 def write_demo(folder: Path) -> None:
-    """Write `base/`, `annotated.jsonl` and `heldout.jsonl`, the same bytes every time.
+    """Write `base/`, `annotated.jsonl`, `heldout.jsonl` and `tasks/`, the same bytes every time.
 
-    A new folder appears whole or not at all. In a folder that exists, each of the three is
+    A new folder appears whole or not at all. In a folder that exists, each of the four is
     replaced whole and everything else is left alone.
 
     Args:
@@ -67,8 +72,13 @@ def write_demo(folder: Path) -> None:
 
 def _write_parts(folder: Path) -> None:
     with atomic_folder(folder / "base") as base:
-        for source in sorted(BASE.iterdir()):
-            shutil.copyfile(source, base / source.name)
+        _copy(BASE, base)
+    with atomic_folder(folder / "tasks") as tasks:
+        _copy(TASKS, tasks)
+        rng = random.Random(f"questions-{SEED}")
+        with (tasks / "questions.jsonl").open("wb") as file:
+            for problem in distinct_problems(SEED, "heldout", HELDOUT_COUNT):
+                file.write(orjson.dumps(question(problem, rng), option=orjson.OPT_APPEND_NEWLINE))
     parts: tuple[tuple[str, Split, int], ...] = (
         ("annotated.jsonl", "train", ANNOTATED_COUNT),
         ("heldout.jsonl", "heldout", HELDOUT_COUNT),
@@ -77,3 +87,8 @@ def _write_parts(folder: Path) -> None:
         with atomic_file(folder / name) as file:
             for record in demo_records(split, count):
                 file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def _copy(source: Path, folder: Path) -> None:
+    for entry in sorted(source.iterdir()):
+        shutil.copyfile(entry, folder / entry.name)

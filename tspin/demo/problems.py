@@ -7,7 +7,7 @@ other words in the training split, nor in the pre-training corpus (`tspin.demo.c
 
 import random
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -102,12 +102,13 @@ class Problem:
     @property
     def annotation(self) -> str:
         """The worked answer in the annotation's style."""
-        totals = self.totals
-        steps = [
-            equation(before, change.amount, after)
-            for before, change, after in zip(totals, self.changes, totals[1:], strict=False)
-        ]
-        return f"{steps[0]}. So {steps[1]}. So {steps[2]}. The answer is {self.answer}."
+        return worked(self.totals, [change.amount for change in self.changes])
+
+
+def worked(totals: Sequence[int], amounts: Sequence[int]) -> str:
+    """Write a worked answer from the quantity at the start and after each of three changes."""
+    steps = [equation(*step) for step in zip(totals, amounts, totals[1:], strict=False)]
+    return f"{steps[0]}. So {steps[1]}. So {steps[2]}. The answer is {totals[-1]}."
 
 
 def equation(before: int, amount: int, after: int) -> str:

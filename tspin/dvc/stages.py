@@ -12,6 +12,7 @@ from typing import Any
 
 from tspin.config import RunConfig
 from tspin.dvc.stage import check_stage, curve, foreach, stage, with_manifest
+from tspin.store import is_remote
 
 __all__ = ["HUB_MODEL", "WATCHED", "Stages"]
 
@@ -140,7 +141,7 @@ class Stages:
         return stage(
             "evaluate --model ${model.path} --annotated ${data.heldout} --iteration -1 "
             f"--out {out}",
-            deps=[self._initial, "${data.heldout}"],
+            deps=[self._initial, "${data.heldout}", *self._tasks()],
             params=[*_SAMPLING, "evaluate"],
             outs=self._answers(out),
         )
@@ -153,10 +154,16 @@ class Stages:
         return stage(
             f"evaluate --model {trained} --annotated ${{data.heldout}} --iteration ${{item.t}} "
             f"--out {out}" + "".join(f" --proto {path}" for path in compared),
-            deps=[trained, "${data.heldout}", *watched],
+            deps=[trained, "${data.heldout}", *watched, *self._tasks()],
             params=[*_SAMPLING, "evaluate"],
             outs=self._answers(out),
         )
+
+    def _tasks(self) -> list[str]:
+        """The folder of tasks of one's own, where DVC can look at it."""
+        folder = self._config.evaluate.harness.task_folder
+        used = self._config.evaluate.tasks and folder and not is_remote(folder)
+        return ["${evaluate.harness.task_folder}"] if used else []
 
     def _answers(self, out: str) -> list[str]:
         kinds = ["greedy"] + (["sampled"] if self._config.evaluate.sampled else [])

@@ -1,0 +1,51 @@
+"""The evaluation section: own metrics on held-out records, and tasks of lm-evaluation-harness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from tspin.config.strict import Strict
+
+__all__ = ["EvaluateConfig", "HarnessConfig", "Location"]
+
+Location = Annotated[
+    str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)
+]
+"""A path, or `s3://bucket/key`."""
+
+
+class HarnessConfig(Strict):
+    """How lm-evaluation-harness runs the tasks."""
+
+    task_folder: Location | None = None
+    """Tasks of your own: YAML files of the harness; paths of data in them start at this folder. A
+    `!function` in them is Python that runs."""
+    num_fewshot: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    """Solved examples before each question, by task; otherwise the preset's or the task's own."""
+    fraction: float = Field(1.0, gt=0, le=1)
+    """Share of each task's questions: the same ones on every machine and for every model."""
+    chat_template: bool | None = None
+    """Ask through the model's chat template; None does so where prompt.template comes to it."""
+    backend: Literal["auto", "transformers", "vllm"] = "auto"
+    """auto is vllm where it is installed and a GPU is visible."""
+    vllm_args: dict[str, Any] = Field(default_factory=dict)
+    """For the backend vllm, as vLLM's own: gpu_memory_utilization, tensor_parallel_size ..."""
+
+
+class EvaluateConfig(Strict):
+    """Measured on the held-out records after each iteration."""
+
+    extractors: tuple[str, ...] = ("exact",)
+    """Named rules that find the verifiable answer in a text (tspin/answers.py)."""
+    max_new_tokens: int | None = Field(None, gt=0)
+    """For held-out answers; None takes generate.max_new_tokens."""
+    sampled: bool = True
+    """Besides greedy answers, sample one a prompt as `generate` does."""
+    max_records: int | None = Field(None, gt=0)
+    confidence: float = Field(0.95, gt=0, lt=1)
+    tasks: tuple[str, ...] = ()
+    """Tasks and groups of lm-evaluation-harness, `paper` or `paper-quick` (docs/evaluation.md)."""
+    harness: HarnessConfig = HarnessConfig()

@@ -1,0 +1,101 @@
+"""The export step: a model of a run as a folder that stands by itself, with its card."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+import torch
+
+from tspin.config import RunConfig
+from tspin.errors import InputError
+from tspin.files import atomic_folder
+from tspin.history import History, read_history
+from tspin.manifest import content_hash
+from tspin.model_card import model_card
+from tspin.model_folder import ADAPTER_CONFIG
+from tspin.policy import Policy, load_policy, load_tokenizer
+from tspin.run_folder import BASE
+
+__all__ = ["chosen_iteration", "export_model"]
+
+
+def chosen_iteration(run_dir: Path, asked: int | None) -> int:
+    """The iteration whose model is exported: the one asked for, or the best.
+
+    Raises:
+        InputError: no such iteration, or none beat the model that the run began with.
+    """
+    history = read_history(run_dir, samples=0)
+    finished = [each.number for each in history.iterations]
+    best = history.best["iteration"] if history.best else BASE
+    number = best if asked is None else asked
+    if number in finished:
+        return number
+    if asked is None:
+        raise InputError(
+            f"{run_dir}: no iteration beat the model that the run began with; --iteration N takes "
+            f"one all the same, of {finished}"
+        )
+    raise InputError(f"{run_dir}: has no iteration {asked}; it has {finished}")
+
+
+def export_model(
+    run_dir: Path, model: Path, number: int, *, out: Path, merge: bool, name: str
+) -> None:
+    """Copy or merge a model, and write its card.
+
+    Args:
+        run_dir: The run folder; its weights are not needed.
+        model: Folder of the iteration's model.
+        number: Of the iteration.
+        out: A new folder; appears whole or not at all.
+        merge: Put a LoRA adapter into its base: full weights that load without peft.
+        name: What the card calls the model.
+
+    Raises:
+        InputError: `out` is there already, there is no such model, or nothing to merge.
+    """
+    if out.exists():
+        raise InputError(f"{out}: exists already; name a new folder")
+    if not model.is_dir():
+        raise InputError(f"{model}: no such folder; the model was not kept, or not made yet")
+    history = read_history(run_dir, samples=0)
+    adapter = (model / ADAPTER_CONFIG).is_file()
+    if merge and not adapter:
+        raise InputError(f"{model}: holds full weights; there is no adapter to merge")
+    with atomic_folder(out) as folder:
+        if merge:
+            _merge(history.config, model, folder)
+        else:
+            shutil.copytree(model, folder, dirs_exist_ok=True)
+        card = model_card(
+            history,
+            number,
+            name=name,
+            sha256=content_hash(folder),
+            adapter=adapter and not merge,
+            base=_base_on_hub(history, model),
+        )
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _merge(config: RunConfig, model: Path, folder: Path) -> None:
+    policy = load_policy(str(model), config.model, device=torch.device("cpu"), trainable=False)
+    merged: Policy = cast(Any, policy).merge_and_unload()  # Only adapters have it.
+    merged.save_pretrained(str(folder))
+    load_tokenizer(str(model), config.model).save_pretrained(folder)
+
+
+def _base_on_hub(history: History, model: Path) -> str | None:
+    """Name on the Hub of what the run began with; None for a folder or a store."""
+    path = model / ADAPTER_CONFIG
+    if path.is_file():
+        named = str(orjson.loads(path.read_bytes())["base_model_name_or_path"])
+    else:
+        first = history.manifests.get("iter-0/model")
+        identity = ((first and first.model) or "").removeprefix("hub:")
+        named = identity.rpartition("@")[0]
+    return named if named and not Path(named).is_absolute() else None

@@ -1,0 +1,1 @@
+"""Tasks of lm-evaluation-harness on a policy. The one owner of lm_eval."""

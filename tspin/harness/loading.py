@@ -1,0 +1,136 @@
+"""From the name of a task to its questions, or to one error that says what stands in the way."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tspin.errors import InputError
+from tspin.harness.folders import TaskFolders
+from tspin.harness.quiet import quiet
+from tspin.harness.requests import TaskRequest
+
+__all__ = ["LoadedTask", "harness_version", "load_task"]
+
+_FEWSHOT_SEED = 1234
+"""The harness's own: published scores were made with these examples."""
+
+_LOCAL = {"json", "csv", "text", "parquet", "arrow"}
+"""What `dataset_path` is where the questions are files."""
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """A task or group with its questions, ready to be asked."""
+
+    request: TaskRequest
+    loaded: dict[str, Any]
+    """As the harness's TaskManager gives it: `tasks`, `groups` and `group_map`."""
+
+
+def harness_version() -> str:
+    """The installed version of lm-eval.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        return version("lm_eval")
+    except PackageNotFoundError:
+        raise InputError("evaluate.tasks needs lm-eval: pip install 'tspin[eval]'") from None
+
+
+def load_task(request: TaskRequest, folder: Path | None) -> LoadedTask:
+    """Find a task and load its questions; those of the harness's own tasks come from the Hub.
+
+    Args:
+        request: The task or group.
+        folder: Tasks of one's own; paths of data in them start there.
+
+    Raises:
+        InputError: there is no such task, its data cannot be had, it runs code that a model
+            wrote, or it needs a package that is missing.
+    """
+    folder = folder and folder.resolve()
+    folders = TaskFolders(folder)
+    with quiet():
+        manager = _manager(request.name, folders)
+        if request.name not in manager.all_tasks:
+            raise folders.unknown(request.name)
+        _refuse_unsafe(request.name, manager)
+        try:
+            with contextlib.chdir(folder) if folder else contextlib.nullcontext():
+                loaded = dict(manager.load([request.name]))
+        except ImportError as error:
+            raise InputError(
+                f"evaluate.tasks: {request.name!r} needs a package that is not installed: {error}. "
+                "What the tasks of `paper` need: pip install 'tspin[eval-paper]'"
+            ) from None
+        except Exception as error:
+            raise _not_loaded(request.name, manager, error) from error
+    for task in loaded["tasks"].values():
+        if request.num_fewshot is not None:
+            task.set_config(key="num_fewshot", value=request.num_fewshot)
+        elif task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=_FEWSHOT_SEED)
+    return LoadedTask(request, loaded)
+
+
+def _manager(name: str, folders: TaskFolders) -> Any:
+    """The harness's index of the folders that hold a task and whatever its groups refer to."""
+    from lm_eval.tasks import TaskManager
+
+    wanted = {name}
+    while True:
+        found = folders.of(sorted(wanted))
+        manager = TaskManager(include_defaults=False, include_path=list(map(str, found)))
+        referred = wanted | set(_members([name], manager))
+        if folders.of(sorted(referred)) == found:
+            return manager
+        wanted = referred
+
+
+def _members(names: list[Any], manager: Any) -> Iterator[str]:
+    """Names of tasks and groups below these, themselves included."""
+    for named in names:
+        below = named.get("task") if isinstance(named, dict) else named
+        if isinstance(below, list):
+            yield from _members(below, manager)
+            continue
+        yield str(below)
+        entry = manager.task_index.get(below)
+        if entry is not None and entry.kind.name == "TAG":
+            yield from _members(sorted(entry.tags), manager)
+        elif entry is not None and isinstance((entry.cfg or {}).get("task"), list):
+            yield from _members(entry.cfg["task"], manager)
+
+
+def _configs(name: str, manager: Any) -> dict[str, dict[str, Any]]:
+    entries = {each: manager.task_index.get(each) for each in _members([name], manager)}
+    return {each: entry.cfg or {} for each, entry in entries.items() if entry is not None}
+
+
+def _refuse_unsafe(name: str, manager: Any) -> None:
+    for task, config in _configs(name, manager).items():
+        if config.get("unsafe_code"):
+            raise InputError(
+                f"evaluate.tasks: {task!r} runs code that the model wrote; such tasks are refused. "
+                "Ask it in a sandbox with lm-eval itself"
+            )
+
+
+def _not_loaded(name: str, manager: Any, error: Exception) -> InputError:
+    configs = _configs(name, manager).values()
+    hub = {str(config["dataset_path"]) for config in configs if "dataset_path" in config}
+    if hub & _LOCAL or not isinstance(error, OSError):
+        return InputError(f"evaluate.tasks: {name!r} could not be loaded: {error}")
+    return InputError(
+        f"evaluate.tasks: {name!r} needs {', '.join(sorted(hub))} of the Hugging Face Hub, which "
+        f"is neither in the cache here nor can be had: {error}. Where there is network, run "
+        f"`tspin fetch-tasks {name}`; here, with the same HF_HOME, set HF_HUB_OFFLINE=1"
+    )

@@ -1,0 +1,52 @@
+"""A policy as the harness asks it: from memory, or in vLLM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tspin.harness.quiet import quiet
+from tspin.prompts import CHAT_ARGUMENTS
+
+__all__ = ["policy_model", "vllm_model"]
+
+
+def policy_model(policy: Any, tokenizer: Any, *, max_length: int | None, batch_size: int) -> Any:
+    """A policy in memory, base with adapter included, as the harness asks it.
+
+    Args:
+        policy: From `tspin.policy.load_policy`.
+        tokenizer: Its own copy; the harness sets its padding.
+        max_length: The model's context, in tokens; None has no limit.
+        batch_size: Sequences a forward pass.
+    """
+    from lm_eval.models.huggingface import HFLM
+
+    with quiet():
+        return HFLM(
+            pretrained=policy,
+            tokenizer=tokenizer,
+            max_length=max_length,
+            batch_size=batch_size,
+            chat_template_args=dict(CHAT_ARGUMENTS),
+        )
+
+
+def vllm_model(base: str, *, adapter: str | None, **arguments: Any) -> Any:
+    """A model folder in vLLM, through the harness's own backend.
+
+    Args:
+        base: Folder of full weights.
+        adapter: Folder of a LoRA adapter on them.
+        arguments: vLLM's own, such as `gpu_memory_utilization`.
+    """
+    from lm_eval.api.registry import get_model
+
+    return get_model("vllm")(
+        pretrained=base,
+        lora_local_path=adapter,
+        tokenizer=adapter or base,
+        trust_remote_code=False,
+        batch_size="auto",
+        chat_template_args=dict(CHAT_ARGUMENTS),
+        **arguments,
+    )

@@ -1,0 +1,156 @@
+"""The card of an exported model: what it is, how good, and what it was made from."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tspin.config import RunConfig
+from tspin.history import History
+from tspin.manifest import Manifest
+from tspin.markdown import plain, table_text
+from tspin.overview import (
+    facts,
+    headline_metrics,
+    measurements,
+    metric_names,
+    state,
+    verdict,
+    warnings,
+)
+from tspin.wording import METHODS, metric_title
+
+__all__ = ["model_card"]
+
+_PROMPTS = {
+    "instruction": "Prompts were rendered as `### Instruction: {prompt}\\n\\n### Response: `.",
+    "chat": "Prompts were rendered by the tokenizer's chat template.",
+    "auto": "Prompts were rendered by the tokenizer's chat template, or where there is none as "
+    "`### Instruction: {prompt}\\n\\n### Response: `.",
+}
+
+
+def model_card(
+    history: History, number: int, *, name: str, sha256: str, adapter: bool, base: str | None
+) -> str:
+    """The text of README.md in a model's folder, as the Hugging Face Hub reads it.
+
+    Args:
+        history: Of the run.
+        number: The iteration that the model ended.
+        name: What the model is called: a folder, or a name on the Hub.
+        sha256: Of its weights and configuration.
+        adapter: Whether it is a LoRA adapter.
+        base: Name on the Hub of the model that the run began with; None if it is not from there.
+    """
+    config = history.config
+    trained = history.manifests.get(f"iter-{number}/model") or Manifest(kind="model")
+    own, tasks = _metrics(history)
+    tables = [measurements(history, names) for names in (own, tasks)]
+    environment = Environment(
+        loader=PackageLoader("tspin"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701  (Markdown; what is shown is the configuration's)
+    )
+    text = environment.get_template("model_card.md.j2").render(
+        title=plain(name.rpartition("/")[2]),
+        verdict=plain(verdict(history)),
+        state=state(history),
+        method=METHODS[config.train.method],
+        commit=trained.git_commit,
+        initial=plain(config.model.path),
+        number=number,
+        warnings=[plain(warning) for warning in warnings(history)],
+        confidence=f"{config.evaluate.confidence:.0%}",
+        tables=[table_text(table) for table in tables if table.titles],
+        tasks=dict(facts(history)).get("Tasks", ""),
+        training=_training(config),
+        provenance=_provenance(history, number, trained, sha256),
+        versions={"tspin": "", **trained.versions},
+        adapter=adapter,
+        name=name,
+        prompt=_PROMPTS[config.prompt.template],
+    )
+    return f"---\n{_metadata(history, number, name, adapter, base).to_yaml()}\n---\n\n{text}\n"
+
+
+def _metrics(history: History) -> tuple[list[str], list[str]]:
+    """The report's first metrics, and those of tasks."""
+    own = [name for name in headline_metrics(history) if not name.startswith("lm_eval/")]
+    return own, [name for name in metric_names(history) if name.startswith("lm_eval/")]
+
+
+def _metadata(
+    history: History, number: int, name: str, adapter: bool, base: str | None
+) -> ModelCardData:
+    measured = {each.number: each.metrics for each in history.played}.get(number, {})
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type="heldout",
+            dataset_name="held-out records",
+            metric_type=metric,
+            metric_name=metric_title(metric),
+            metric_value=measured[metric].value,
+        )
+        for metric in chain(*_metrics(history))
+        if metric in measured
+    ]
+    return ModelCardData(
+        base_model=base,
+        library_name="peft" if adapter else "transformers",
+        pipeline_tag="text-generation",
+        tags=["tspin", "self-play", "arxiv:2601.08198"],
+        model_name=name,
+        eval_results=results or None,
+    )
+
+
+def _training(config: RunConfig) -> list[tuple[str, Any]]:
+    train = config.train
+    coefficients: dict[str, Any] = {}
+    if train.method.startswith("tspin"):
+        coefficients = {"alpha": train.alpha, "beta": f"{train.beta} (0 at iteration 0)"}
+    if train.method == "tspin_no_history":
+        coefficients["beta"] = 0
+    if train.method == "spin":
+        coefficients = {"lambda": train.spin_lambda}
+    if train.method != "sft":
+        coefficients["link"] = train.link
+    told: dict[str, Any] = {
+        "method": train.method,
+        **coefficients,
+        "iterations": config.iterations,
+        "epochs an iteration": train.epochs,
+        "learning rate": train.learning_rate,
+        "triplets an optimiser step": train.global_batch_size,
+        "optimiser": train.optimizer,
+        "LoRA": "no" if train.lora is None else f"rank {train.lora.r}, alpha {train.lora.alpha}",
+        "sampling": f"temperature {config.generate.temperature}, top_p {config.generate.top_p}, "
+        f"at most {config.generate.max_new_tokens} tokens",
+        "seed": config.seed,
+    }
+    return list(told.items())
+
+
+def _provenance(
+    history: History, number: int, trained: Manifest, sha256: str
+) -> list[tuple[str, str]]:
+    triplets = history.manifests.get(f"iter-{number}/triplets.jsonl")
+    evaluated = history.manifests.get(f"iter-{number}/metrics.json")
+    told = {
+        "these weights": sha256,
+        "policy it was trained from": trained.model,
+        "annotated records": (triplets or trained).inputs.get("annotated"),
+        "y' (responses of that policy)": triplets and triplets.inputs.get("synthetic"),
+        "y0 (responses of the initial policy)": triplets and triplets.inputs.get("proto_synthetic"),
+        "triplets": trained.inputs.get("triplets"),
+        "held-out records": evaluated and evaluated.inputs.get("annotated"),
+        "prompt template": trained.template,
+    }
+    return [(name, value) for name, value in told.items() if value]

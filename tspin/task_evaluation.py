@@ -1,0 +1,167 @@
+"""The tasks of one evaluation: which are still to be done, and what came of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import logging
+from dataclasses import dataclass
+from importlib.util import find_spec
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tspin.errors import InputError
+from tspin.estimate import Estimate
+from tspin.evaluation import Evaluation
+from tspin.files import write_json
+from tspin.harness.loading import LoadedTask, harness_version, load_task
+from tspin.harness.models import policy_model, vllm_model
+from tspin.harness.requests import AVERAGE, TaskRequest, task_requests
+from tspin.harness.scoring import score
+from tspin.intervals import from_error
+from tspin.manifest import Manifest, forget, is_current, write_manifest
+from tspin.metrics import Metrics
+from tspin.model_folder import find_model
+from tspin.policy import Policy, load_tokenizer
+
+__all__ = ["TaskEvaluation"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TaskEvaluation:
+    """Tasks of lm-evaluation-harness for one policy; each result is kept beside metrics.json."""
+
+    evaluation: Evaluation
+    out: Path
+    """metrics.json; the result of a task is `metrics.task.NAME.json`."""
+    requests: tuple[TaskRequest, ...]
+    pending: tuple[LoadedTask, ...]
+    """Those without a current result, with their questions."""
+
+    @classmethod
+    def of(cls, evaluation: Evaluation, out: Path) -> TaskEvaluation:
+        """Load the questions of whatever is still to be asked; no model is loaded.
+
+        Raises:
+            InputError: a task that is unknown, refused, or whose data cannot be had; vLLM is asked
+                for and not installed.
+        """
+        requests = task_requests(evaluation.config.evaluate)
+        tasks = cls(evaluation, out, requests, ())
+        if requests and tasks.in_vllm and find_spec("vllm") is None:
+            raise InputError("evaluate.harness.backend is 'vllm', which is not installed here")
+        undone = [r for r in requests if not is_current(tasks._path(r), tasks._wanted(r))]
+        pending = tuple(load_task(r, evaluation.task_folder) for r in undone)
+        return dataclasses.replace(tasks, pending=pending)
+
+    @property
+    def in_vllm(self) -> bool:
+        """Whether vLLM answers, rather than the policy that the likelihoods come from."""
+        backend = self.evaluation.config.evaluate.harness.backend
+        if backend == "auto":
+            return find_spec("vllm") is not None and torch.cuda.is_available()
+        return backend == "vllm"
+
+    def ask_vllm(self) -> None:
+        """Ask vLLM all that is pending, if it is the one to ask; its memory is free afterwards."""
+        if not (self.pending and self.in_vllm):
+            return
+        config = self.evaluation.config
+        found = find_model(self.evaluation.model, config.model)
+        self._run(
+            vllm_model(
+                str((found.base(config.model) if found.is_adapter else found).path),
+                adapter=str(found.path) if found.is_adapter else None,
+                dtype=config.model.dtype,
+                max_model_len=self.evaluation.context,
+                seed=config.seed,
+                **config.evaluate.harness.vllm_args,
+            )
+        )
+        gc.collect()
+        torch.cuda.empty_cache()
+
+    def ask(self, policy: Policy) -> None:
+        """Ask a policy in memory all that is pending, unless vLLM is the one to ask."""
+        if not self.pending or self.in_vllm:
+            return
+        config = self.evaluation.config
+        self._run(
+            policy_model(
+                policy,
+                load_tokenizer(self.evaluation.model, config.model),
+                max_length=self.evaluation.context,
+                batch_size=config.system.train_batch_size,
+            )
+        )
+
+    def details(self) -> dict[str, Any]:
+        """For metrics.json: version of the harness, and of each task version, shots and scores."""
+        if not self.requests:
+            return {}
+        tasks = {name: task for result in self._results() for name, task in result["tasks"].items()}
+        return {"lm_eval": {"version": harness_version(), "tasks": tasks}}
+
+    def metrics(self) -> Metrics:
+        """`lm_eval/TASK/METRIC`, with `/FILTER` where the harness filtered the answers.
+
+        Of a group its own score; those of its members stand in `details`. A preset's headline
+        scores have their mean as well (`tspin.harness.requests.AVERAGE`).
+        """
+        confidence = self.evaluation.config.evaluate.confidence
+        metrics: Metrics = {}
+        headlines: list[tuple[float, float | None, int]] = []
+        for request, result in zip(self.requests, self._results(), strict=True):
+            for name in result["shown"]:
+                task = result["tasks"][name]
+                for key, found in task["scores"].items():
+                    value, error, n = found["value"], found["stderr"], task["n"]
+                    metric = f"lm_eval/{name}/{key.replace(',', '/')}".removesuffix("/none")
+                    metrics[metric] = from_error(value, error, n, confidence=confidence)
+                    if key == request.headline:
+                        headlines.append((value, error, n))
+        if headlines:
+            metrics[AVERAGE] = _average(headlines, confidence)
+        return metrics
+
+    def _run(self, model: Any) -> None:
+        """Task by task: what was done before a kill stays."""
+        for number, task in enumerate(self.pending, start=1):
+            log.info("evaluate, task %s (%d of %d)", task.request.name, number, len(self.pending))
+            path, seed = self._path(task.request), self.evaluation.config.seed
+            forget(path)
+            write_json(path, score(model, task, chat_template=self.evaluation.chat, seed=seed))
+            write_manifest(path, self._wanted(task.request))
+
+    def _results(self) -> list[dict[str, Any]]:
+        """What `tspin.harness.scoring.score` gave for each request, in their order."""
+        return [json.loads(self._path(request).read_bytes()) for request in self.requests]
+
+    def _path(self, request: TaskRequest) -> Path:
+        return self.out.with_name(f"{self.out.stem}.task.{request.name}.json")
+
+    def _wanted(self, request: TaskRequest) -> Manifest:
+        found = self.evaluation.wanted
+        inputs = {role: found.inputs[role] for role in {"task_folder"} & found.inputs.keys()}
+        parameters = {
+            **dataclasses.asdict(request),
+            "chat_template": self.evaluation.chat,
+            "lm_eval": found.parameters["lm_eval"],
+            "dtype": self.evaluation.config.model.dtype,
+        }
+        engine = "vllm" if self.in_vllm else "transformers"
+        changes = {"inputs": inputs, "parameters": parameters, "engine": engine}
+        return found.model_copy(update=changes)
+
+
+def _average(scores: list[tuple[float, float | None, int]], confidence: float) -> Estimate:
+    values, errors, counts = zip(*scores, strict=True)
+    known = [error for error in errors if error is not None]
+    error = sqrt(sum(e * e for e in known)) / len(values) if len(known) == len(values) else None
+    return from_error(sum(values) / len(values), error, sum(counts), confidence=confidence)
