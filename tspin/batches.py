@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -63,7 +64,7 @@ class StepSampler(Sampler[list[Pass]]):
 
     def __len__(self) -> int:
         """Optimiser steps an epoch."""
-        return -(-self.size // self.global_batch_size)
+        return math.ceil(self.size / self.global_batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the permutation; the trainer calls it at the start of each epoch."""

@@ -18,7 +18,6 @@ from tspin.guards import Guards, refuse_flat_loss
 from tspin.manifest import Manifest, forget, write_manifest
 from tspin.passes import choose_passes
 from tspin.policy import (
-    Policy,
     load_policy,
     load_tokenizer,
     save_policy,

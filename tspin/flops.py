@@ -41,7 +41,7 @@ class PassFlops:
         """Sizes of a causal language model of transformers, wrapped or not."""
         causal = causal_model(model)
         config: Any = causal.config.get_text_config()
-        embedding: Any = causal.get_input_embeddings()  # type: ignore[no-untyped-call]
+        embedding: Any = causal.get_input_embeddings()
         head: Any = causal.get_output_embeddings()  # type: ignore[no-untyped-call]
         left_out = {id(layer.weight) for layer in (embedding, head) if layer is not None}
         body = sum(

@@ -39,6 +39,8 @@ def response_likelihoods(
         chunk_size: Response positions whose logits exist at one time.
         label: For the progress display.
     """
+    if not pairs:
+        return []
     groups = _by_prompt(pairs)
     prompted = [(pairs[group[0]][0], [pairs[at][1] for at in group]) for group in groups]
     sizes = [_sizes(prompt, responses) for prompt, responses in prompted]

@@ -1,4 +1,4 @@
-"""From tokenised triplets to one packed row: each prompt once, nothing computed twice, no padding."""
+"""From tokenised triplets to one packed row: prompts once, nothing twice, no padding."""
 
 from __future__ import annotations
 
@@ -74,9 +74,7 @@ def pack(prompted: Sequence[Prompted]) -> dict[str, Any]:
     }
 
 
-def first_fit(
-    items: Iterable[int], tokens: Callable[[int], int], budget: int
-) -> list[list[int]]:
+def first_fit(items: Iterable[int], tokens: Callable[[int], int], budget: int) -> list[list[int]]:
     """Distribute items over rows of at most `budget` tokens; a larger one gets a row of its own.
 
     The largest first, each into the first row with room for it: never more than 11/9 of the

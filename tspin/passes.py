@@ -28,7 +28,7 @@ _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.bfloat16: 0.1, tor
 
 @dataclass(frozen=True)
 class ForwardPasses:
-    """What every forward pass of a training, of its reference and of an evaluation has in common."""
+    """What the forward passes of a training, its reference and an evaluation have in common."""
 
     pad_token_id: int
     packed: bool = False

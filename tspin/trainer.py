@@ -52,6 +52,7 @@ class TSPINTrainer(Trainer):
         _disable_dropout(policy)
         sizes = examples.sizes()
         self.passes = passes
+        self._policy = policy
         self.sampler = StepSampler(
             [packed for packed, *_ in sizes],
             global_batch_size=args.global_batch_size,
@@ -80,14 +81,14 @@ class TSPINTrainer(Trainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As `transformers.Trainer.train`, with the policy set up for its forward passes."""
-        with self.passes.on(self.model):
+        with self.passes.on(self._policy):
             return super().train(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The steps of this process; accelerate must not share them out again."""
         return DataLoader(
             PassDataset(self.train_dataset),
-            batch_sampler=self.sampler,  # type: ignore[arg-type]  # An index is a forward pass.
+            batch_sampler=self.sampler,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type == "cuda",

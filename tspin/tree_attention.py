@@ -21,7 +21,7 @@ from tspin.redirection import causal_model
 from tspin.tree_kernels import attend
 from tspin.tree_layout import TreeLayout
 
-__all__ = ["TREE", "UnsupportedModelError", "check_layers", "tree_attention"]
+__all__ = ["TREE", "UnsupportedModelError", "check_layers", "takes_trees", "tree_attention"]
 
 TREE = "tree"
 """The keyword argument of a model's forward pass that brings the `TreeLayout`."""
@@ -49,6 +49,11 @@ class UnsupportedModelError(TspinError):
     """This model does something that a packed row does not allow."""
 
 
+def takes_trees(causal: PreTrainedModel) -> bool:
+    """Whether a model's attention can be replaced at all."""
+    return bool(causal._supports_attention_backend and causal._can_set_attn_implementation())
+
+
 @contextmanager
 def tree_attention(model: nn.Module) -> Iterator[None]:
     """Let a model's layers attend by the `TreeLayout` of each call, and by nothing else.
@@ -60,8 +65,8 @@ def tree_attention(model: nn.Module) -> Iterator[None]:
         UnsupportedModelError: its attention is its own, out of reach.
     """
     causal = causal_model(model)
-    name = type(causal).__name__
-    if not (causal._supports_attention_backend and causal._can_set_attn_implementation()):
+    if not takes_trees(causal):
+        name = type(causal).__name__
         raise UnsupportedModelError(f"{name} does not attend through transformers' interface")
     before = str(causal.config._attn_implementation)
     causal.set_attn_implementation(_NAME)

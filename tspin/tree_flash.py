@@ -36,7 +36,9 @@ class FlashTree(torch.autograd.Function):
         scale: float | None,
     ) -> Tensor:
         """Keeps queries, keys, values, the output and one normaliser a head and token."""
-        query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
+        query, key, value = (
+            x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value)
+        )
         batch, heads, length, width = query.shape
         # Laid out as what follows reads it: by token, then by head.
         out = query.new_empty(batch, length, heads, width).transpose(1, 2)
@@ -101,9 +103,7 @@ def _differentiate(
     def part(queries: slice, keys: slice, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
         g, q, o, n = (x[:, :, queries] for x in (gradient, query, out, normaliser))
         k, v = key[:, :, keys], value[:, :, keys]
-        found: tuple[Tensor, Tensor, Tensor] = _backward(
-            g, q, k, v, o, n, 0.0, causal, scale=scale
-        )
+        found: tuple[Tensor, Tensor, Tensor] = _backward(g, q, k, v, o, n, 0.0, causal, scale=scale)
         return found
 
     prompt = tree.prompt

@@ -148,8 +148,8 @@ def segment_attention(
     gqa = query.shape[1] != key.shape[1]
     parts = []
     for queries, keys in _segments(layout):
-        mine = [torch.cat([x[:, :, part] for part in keys], dim=2) for x in (key, value)]
-        count, seen = queries.stop - queries.start, mine[0].shape[2]
+        own_key, own_value = (torch.cat([x[:, :, p] for p in keys], dim=2) for x in (key, value))
+        count, seen = queries.stop - queries.start, own_key.shape[2]
         mask = None
         if count != seen or window is not None:
             ahead = torch.arange(seen, device=query.device) - (seen - count)
@@ -158,7 +158,8 @@ def segment_attention(
         parts.append(
             F.scaled_dot_product_attention(
                 query[:, :, queries],
-                *mine,
+                own_key,
+                own_value,
                 attn_mask=mask,
                 is_causal=mask is None,
                 scale=scale,
