@@ -136,7 +136,6 @@ def _answers(
             ),
             out=path,
             decisive={"model": wanted.model, "engine": wanted.engine},
-            batch_size=config.system.generate_batch_size,
             max_length=evaluation.max_length,
             over_long="error",  # What is too long is gone by now.
             label=f"evaluate, {mode}",

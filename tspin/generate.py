@@ -72,7 +72,6 @@ def generate(
         seed_of=lambda record: derive_seed(config.seed, "synthetic", iteration, record),
         out=out,
         decisive={"model": wanted.model, "engine": wanted.engine},
-        batch_size=config.system.generate_batch_size,
         max_length=min(limit for limit in limits if limit is not None),
         over_long=config.prompt.over_long,
     )

@@ -179,7 +179,7 @@ def test_a_killed_evaluation_continues_and_ends_with_the_same_bytes(
             evaluate(config, model=model, annotated=annotated, out=killed, proto=None, iteration=1)
     assert not killed.exists()
     journal = killed.with_name(".metrics.greedy.jsonl.partial.jsonl")
-    assert len(journal.read_bytes().splitlines()) == 1 + 4  # The key, and the one batch.
+    assert len(journal.read_bytes().splitlines()) == 1 + 4 + 1  # The key, one batch, its end.
     asked: list[int] = []
 
     class CountingEngine(FakeEngine):

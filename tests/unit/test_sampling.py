@@ -15,7 +15,7 @@ SAMPLED = SamplingParams(temperature=1.0, top_p=1.0, max_new_tokens=1)
 def _draws(scores: torch.Tensor, sampling: SamplingParams, seeds: range) -> torch.Tensor:
     rows = scores.expand(len(seeds), -1)
     sampler = RowSampler(sampling, list(seeds), torch.device("cpu"))
-    return sampler(torch.zeros(len(seeds), 1, dtype=torch.long), rows).argmax(-1)
+    return sampler.draw(rows)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,21 @@ def test_a_row_draws_the_same_alone_and_among_others():
     alone = [int(_draws(scores, SAMPLED, range(seed, seed + 1))) for seed in range(8)]
     assert together.tolist() == alone
     assert len(set(alone)) > 1
+
+
+def test_rows_that_are_left_go_on_with_their_own_streams():
+    scores = torch.randn(50, generator=torch.Generator().manual_seed(0))
+
+    def draws(sampler: RowSampler, rows: int, steps: int) -> list[list[int]]:
+        return [sampler.draw(scores.expand(rows, -1)).tolist() for _ in range(steps)]
+
+    whole = draws(RowSampler(SAMPLED, [1, 2, 3, 4], torch.device("cpu")), 4, 9)
+    sampler = RowSampler(SAMPLED, [1, 2, 3, 4], torch.device("cpu"))
+    assert draws(sampler, 4, 3) == whole[:3]
+    sampler.keep([1, 3])
+    assert draws(sampler, 2, 3) == [[step[1], step[3]] for step in whole[3:6]]
+    sampler.keep([1])
+    assert draws(sampler, 1, 3) == [[step[3]] for step in whole[6:]]
 
 
 def test_nan_logits_are_an_error():

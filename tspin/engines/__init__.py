@@ -57,10 +57,10 @@ def open_engine(config: RunConfig, model: str, template: PromptTemplate) -> Engi
     if engine_name(config.generate) == "fake":
         from tspin.engines.fake import FakeEngine
 
-        return FakeEngine(template)
+        return FakeEngine(template, batch_size=config.system.generate_batch_size)
     from tspin.engines.transformers import TransformersEngine
     from tspin.policy import load_policy, resolve_device
 
     device = resolve_device(config.system)
     policy = load_policy(model, config.model, device=device, trainable=False)
-    return TransformersEngine(policy, template)
+    return TransformersEngine(policy, template, batch_size=config.system.generate_batch_size)
