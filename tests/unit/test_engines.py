@@ -8,12 +8,12 @@ import torch
 from transformers import GenerationConfig, LlamaForCausalLM
 
 from tspin.config import DataConfig, GenerateConfig, ModelConfig, RunConfig, SystemConfig
-from tspin.engines import GenerationRequest, SamplingParams, engine_name, open_engine
+from tspin.engines import GenerationRequest, SamplingParams, open_engine
 from tspin.engines.base import cut_at_stop
 from tspin.engines.fake import FakeEngine
 from tspin.engines.sampling import RowSampler
 from tspin.engines.transformers import TransformersEngine
-from tspin.errors import InputError, TspinError
+from tspin.errors import TspinError
 from tspin.prompts import PromptTemplate
 from tspin.records import Message
 
@@ -210,14 +210,6 @@ def test_open_engine_loads_what_the_configuration_names(tiny_model_dir, template
         answers(engine, requests[:1], GREEDY)
     fake = _config(tiny_model_dir, generate=GenerateConfig(engine="fake"))
     assert isinstance(open_engine(fake, "no model needed", template), FakeEngine)
-
-
-def test_engine_names_are_checked():
-    assert engine_name(GenerateConfig()) == "transformers"
-    with pytest.raises(InputError, match=r"'vllm'.*not built in this version"):
-        engine_name(GenerateConfig(engine="vllm"))
-    with pytest.raises(InputError, match="takes none"):
-        engine_name(GenerateConfig(engine_args={"dtype": "x"}))
 
 
 def test_fake_engine_keeps_the_protocol(template, requests):
