@@ -57,10 +57,10 @@ def main() -> None:
         for at, (q, a) in enumerate(pairs)
     ]
     result: dict[str, Any] = {"machine": _machine(), "batch": BATCH}
-    some = records[: options.transformers_prompts]
-    result["transformers"] = _measured(_transformers_contenders(model, some), options.rounds, some)
-    many = records[: options.vllm_prompts]
-    if many:
+    if some := records[: options.transformers_prompts]:
+        contenders = _transformers_contenders(model, some)
+        result["transformers"] = _measured(contenders, options.rounds, some)
+    if many := records[: options.vllm_prompts]:
         result["vllm"] = _measured_vllm(model, many, options.rounds)
     print(json.dumps(result["machine"]))
     for group in ("transformers", "vllm"):
@@ -74,7 +74,7 @@ def _options() -> argparse.Namespace:
     default = os.environ.get("TSPIN_GSM8K")
     parser.add_argument("--gsm8k", type=Path, default=default, required=default is None)
     parser.add_argument("--model", type=Path, default=Path("build/bench-model"))
-    parser.add_argument("--transformers-prompts", type=int, default=256)
+    parser.add_argument("--transformers-prompts", type=int, default=256, help="0 leaves it out")
     parser.add_argument("--vllm-prompts", type=int, default=2000, help="0 leaves vLLM out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)

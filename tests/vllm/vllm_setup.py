@@ -45,7 +45,7 @@ def engine_processes(parent: psutil.Process) -> list[psutil.Process]:
     return [
         process
         for process in parent.children(recursive=True)
-        if alive(process) and "VLLM::" in " ".join(process.cmdline())
+        if alive(process) and " ".join(process.cmdline()).startswith("tspin-")
     ]
 
 

@@ -67,7 +67,8 @@ class VllmEngine:
         self._lifeline = Lifeline()
         try:
             with _environment(self._lifeline.mark):
-                self._llm, self._in_flight = _start(arguments)
+                settings = _settings(arguments)
+                self._llm = _started(settings)
                 if adapter is not None:
                     from vllm.lora.request import LoRARequest
 
@@ -75,6 +76,9 @@ class VllmEngine:
         except BaseException:
             self._lifeline.cut()
             raise
+        copies = settings.parallel_config.data_parallel_size
+        # Twice: the next ones wait where the scheduler finds them when some have finished.
+        self._in_flight = 2 * copies * settings.scheduler_config.max_num_seqs
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="vllm", daemon=True)
         self._thread.start()
@@ -173,11 +177,10 @@ def _vllm_sampling(
     )
 
 
-def _start(arguments: Mapping[str, Any]) -> tuple[Any, int]:
-    """The started engine, and how many requests keep its scheduler full."""
+def _settings(arguments: Mapping[str, Any]) -> Any:
+    """All of vLLM's settings that follow from its arguments; nothing is loaded."""
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.usage.usage_lib import UsageContext
-    from vllm.v1.engine.async_llm import AsyncLLM
 
     known = [field.name for field in dataclasses.fields(AsyncEngineArgs)]
     for name in arguments:
@@ -185,20 +188,23 @@ def _start(arguments: Mapping[str, Any]) -> tuple[Any, int]:
             near = difflib.get_close_matches(name, known, n=1)
             meant = f"; did you mean '{near[0]}'" if near else ""
             raise InputError(f"generate.engine_args: vLLM has no argument '{name}'{meant}")
-    usage = UsageContext.LLM_CLASS
     try:
-        settings = AsyncEngineArgs(**arguments).create_engine_config(usage)
+        return AsyncEngineArgs(**arguments).create_engine_config(UsageContext.LLM_CLASS)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise InputError(f"generate.engine_args: vLLM refuses them: {error}") from error
+
+
+def _started(settings: Any) -> Any:
+    """The engine, when its processes have loaded the model."""
+    from vllm.v1.engine.async_llm import AsyncLLM
+
     try:
-        llm = AsyncLLM.from_vllm_config(settings, usage_context=usage, disable_log_stats=True)
+        # No name for it here: vLLM keeps this frame alive, and what it names with it.
+        return AsyncLLM.from_vllm_config(settings, disable_log_stats=True)
     except (RuntimeError, ValueError, OSError) as error:
         raise TspinError(
             f"vLLM did not start; what its processes wrote says why: {error}"
         ) from error
-    copies = settings.parallel_config.data_parallel_size
-    # Twice: the next ones wait where the scheduler finds them when some have finished.
-    return llm, 2 * copies * settings.scheduler_config.max_num_seqs
 
 
 async def _cancel_all() -> None:

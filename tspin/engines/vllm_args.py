@@ -68,6 +68,7 @@ def vllm_args(config: RunConfig, model: str) -> dict[str, Any]:
         # Token ids come from this project's own template; vLLM's tokenizer only finds stop strings.
         "skip_tokenizer_init": not config.generate.stop,
         "disable_log_stats": True,
+        "use_tqdm_on_load": False,
         **_adapter_args(found),
     }
     if package.on_cpu:
