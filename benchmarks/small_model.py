@@ -18,11 +18,11 @@ from tspin.records import Message
 
 __all__ = ["small_model"]
 
-_STEPS, _ROWS, _LENGTH = 250, 16, 256
+_STEPS, _ROWS, _LENGTH = 150, 12, 192
 
 
 def small_model(folder: Path, pairs: Sequence[tuple[str, str]]) -> Path:
-    """A model folder, made once: about 4 million parameters, three minutes on two cores."""
+    """A model folder, made once: about 2 million parameters, a minute on two cores."""
     if (folder / "config.json").is_file():
         return folder
     tokenizer = _tokenizer(pairs)
@@ -30,11 +30,11 @@ def small_model(folder: Path, pairs: Sequence[tuple[str, str]]) -> Path:
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=256,
-            intermediate_size=704,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=2,
+            hidden_size=192,
+            intermediate_size=512,
+            num_hidden_layers=3,
+            num_attention_heads=3,
+            num_key_value_heads=3,
             max_position_embeddings=1024,
             tie_word_embeddings=True,
             bos_token_id=tokenizer.bos_token_id,
@@ -73,16 +73,17 @@ def _train(
         for q, a in pairs
     ]
     rows = [row for row in rows if len(row) <= _LENGTH]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=_STEPS)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=_STEPS)
     for step in range(_STEPS):
         batch = [rows[at % len(rows)] for at in range(step * _ROWS, (step + 1) * _ROWS)]
         longest = max(map(len, batch))
         labels = torch.tensor([row + [-100] * (longest - len(row)) for row in batch])
-        ids = labels.clamp(min=tokenizer.pad_token_id)
         ids = torch.where(labels < 0, torch.tensor(tokenizer.pad_token_id), labels)
-        model(input_ids=ids, attention_mask=(labels >= 0).long(), labels=labels).loss.backward()
+        loss = model(input_ids=ids, attention_mask=(labels >= 0).long(), labels=labels).loss
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
+    print(f"the small model's last loss: {float(loss):.2f} nats a token")

@@ -15,7 +15,7 @@ SAMPLED = SamplingParams(temperature=1.0, top_p=1.0, max_new_tokens=1)
 def _draws(scores: torch.Tensor, sampling: SamplingParams, seeds: range) -> torch.Tensor:
     rows = scores.expand(len(seeds), -1)
     sampler = RowSampler(sampling, list(seeds), torch.device("cpu"))
-    return sampler.draw(rows)
+    return sampler.draw(rows, range(len(seeds)))
 
 
 @pytest.mark.parametrize(
@@ -46,19 +46,18 @@ def test_a_row_draws_the_same_alone_and_among_others():
     assert len(set(alone)) > 1
 
 
-def test_rows_that_are_left_go_on_with_their_own_streams():
+def test_rows_draw_from_their_own_streams_whichever_are_there():
     scores = torch.randn(50, generator=torch.Generator().manual_seed(0))
 
-    def draws(sampler: RowSampler, rows: int, steps: int) -> list[list[int]]:
-        return [sampler.draw(scores.expand(rows, -1)).tolist() for _ in range(steps)]
+    def draw(sampler: RowSampler, rows: list[int]) -> list[int]:
+        return sampler.draw(scores.expand(len(rows), -1), rows).tolist()
 
-    whole = draws(RowSampler(SAMPLED, [1, 2, 3, 4], torch.device("cpu")), 4, 9)
-    sampler = RowSampler(SAMPLED, [1, 2, 3, 4], torch.device("cpu"))
-    assert draws(sampler, 4, 3) == whole[:3]
-    sampler.keep([1, 3])
-    assert draws(sampler, 2, 3) == [[step[1], step[3]] for step in whole[3:6]]
-    sampler.keep([1])
-    assert draws(sampler, 1, 3) == [[step[3]] for step in whole[6:]]
+    whole = RowSampler(SAMPLED, [1, 2, 3, 4], torch.device("cpu"))
+    steps = [draw(whole, [0, 1, 2, 3]) for _ in range(6)]
+    some = RowSampler(SAMPLED, [1, 2, 3, 4], torch.device("cpu"))
+    assert draw(some, [0, 2]) == [steps[0][0], steps[0][2]]
+    assert draw(some, [2, 1]) == [steps[1][2], steps[0][1]]
+    assert draw(some, [3, 1, 2]) == [steps[0][3], steps[1][1], steps[2][2]]
 
 
 def test_nan_logits_are_an_error():

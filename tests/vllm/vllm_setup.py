@@ -36,7 +36,7 @@ def make_config(model: Path, **sections: Any) -> RunConfig:
         "system": {"device": "cpu"},
     }
     for name, section in sections.items():
-        values[name] = {**values[name], **section} if isinstance(section, dict) else section
+        values[name] = {**values.get(name, {}), **section} if isinstance(section, dict) else section
     return RunConfig.model_validate(values)
 
 

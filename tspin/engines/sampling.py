@@ -41,8 +41,8 @@ class RowSampler:
         if sampling.top_p < 1:
             self._warpers.append(TopPLogitsWarper(sampling.top_p))
 
-    def draw(self, logits: torch.Tensor) -> torch.Tensor:
-        """The next token (rows,) of each row that is left, from its logits (rows, vocabulary).
+    def draw(self, logits: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """The next token (n,) of some rows, from their logits (n, vocabulary).
 
         Raises:
             TspinError: the model's first logits are not numbers.
@@ -56,12 +56,7 @@ class RowSampler:
         warped = self._warpers(cast(torch.LongTensor, None), cast(torch.FloatTensor, logits))
         # float64: in float32 the noise of the 2**24th part of all draws would be infinite.
         noise = torch.empty(warped.shape, dtype=torch.float64, device=warped.device)
-        for row, generator in zip(noise, self._generators, strict=True):
-            row.uniform_(generator=generator)
+        for values, row in zip(noise, rows, strict=True):
+            values.uniform_(generator=self._generators[row])
         exponential = -torch.log1p(-noise.clamp_(min=2.0**-54))
         return (warped.double() - exponential.log()).argmax(dim=-1)
-
-    def keep(self, places: Sequence[int]) -> None:
-        """Go on with these rows only, in this order."""
-        if not self._greedy:
-            self._generators = [self._generators[place] for place in places]

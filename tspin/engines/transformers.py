@@ -18,11 +18,15 @@ from tspin.prompts import PromptTemplate
 
 __all__ = ["TransformersEngine"]
 
+_BATCHES = 4
+
 
 class TransformersEngine:
-    """Batches of requests in the order they come in, each row drawn with its own seed.
+    """Some requests at a time, in the order they come in, each drawn with its own seed.
 
-    A group of finished responses is one batch. Requests that are sorted by the length of their
+    Where a response has ended, the next request takes its place, within a group of four batches
+    that is finished before the next one begins: groups do not depend on where a run was continued,
+    nor then do their responses, in any precision. Requests that are sorted by the length of their
     prompts need the least padding.
 
     Of the model's own generation settings (top-k 50, repetition penalties, several end tokens, ...)
@@ -44,14 +48,14 @@ class TransformersEngine:
     def generate(
         self, requests: Iterable[GenerationRequest], sampling: SamplingParams
     ) -> Iterator[list[Generation]]:
-        """Answer requests batch by batch.
+        """Answer requests group by group.
 
         Raises:
             TspinError: the GPU's memory does not suffice, or the model computes NaN.
         """
         left = iter(requests)
-        while batch := list(islice(left, self._batch_size)):
-            yield self._answer(batch, sampling)
+        while group := list(islice(left, _BATCHES * self._batch_size)):
+            yield self._answer(group, sampling)
 
     def close(self) -> None:
         """Let go of the policy, and of the GPU memory it was in."""
@@ -60,7 +64,7 @@ class TransformersEngine:
             torch.cuda.empty_cache()
 
     def _answer(
-        self, batch: Sequence[GenerationRequest], sampling: SamplingParams
+        self, group: Sequence[GenerationRequest], sampling: SamplingParams
     ) -> list[Generation]:
         if self._model is None:
             raise TspinError("this engine is closed")
@@ -68,21 +72,22 @@ class TransformersEngine:
         try:
             rows = decode(
                 self._model,
-                [request.prompt_ids for request in batch],
+                [request.prompt_ids for request in group],
+                width=self._batch_size,
                 pad_token_id=self._template.pad_token_id,
                 sampler=RowSampler(
-                    sampling, [request.seed for request in batch], self._model.device
+                    sampling, [request.seed for request in group], self._model.device
                 ),
                 ended=ended,
             )
         except torch.OutOfMemoryError as error:
             raise TspinError(
-                f"out of GPU memory with {len(batch)} prompts a batch; lower "
+                f"out of GPU memory with {self._batch_size} prompts a batch; lower "
                 f"system.generate_batch_size and start again: {error}"
             ) from None
         return [
             finished_generation(request, emitted, sampling, self._template)
-            for request, emitted in zip(batch, rows, strict=True)
+            for request, emitted in zip(group, rows, strict=True)
         ]
 
 

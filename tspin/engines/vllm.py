@@ -7,17 +7,15 @@ import concurrent.futures
 import dataclasses
 import difflib
 import gc
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
 from tspin.config import RunConfig
 from tspin.engines.base import Generation, GenerationRequest, SamplingParams, finished_generation
 from tspin.engines.lifeline import Lifeline
-from tspin.engines.vllm_args import adapter_folder, vllm_args
+from tspin.engines.vllm_args import adapter_folder, vllm_args, vllm_environment
 from tspin.errors import InputError, TspinError
 from tspin.prompts import PromptTemplate
 
@@ -25,15 +23,6 @@ __all__ = ["VllmEngine", "open_vllm"]
 
 _GROUP_SECONDS = 1.0
 """What finishes within this time becomes durable together."""
-
-_ENVIRONMENT = {
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-    # A process that has threads, or has used a GPU, cannot be forked.
-    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
-}
-"""Where the user has set nothing else."""
 
 
 def open_vllm(config: RunConfig, model: str, template: PromptTemplate) -> VllmEngine:
@@ -66,7 +55,7 @@ class VllmEngine:
         self._lora: Any = None
         self._lifeline = Lifeline()
         try:
-            with _environment(self._lifeline.mark):
+            with vllm_environment(self._lifeline.mark):
                 settings = _settings(arguments)
                 self._llm = _started(settings)
                 if adapter is not None:
@@ -213,20 +202,3 @@ async def _cancel_all() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@contextmanager
-def _environment(mark: str) -> Iterator[None]:
-    """What vLLM reads while it starts, with the mark of its processes; put back afterwards."""
-    wanted = _ENVIRONMENT | {k: os.environ[k] for k in _ENVIRONMENT if k in os.environ}
-    wanted["VLLM_PROCESS_NAME_PREFIX"] = mark
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,7 +17,7 @@ from tspin.engines.room import cpu_room, gpu_room, need_of
 from tspin.errors import InputError
 from tspin.model_folder import ModelFolder, find_model
 
-__all__ = ["adapter_folder", "vllm_args"]
+__all__ = ["adapter_folder", "vllm_args", "vllm_environment"]
 
 _OWN = {
     "model": "model.path",
@@ -28,6 +31,16 @@ _OWN = {
 """What has a setting of its own, because every engine and step must agree on it."""
 
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+
+
+_ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    # A process that has threads, or has used a GPU, cannot be forked.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+}
+"""Where the user has set nothing else."""
 
 
 def vllm_args(config: RunConfig, model: str) -> dict[str, Any]:
@@ -109,3 +122,20 @@ def _adapter_args(found: ModelFolder) -> dict[str, Any]:
             "it into its base, or set generate.engine to 'transformers'"
         )
     return {"enable_lora": True, "max_loras": 1, "max_lora_rank": fitting[0]}
+
+
+@contextmanager
+def vllm_environment(mark: str) -> Iterator[None]:
+    """What vLLM reads while it starts, with the mark of its processes; put back afterwards."""
+    wanted = _ENVIRONMENT | {k: os.environ[k] for k in _ENVIRONMENT if k in os.environ}
+    wanted["VLLM_PROCESS_NAME_PREFIX"] = mark
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
