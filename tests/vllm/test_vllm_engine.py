@@ -111,9 +111,7 @@ def test_narrow_sampling_is_greedy(served, requests):
         found = answers(served.base, requests[:20], sampling)
         return {name: made.text for name, made in found.items()}
 
-    greedy = texts(GREEDY)
-    assert texts(SamplingParams(1.0, 1e-6, 32)) == greedy
-    assert texts(SamplingParams(1e-4, 1.0, 32)) == greedy
+    assert texts(SamplingParams(1.0, 1e-6, 32)) == texts(GREEDY)
 
 
 def test_stop_strings_cut_the_response_before_them(served, requests):
@@ -233,7 +231,7 @@ def test_what_vllm_cannot_do_is_refused_before_weights_are_loaded(base, template
         enforce_eagre=True
     )
     assert "vLLM refuses them" in refusal(enforce_eager=[])
-    assert "needs 0.0 GiB" in refusal(kv_cache_memory_bytes=2**50)
+    assert "keys and values of 200 tokens" in refusal(kv_cache_memory_bytes=2**50)
 
 
 def test_a_closed_engine_answers_nothing(served, requests):

@@ -87,11 +87,12 @@ def test_the_finished_run_starts_no_engine(run_folder: Path) -> None:
 
 @contextmanager
 def _server(*arguments: str) -> Iterator[str]:
-    """`vllm serve`, until it answers; its address."""
+    """vLLM's server for OpenAI's protocol, once it answers; its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(Path(sys.executable).parent / "vllm"), "serve", *arguments]
+    # What `vllm serve` runs; that command itself looks for a package of the name vllm.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
     server = subprocess.Popen(command, env=environment, start_new_session=True)
@@ -99,12 +100,13 @@ def _server(*arguments: str) -> Iterator[str]:
         address = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + DEADLINE
         while not _answers(f"{address}/health"):
-            assert server.poll() is None, f"vllm serve ended with {server.returncode}"
+            assert server.poll() is None, f"the server ended with {server.returncode}"
             assert time.monotonic() < deadline, f"no answer after {DEADLINE} s"
             time.sleep(0.2)
         yield address
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
 
@@ -125,7 +127,7 @@ def test_the_adapter_behind_vllms_server_answers_as_here(run_folder: Path, base:
     ((wanted,),) = open_engine(config, str(model), template).generate([request], sampling)
     lora = ["--enable-lora", "--lora-modules", f"policy={model}"]
     quick = ["--dtype", "float32", "--max-model-len", "200", "--enforce-eager"]
-    with _server(str(base), *lora, *quick) as address:
+    with _server("--model", str(base), *lora, *quick) as address:
         asked = {"model": "policy", "prompt": template.render(messages)}
         asked |= {"temperature": 0, "max_tokens": 24}
         answer = requests.post(f"{address}/v1/completions", json=asked, timeout=60)
