@@ -87,7 +87,13 @@ def _config(model: str, engine: str, **engine_args: Any) -> RunConfig:
         model=ModelConfig(path=model),
         data=DataConfig(annotated="unused"),
         prompt=PromptConfig(template="instruction", max_length=1024),
-        generate=GenerateConfig.model_validate({"engine": engine, "engine_args": engine_args}),
+        generate=GenerateConfig.model_validate(
+            {
+                "engine": engine,
+                "engine_args": engine_args,
+                "max_new_tokens": SAMPLING.max_new_tokens,
+            }
+        ),
         system=SystemConfig(device="cpu", generate_batch_size=BATCH),
     )
 

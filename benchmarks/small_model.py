@@ -86,4 +86,4 @@ def _train(
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-    print(f"the small model's last loss: {float(loss):.2f} nats a token")
+    print(f"the small model's last loss: {loss.item():.2f} nats a token")
