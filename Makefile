@@ -6,7 +6,7 @@
 # test-dvc  projects under dvc and git
 # test-s3  stores, commands and faults on a real S3 server (needs memcached)
 # test-vllm  the vLLM engine on the CPU (an environment of 4 GB)
-# bench  BENCHMARK (generation), with vLLM on the CPU
+# bench  each BENCHMARK (generation, with vLLM on the CPU); GSM8K's train.jsonl in TSPIN_GSM8K
 # test-containers  build and run the image cpu (as root: podman, buildah, debootstrap)
 PYTHON ?= python3
 # A laptop without a GPU saves gigabytes with TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -24,7 +24,7 @@ REGISTRY ?= tspin
 TARGET ?= cpu
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' tspin/__init__.py)
 
-.PHONY: setup demo check check-k8s test build-containers test-containers test-s3 test-dvc test-vllm bench image sbom clean
+.PHONY: setup demo check check-k8s test build-containers test-containers test-s3 test-dvc test-vllm bench bench-generation image sbom clean
 
 setup: $(VENV)/installed
 
@@ -82,9 +82,11 @@ test-vllm: $(VENV_VLLM)/installed
 	TSPIN_REQUIRE_VLLM=1 $(VENV_VLLM)/bin/pytest -n 2 --dist loadfile tests/vllm
 
 BENCHMARK ?= generation
-bench: $(VENV_VLLM)/installed
-	mkdir -p build
-	$(VENV_VLLM)/bin/python -m benchmarks.$(BENCHMARK) --json build/bench-$(BENCHMARK).json
+bench: $(addprefix bench-,$(BENCHMARK))
+
+bench-generation: $(VENV_VLLM)/installed
+	mkdir -p build/bench
+	$(VENV_VLLM)/bin/python -m benchmarks.generation --json build/bench/generation.json
 
 # Base images are given by digest, never by a tag alone: docs/images.md.
 image:
