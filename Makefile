@@ -5,6 +5,8 @@
 # sbom   what is in the image TARGET, as CycloneDX JSON
 # test-dvc  projects under dvc and git
 # test-s3  stores, commands and faults on a real S3 server (needs memcached)
+# test-vllm  the vLLM engine on the CPU (an environment of 4 GB)
+# bench  each BENCHMARK (generation, with vLLM on the CPU); GSM8K's train.jsonl in TSPIN_GSM8K
 # test-containers  build and run the image cpu (as root: podman, buildah, debootstrap)
 PYTHON ?= python3
 # A laptop without a GPU saves gigabytes with TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -13,6 +15,7 @@ TORCH_INDEX ?=
 VENV := .venv
 VENV_K8S := .venv-k8s
 VENV_S3 := .venv-s3
+VENV_VLLM := .venv-vllm
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -21,7 +24,7 @@ REGISTRY ?= tspin
 TARGET ?= cpu
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' tspin/__init__.py)
 
-.PHONY: setup demo check check-k8s test build-containers test-containers test-s3 test-dvc image sbom clean
+.PHONY: setup demo check check-k8s test build-containers test-containers test-s3 test-dvc test-vllm bench bench-generation image sbom clean
 
 setup: $(VENV)/installed
 
@@ -66,6 +69,24 @@ $(VENV_S3)/installed: tests/s3/requirements.txt
 test-s3: setup $(VENV_S3)/installed
 	TSPIN_REQUIRE_S3=1 TSPIN_SWIFT=$(CURDIR)/$(VENV_S3)/bin $(BIN)/pytest -n 2 --dist loadfile \
 		tests/s3 tests/unit/test_store.py tests/integration/test_checkpoint_mirror.py
+
+# vLLM pins other versions than constraints.txt: an environment of its own, on the CPU.
+$(VENV_VLLM)/installed: tests/vllm/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV_VLLM)
+	$(VENV_VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r tests/vllm/requirements.txt --editable .
+	touch $@
+
+# Two processes: one waits for its vLLM to start while the other computes.
+test-vllm: $(VENV_VLLM)/installed
+	TSPIN_REQUIRE_VLLM=1 $(VENV_VLLM)/bin/pytest -n 2 --dist loadfile tests/vllm
+
+BENCHMARK ?= generation
+bench: $(addprefix bench-,$(BENCHMARK))
+
+bench-generation: $(VENV_VLLM)/installed
+	mkdir -p build/bench
+	$(VENV_VLLM)/bin/python -m benchmarks.generation --json build/bench/generation.json
 
 # Base images are given by digest, never by a tag alone: docs/images.md.
 image:

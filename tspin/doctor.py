@@ -54,14 +54,15 @@ def doctor_report(config: RunConfig | None) -> list[Check]:
     ]
     if config is None:
         return checks
-    checks += [*_check_inputs(config), *_check_engine(config)]
+    checks += _check_inputs(config)
+    checks += _check_tasks(config)
     missing = [name for name in _TRAINING if find_spec(name) is None]
     if missing:
         detail = f"not estimated: {', '.join(missing)} not installed (pip install 'tspin[train]')"
         return [*checks, Check("memory for training", "fail", detail)]
     from tspin.fits import check_fit
 
-    return [*checks, *check_fit(config, gpus)]
+    return [*checks, _check_engine(config), *check_fit(config, gpus)]
 
 
 def check_s3() -> Check:
@@ -104,12 +105,25 @@ def _check_input(name: str, location: str) -> Check:
     return Check(name, "fail", f"{location}: no such file; `tspin data import` makes records")
 
 
-def _check_engine(config: RunConfig) -> list[Check]:
-    checks = []
-    if config.generate.engine == "vllm" and find_spec("vllm") is None:
-        detail = "'vllm' is not installed here; 'auto' takes what is there"
-        checks.append(Check("generate.engine", "fail", detail))
+def _check_engine(config: RunConfig) -> Check:
+    """Which engine would answer here, and whether it could hold the initial policy."""
+    from tspin.engines.choice import engine_name, usable_vllm
+    from tspin.engines.vllm_args import vllm_args
+
+    try:
+        name = engine_name(config)
+        if name != "vllm":
+            return Check("generate.engine", "ok", name)
+        found, arguments = usable_vllm(config), vllm_args(config, config.model.path)
+    except TspinError as error:
+        return Check("generate.engine", "fail", str(error))
+    copies, each = (arguments.get(f"{kind}_parallel_size", 1) for kind in ("data", "tensor"))
+    place = "the CPU" if found.on_cpu else f"{copies} times {each} GPUs"
+    return Check("generate.engine", "ok", f"vllm ({found.name} {found.version}) on {place}")
+
+
+def _check_tasks(config: RunConfig) -> list[Check]:
     if config.evaluate.tasks and find_spec("lm_eval") is None:
         detail = "lm-eval is not installed here (pip install 'tspin[eval]')"
-        checks.append(Check("evaluate.tasks", "fail", detail))
-    return checks
+        return [Check("evaluate.tasks", "fail", detail)]
+    return []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tspin.config import RunConfig
-from tspin.engines import open_engine
+from tspin.engines import engine_parameters, open_engine
 from tspin.evaluation import Evaluation, Mode
 from tspin.files import write_json
 from tspin.heldout import Heldout
@@ -145,8 +145,7 @@ def _answers(
                 config.seed, "heldout", metrics.iteration or 0, record
             ),
             out=path,
-            decisive={"model": wanted.model, "engine": wanted.engine},
-            batch_size=config.system.generate_batch_size,
+            decisive={"model": wanted.model, "engine": wanted.engine, **engine_parameters(config)},
             max_length=evaluation.max_length,
             over_long="error",  # What is too long is gone by now.
             label=f"evaluate, {mode}",

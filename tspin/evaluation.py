@@ -69,7 +69,7 @@ class Evaluation:
             iteration=iteration,
             model=policy_identity(model, config.model),
             template=template.hash,
-            engine=engine_name(config.generate),
+            engine=engine_name(config),
             parameters={
                 **config.evaluate.model_dump(mode="json"),
                 "generate": config.generate.model_dump(mode="json"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tspin.config import RunConfig
 from tspin.context import context_length
-from tspin.engines import SamplingParams, engine_name, open_engine
+from tspin.engines import SamplingParams, engine_name, engine_parameters, open_engine
 from tspin.errors import InputError
 from tspin.manifest import Manifest, content_hash, forget, is_current, read_manifest, write_manifest
 from tspin.policy import load_tokenizer, policy_identity
@@ -71,8 +71,7 @@ def generate(
         sampling=sampling,
         seed_of=lambda record: derive_seed(config.seed, "synthetic", iteration, record),
         out=out,
-        decisive={"model": wanted.model, "engine": wanted.engine},
-        batch_size=config.system.generate_batch_size,
+        decisive={"model": wanted.model, "engine": wanted.engine, **engine_parameters(config)},
         max_length=min(limit for limit in limits if limit is not None),
         over_long=config.prompt.over_long,
     )
@@ -98,12 +97,13 @@ def _wanted(
         iteration=iteration,
         model=policy_identity(model, config.model),
         template=template.hash,
-        engine=engine_name(config.generate),
+        engine=engine_name(config),
         parameters={
             **dataclasses.asdict(sampling),
             "stop": list(sampling.stop),  # As JSON gives it back, to compare.
             "max_length": config.prompt.max_length,
             "over_long": config.prompt.over_long,
+            **engine_parameters(config),
         },
         seed=config.seed,
     )

@@ -1,12 +1,11 @@
-"""Finished responses on the disk, batch by batch, so that a killed run continues."""
+"""Finished responses on the disk, group by group, so that a killed run continues."""
 
 from __future__ import annotations
 
 import fcntl
 import logging
 import os
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -20,29 +19,31 @@ __all__ = ["Journal", "journal_path"]
 
 log = logging.getLogger(__name__)
 
+_BLOCK = 4096
+
 
 class Journal:
-    """One line a response, in the order of a plan, after a line with the plan's key.
+    """One line a response, after a line with the plan's key; a blank line ends each group.
 
-    A batch counts when all its lines are whole; what a kill or a full disk left behind them is cut
-    off on opening, so that its batch is done again. Texts stay on the disk: in memory are only
-    8 bytes a line.
+    A group counts when it is whole; what a kill or a full disk left behind the last whole one is
+    cut off on opening, so that its responses are made again. Texts stay on the disk: in memory are
+    only their places.
     """
 
     def __init__(self, file: FileIO) -> None:
         self._file = file
-        self._ends = array("Q")
+        self._starts: dict[str, int] = {}
+        self._end = 0
 
     @classmethod
     @contextmanager
-    def opened(cls, out: Path, key: str, ids: Sequence[str], batch_size: int) -> Iterator[Journal]:
+    def opened(cls, out: Path, key: str, ids: Container[str]) -> Iterator[Journal]:
         """The journal of an output file, locked against other processes for the block.
 
         Args:
             out: The output; the journal is `.<name>.partial.jsonl` beside it.
             key: Of the plan; a journal with another key is discarded.
-            ids: In the order of the plan.
-            batch_size: Lines a batch.
+            ids: Of the plan.
 
         Raises:
             TspinError: another process is at the same output, or the disk is full.
@@ -56,48 +57,65 @@ class Journal:
             _lock(file, out)
             journal = cls(file)
             with _told(path):
-                journal._resume(path, key, ids, batch_size)
+                journal._resume(path, key, ids)
             with _told(path):
                 yield journal
 
     def __len__(self) -> int:
-        return len(self._ends) - 1
+        return len(self._starts)
+
+    def __contains__(self, identity: object) -> bool:
+        return identity in self._starts
 
     def append(self, responses: Sequence[Response]) -> None:
-        """Add a finished batch; when this returns it is on the disk."""
-        self._write([orjson.dumps(response.as_json()) for response in responses])
+        """Add a finished group; when this returns it is on the disk."""
+        lines = [orjson.dumps(response.as_json()) + b"\n" for response in responses]
+        at = self._end
+        self._write(b"".join(lines) + b"\n")
+        for response, line in zip(responses, lines, strict=True):
+            self._starts[response.id] = at
+            at += len(line)
 
-    def line(self, place: int) -> bytes:
-        """The line of one place in the plan's order."""
-        start = self._ends[place]
-        return os.pread(self._file.fileno(), self._ends[place + 1] - start, start)
+    def line(self, identity: str) -> bytes:
+        """The line of one response, its newline included."""
+        start, line = self._starts[identity], b""
+        while b"\n" not in line:
+            line += os.pread(self._file.fileno(), _BLOCK, start + len(line))
+        return line[: line.index(b"\n") + 1]
 
-    def _write(self, lines: Sequence[bytes]) -> None:
-        blob = memoryview(b"".join(line + b"\n" for line in lines))
-        self._file.seek(self._ends[-1] if self._ends else 0)
+    def _write(self, content: bytes) -> None:
+        blob = memoryview(content)
+        self._file.seek(self._end)
         while blob:
             blob = blob[self._file.write(blob) :]
         os.fsync(self._file.fileno())
-        for line in lines:
-            self._ends.append((self._ends[-1] if self._ends else 0) + len(line) + 1)
+        self._end += len(content)
 
-    def _resume(self, path: Path, key: str, ids: Sequence[str], batch_size: int) -> None:
-        header = orjson.dumps({"key": key})
+    def _resume(self, path: Path, key: str, ids: Container[str]) -> None:
+        header = orjson.dumps({"key": key}) + b"\n"
         with path.open("rb") as lines:
             first = lines.readline()
-            if first == header + b"\n":
-                self._ends.append(len(first))
-                for wanted, line in zip(ids, lines, strict=False):
-                    if not _is_response(line, wanted):
-                        break
-                    self._ends.append(self._ends[-1] + len(line))
+            if first == header:
+                self._end = len(header)
+                self._read_groups(lines, ids)
             elif first:
                 log.warning("%s: was made from other inputs and is discarded", path)
-        if self._ends and len(self) < len(ids):
-            del self._ends[1 + len(self) // batch_size * batch_size :]
-        self._file.truncate(self._ends[-1] if self._ends else 0)
-        if not self._ends:
-            self._write([header])
+        self._file.truncate(self._end)
+        if not self._end:
+            self._write(header)
+
+    def _read_groups(self, lines: Iterable[bytes], ids: Container[str]) -> None:
+        at, group = self._end, dict[str, int]()
+        for line in lines:
+            if line == b"\n":
+                self._starts |= group
+                self._end, group = at + 1, {}
+            else:
+                identity = _identity(line)
+                if identity is None or identity not in ids:
+                    return
+                group[identity] = at
+            at += len(line)
 
 
 def journal_path(out: Path) -> Path:
@@ -105,14 +123,16 @@ def journal_path(out: Path) -> Path:
     return out.with_name(f".{out.name}.partial.jsonl")
 
 
-def _is_response(line: bytes, wanted: str) -> bool:
+def _identity(line: bytes) -> str | None:
+    """The id of a whole line with a response; None for anything else."""
     if not line.endswith(b"\n"):
-        return False
+        return None
     try:
         found = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return False
-    return isinstance(found, dict) and found.get("id") == wanted
+        return None
+    identity = found.get("id") if isinstance(found, dict) else None
+    return identity if isinstance(identity, str) else None
 
 
 def _lock(file: FileIO, out: Path) -> None:

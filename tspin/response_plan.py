@@ -1,10 +1,10 @@
-"""Which prompts are answered in which batch: the same plan whenever it is made."""
+"""Which prompts are answered, in which order: the same plan whenever it is made."""
 
 from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,7 +25,6 @@ class ResponsePlan:
     Prompts are kept as token ids (4 bytes a token); the records are not.
     """
 
-    batch_size: int
     ids: list[str] = field(default_factory=list)
     prompts: list[array[int]] = field(default_factory=list)
     seeds: array[int] = field(default_factory=lambda: array("q"))
@@ -41,7 +40,6 @@ class ResponsePlan:
         template: PromptTemplate,
         *,
         seed_of: Callable[[str], int],
-        batch_size: int,
         max_prompt: int,
         over_long: Literal["error", "drop"],
     ) -> ResponsePlan:
@@ -51,7 +49,7 @@ class ResponsePlan:
             InputError: a prompt has more than `max_prompt` tokens and `over_long` is "error", has
                 none, is refused by the chat template, or two records share an id.
         """
-        plan = cls(batch_size)
+        plan = cls()
         for record in records:
             prompt = template.record_prompt_ids(record)
             if not prompt:
@@ -83,18 +81,15 @@ class ResponsePlan:
         return len(self.ids)
 
     def key(self, decisive: Mapping[str, Any]) -> str:
-        """Hex SHA-256 over all prompts, seeds, the batches, and what else decides the responses."""
+        """Hex SHA-256 over all prompts, their seeds, and what else decides the responses."""
         digest = hashlib.sha256(orjson.dumps(decisive, option=orjson.OPT_SORT_KEYS))
-        digest.update(f"{self.batch_size}".encode())
         for at in self.order:
             digest.update(orjson.dumps([self.ids[at], self.seeds[at], len(self.prompts[at])]))
             digest.update(self.prompts[at].tobytes())
         return digest.hexdigest()
 
-    def batches(self, done: int) -> Iterator[list[GenerationRequest]]:
-        """The batches that are left when the first `done` places of `order` are answered."""
-        for start in range(done, len(self), self.batch_size):
-            yield [
-                GenerationRequest(self.ids[at], tuple(self.prompts[at]), self.seeds[at])
-                for at in self.order[start : start + self.batch_size]
-            ]
+    def requests(self, answered: Container[str]) -> Iterator[GenerationRequest]:
+        """What is left to ask when some ids are answered, longest prompt first."""
+        for at in self.order:
+            if self.ids[at] not in answered:
+                yield GenerationRequest(self.ids[at], tuple(self.prompts[at]), self.seeds[at])

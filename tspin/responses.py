@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Literal
 import orjson
 
 from tspin.engines import Engine, Generation, SamplingParams
-from tspin.errors import InputError
+from tspin.errors import InputError, TspinError
 from tspin.files import atomic_file
 from tspin.journal import Journal, journal_path
 from tspin.progress import progress
@@ -44,16 +43,16 @@ def write_responses(
     seed_of: Callable[[str], int],
     out: Path,
     decisive: Mapping[str, Any],
-    batch_size: int,
     max_length: int,
     over_long: Literal["error", "drop"],
     label: str = "generate",
 ) -> ResponseCounts:
     """Answer every prompt and write response records in the order of the input.
 
-    Each finished batch is fsynced to a journal beside `out`. Batches are planned over all prompts,
-    so a run that is killed and started again makes the same batches and the same bytes as one
-    that was not. Prompts (4 bytes a token) are kept in memory, responses are not.
+    Each group of responses that the engine finishes is fsynced to a journal beside `out`. A run
+    that is killed and started again asks for the rest in the same order. The bytes of `out` do not
+    depend on groups and their order, only on the responses. Prompts (4 bytes a token) are kept in
+    memory, responses are not.
 
     Args:
         open_engine: Loads the engine; not called when nothing is left to do.
@@ -64,7 +63,6 @@ def write_responses(
         out: The output; an older one is replaced.
         decisive: What else decides the responses, as JSON values: the policy's identity and the
             engine's name. A journal made with other values is discarded.
-        batch_size: Prompts a batch.
         max_length: Tokens of prompt and response together; a prompt must leave room for
             `sampling.max_new_tokens`.
         over_long: What becomes of a prompt that does not.
@@ -78,15 +76,13 @@ def write_responses(
         read_records(records, AnnotatedRecord) if isinstance(records, Path) else records,
         template,
         seed_of=seed_of,
-        batch_size=batch_size,
         max_prompt=_room(max_length, sampling),
         over_long=over_long,
     )
     key = plan.key(
         {**decisive, "template": template.hash, "sampling": dataclasses.asdict(sampling)}
     )
-    ids = [plan.ids[at] for at in plan.order]
-    with Journal.opened(out, key, ids, batch_size) as journal:
+    with Journal.opened(out, key, frozenset(plan.ids)) as journal:
         if len(journal) < len(plan):
             _answer(plan, journal, open_engine, sampling, label)
         counts = _assemble(plan, journal, out)
@@ -114,10 +110,12 @@ def _answer(
 ) -> None:
     done = len(journal)
     with closing(open_engine()) as engine, progress(label, len(plan), done=done) as shown:
-        for batch in plan.batches(done):
-            made = [_as_record(generation) for generation in engine.generate(batch, sampling)]
+        for group in engine.generate(plan.requests(journal), sampling):
+            made = [_as_record(generation) for generation in group]
             journal.append(made)
             shown.advance(len(made), tokens=sum(response.response_tokens for response in made))
+    if len(journal) < len(plan):
+        raise TspinError(f"the engine left {len(plan) - len(journal)} prompts without a response")
 
 
 def _as_record(generation: Generation) -> Response:
@@ -135,17 +133,10 @@ def _assemble(plan: ResponsePlan, journal: Journal, out: Path) -> dict[str, int]
     """Write the journal's lines in the order of the input, and count them."""
     counts = Counter({"records": len(plan), "stop": 0, "length": 0, "empty": 0})
     with atomic_file(out) as file:
-        for line in _in_input_order(plan, journal):
+        for identity in plan.ids:
+            line = journal.line(identity)
             file.write(line)
             response = orjson.loads(line)
             counts[response["finish_reason"]] += 1
             counts["empty"] += not response["response"]
     return dict(counts)
-
-
-def _in_input_order(plan: ResponsePlan, journal: Journal) -> Iterator[bytes]:
-    place_of = array("Q", bytes(8 * len(plan)))
-    for place, at in enumerate(plan.order):
-        place_of[at] = place
-    for place in place_of:
-        yield journal.line(place)

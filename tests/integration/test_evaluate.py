@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -91,7 +91,7 @@ def test_exact_match_counts_what_the_engine_answered(tiny_model_dir: Path, tmp_p
     records = []
     for row, record in enumerate(records_of(60)):
         request = GenerationRequest(record.id, tuple(template.prompt_ids(record.messages)), 0)
-        [answer] = FakeEngine(template).generate([request], greedy)
+        [[answer]] = FakeEngine(template).generate([request], greedy)
         if "46" in answer.text.split()[-3:] and len(records) < 3:
             records.append(record.model_copy(update={"response": f"So it is: {answer.text}"}))
         elif row > 40 and len(records) < 7:
@@ -150,15 +150,11 @@ def test_the_real_engine_at_the_end_of_its_tokens(
 class FailingEngine(FakeEngine):
     """Dies at its second batch, as a machine may."""
 
-    batches = 0
-
     def generate(
-        self, batch: Sequence[GenerationRequest], sampling: SamplingParams
-    ) -> list[Generation]:
-        self.batches += 1
-        if self.batches == 2:
-            raise TspinError("the machine is gone")
-        return super().generate(batch, sampling)
+        self, requests: Iterable[GenerationRequest], sampling: SamplingParams
+    ) -> Iterator[list[Generation]]:
+        yield next(super().generate(requests, sampling))
+        raise TspinError("the machine is gone")
 
 
 def test_a_killed_evaluation_continues_and_ends_with_the_same_bytes(
@@ -171,7 +167,7 @@ def test_a_killed_evaluation_continues_and_ends_with_the_same_bytes(
 
     def open_failing(config: RunConfig, model: str, template: PromptTemplate) -> FakeEngine:
         opened.append("failing")
-        return FailingEngine(template)
+        return FailingEngine(template, batch_size=4)
 
     with monkeypatch.context() as patched:
         patched.setattr(tspin.evaluate, "open_engine", open_failing)
@@ -179,18 +175,21 @@ def test_a_killed_evaluation_continues_and_ends_with_the_same_bytes(
             evaluate(config, model=model, annotated=annotated, out=killed, proto=None, iteration=1)
     assert not killed.exists()
     journal = killed.with_name(".metrics.greedy.jsonl.partial.jsonl")
-    assert len(journal.read_bytes().splitlines()) == 1 + 4  # The key, and the one batch.
+    assert len(journal.read_bytes().splitlines()) == 1 + 4 + 1  # The key, one batch, its end.
     asked: list[int] = []
 
     class CountingEngine(FakeEngine):
         def generate(
-            self, batch: Sequence[GenerationRequest], sampling: SamplingParams
-        ) -> list[Generation]:
-            asked.append(len(batch))
-            return super().generate(batch, sampling)
+            self, requests: Iterable[GenerationRequest], sampling: SamplingParams
+        ) -> Iterator[list[Generation]]:
+            for group in super().generate(requests, sampling):
+                asked.append(len(group))
+                yield group
 
     with monkeypatch.context() as patched:
-        patched.setattr(tspin.evaluate, "open_engine", lambda c, m, t: CountingEngine(t))
+        patched.setattr(
+            tspin.evaluate, "open_engine", lambda c, m, t: CountingEngine(t, batch_size=4)
+        )
         evaluate(config, model=model, annotated=annotated, out=killed, proto=None, iteration=1)
     assert asked == [4, 2, 4, 4, 2]
     names = sorted(path.name for path in whole.parent.iterdir())

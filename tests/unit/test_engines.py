@@ -8,12 +8,12 @@ import torch
 from transformers import GenerationConfig, LlamaForCausalLM
 
 from tspin.config import DataConfig, GenerateConfig, ModelConfig, RunConfig, SystemConfig
-from tspin.engines import GenerationRequest, SamplingParams, engine_name, open_engine
+from tspin.engines import GenerationRequest, SamplingParams, open_engine
 from tspin.engines.base import cut_at_stop
 from tspin.engines.fake import FakeEngine
 from tspin.engines.sampling import RowSampler
 from tspin.engines.transformers import TransformersEngine
-from tspin.errors import InputError, TspinError
+from tspin.errors import TspinError
 from tspin.prompts import PromptTemplate
 from tspin.records import Message
 
@@ -34,7 +34,7 @@ def policy(tiny_model_dir):
 
 @pytest.fixture(scope="module")
 def engine(policy, template):
-    return TransformersEngine(policy, template)
+    return TransformersEngine(policy, template, batch_size=32)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,10 @@ def requests(template):
         GenerationRequest(f"r{i}", tuple(template.prompt_ids([_user(text)])), seed=1000 + i)
         for i, text in enumerate(QUESTIONS * 3)
     ]
+
+
+def answers(engine, requests, sampling):
+    return [made for group in engine.generate(requests, sampling) for made in group]
 
 
 def _user(text: str) -> Message:
@@ -59,14 +63,15 @@ def _config(model: Path, **sections) -> RunConfig:
     )
 
 
-def test_responses_do_not_depend_on_batch_size_order_or_company(engine, requests):
-    whole = {made.id: made for made in engine.generate(requests, SAMPLED)}
+def test_responses_do_not_depend_on_batch_size_order_or_company(engine, policy, template, requests):
+    whole = {made.id: made for made in answers(engine, requests, SAMPLED)}
     assert len({made.text for made in whole.values()}) > len(requests) // 2
     for size in (1, 3, 8):
         turned = requests[::-1]
-        for start in range(0, len(turned), size):
-            for made in engine.generate(turned[start : start + size], SAMPLED):
-                assert made == whole[made.id]
+        engine = TransformersEngine(policy, template, batch_size=size)
+        groups = list(engine.generate(iter(turned), SAMPLED))
+        assert [len(group) for group in groups[:-1]] == [4 * size] * (len(groups) - 1)
+        assert {made.id: made for group in groups for made in group} == whole
 
 
 def test_matches_token_by_token_sampling_without_padding_or_cache(engine, policy, requests):
@@ -77,25 +82,25 @@ def test_matches_token_by_token_sampling_without_padding_or_cache(engine, policy
         for _ in range(SAMPLED.max_new_tokens):
             tensor = torch.tensor([ids])
             logits = policy(tensor, use_cache=False).logits[:, -1].float()
-            ids.append(int(sampler(tensor, logits).argmax(-1)))
+            ids.append(int(sampler.draw(logits, [0])))
             if ids[-1] in engine._template.stop_ids:
                 break
     # The request stands between shorter ones, left-padded by them or they by it.
-    made = engine.generate(requests[2:5], SAMPLED)[1]
+    made = answers(engine, requests[2:5], SAMPLED)[1]
     assert made.text == engine._template.decode(ids[len(request.prompt_ids) :])
     assert made.prompt_tokens == len(request.prompt_ids)
 
 
 def test_same_seed_same_text_other_seed_other_text(engine, requests):
-    first, again = engine.generate([requests[0], requests[0]], SAMPLED)
+    first, again = answers(engine, [requests[0], requests[0]], SAMPLED)
     other = GenerationRequest("r0", requests[0].prompt_ids, seed=5)
     assert first == again
-    assert engine.generate([other], SAMPLED)[0].text != first.text
+    assert answers(engine, [other], SAMPLED)[0].text != first.text
 
 
 def test_greedy_ignores_seeds_and_takes_the_likeliest(engine, policy, requests):
-    one = engine.generate([requests[0]], GREEDY)[0]
-    other = engine.generate([GenerationRequest("r0", requests[0].prompt_ids, seed=5)], GREEDY)[0]
+    one = answers(engine, [requests[0]], GREEDY)[0]
+    other = answers(engine, [GenerationRequest("r0", requests[0].prompt_ids, seed=5)], GREEDY)[0]
     assert one.text == other.text
     with torch.inference_mode():
         logits = policy(torch.tensor([requests[0].prompt_ids])).logits[0, -1]
@@ -106,7 +111,7 @@ def test_the_models_own_generation_settings_are_not_used(tiny_model_dir, templat
     def greedy(settings: dict[str, object]) -> list[str]:
         policy = LlamaForCausalLM.from_pretrained(tiny_model_dir).eval()
         policy.generation_config = GenerationConfig(**settings)
-        made = TransformersEngine(policy, template).generate(requests[:5], SAMPLED)
+        made = answers(TransformersEngine(policy, template, batch_size=32), requests[:5], SAMPLED)
         return [answer.text for answer in made]
 
     plain = greedy({})
@@ -116,7 +121,7 @@ def test_the_models_own_generation_settings_are_not_used(tiny_model_dir, templat
 
 
 def test_limit_and_finish_reasons(engine, requests):
-    made = engine.generate(requests, SamplingParams(1.0, 1.0, 120))
+    made = answers(engine, requests, SamplingParams(1.0, 1.0, 120))
     reasons = {answer.finish_reason for answer in made}
     assert reasons == {"stop", "length"}
     for answer in made:
@@ -126,11 +131,11 @@ def test_limit_and_finish_reasons(engine, requests):
 
 
 def test_stop_strings_cut_the_response_before_them(engine, requests):
-    whole = engine.generate(requests, SAMPLED)
+    whole = answers(engine, requests, SAMPLED)
     middle = next(made.text[5:8] for made in whole if len(made.text) > 12)
     stopping = SamplingParams(1.0, 1.0, 24, stop=("never in there", middle))
     hits = 0
-    stopped = engine.generate(requests, stopping)
+    stopped = answers(engine, requests, stopping)
     for request, before, after in zip(requests, whole, stopped, strict=True):
         assert middle not in after.text
         if middle in before.text:
@@ -138,7 +143,7 @@ def test_stop_strings_cut_the_response_before_them(engine, requests):
             assert after.text == before.text[: before.text.index(middle)]
             assert after.finish_reason == "stop"
             assert after.response_tokens <= before.response_tokens
-            assert engine.generate([request], stopping) == [after]
+            assert answers(engine, [request], stopping) == [after]
         else:
             assert after == before
     assert hits > 0
@@ -174,7 +179,7 @@ def test_a_row_ends_with_the_token_that_completes_a_stop_string_or_is_the_end(
     policy.lm_head = Scripted(template.response_ids(text))
     request = GenerationRequest("r", tuple(template.prompt_ids([_user("x")])), seed=1)
     sampling = SamplingParams(1.0, 1.0, 200, stop=(stop,))
-    made = TransformersEngine(policy, template).generate([request], sampling)[0]
+    made = answers(TransformersEngine(policy, template, batch_size=32), [request], sampling)[0]
     assert (made.text, made.finish_reason) == (before, "stop")
     assert made.response_tokens == tokens
     assert policy.lm_head.calls == tokens + (stop not in text)  # The end token is one more.
@@ -188,43 +193,35 @@ def test_lora_adapter_answers_as_the_merged_model(tiny_model_dir, template, requ
     adapter.target_modules = {"q_proj", "down_proj"}
     policy = peft.get_peft_model(base, adapter).eval()
     policy.generation_config.repetition_penalty = 3.0
-    made = TransformersEngine(policy, template).generate(requests[:5], GREEDY)
+    made = answers(TransformersEngine(policy, template, batch_size=32), requests[:5], GREEDY)
     merged = policy.merge_and_unload()
     merged.generation_config = GenerationConfig()
-    wanted = TransformersEngine(merged, template).generate(requests[:5], GREEDY)
+    wanted = answers(TransformersEngine(merged, template, batch_size=32), requests[:5], GREEDY)
     assert [answer.text for answer in made] == [answer.text for answer in wanted]
 
 
 def test_open_engine_loads_what_the_configuration_names(tiny_model_dir, template, requests):
     engine = open_engine(_config(tiny_model_dir), str(tiny_model_dir), template)
     assert isinstance(engine, TransformersEngine)
-    assert len(engine.generate(requests[:1], GREEDY)) == 1
-    assert engine.generate([], GREEDY) == []
+    assert len(answers(engine, requests[:1], GREEDY)) == 1
+    assert answers(engine, [], GREEDY) == []
     engine.close()
     with pytest.raises(TspinError, match="closed"):
-        engine.generate(requests[:1], GREEDY)
+        answers(engine, requests[:1], GREEDY)
     fake = _config(tiny_model_dir, generate=GenerateConfig(engine="fake"))
     assert isinstance(open_engine(fake, "no model needed", template), FakeEngine)
-
-
-def test_engine_names_are_checked():
-    assert engine_name(GenerateConfig()) == "transformers"
-    with pytest.raises(InputError, match=r"'vllm'.*not built in this version"):
-        engine_name(GenerateConfig(engine="vllm"))
-    with pytest.raises(InputError, match="takes none"):
-        engine_name(GenerateConfig(engine_args={"dtype": "x"}))
 
 
 def test_fake_engine_keeps_the_protocol(template, requests):
     engine = FakeEngine(template)
     sampling = SamplingParams(1.0, 1.0, 8, stop=("46",))
-    made = engine.generate(requests, sampling)
+    made = answers(engine, requests, sampling)
     assert [answer.id for answer in made] == [request.id for request in requests]
-    assert engine.generate(requests[4:5], sampling) == made[4:5]
+    assert answers(engine, requests[4:5], sampling) == made[4:5]
     assert {answer.finish_reason for answer in made} == {"stop", "length"}
     assert all(answer.response_tokens <= 8 and "46" not in answer.text for answer in made)
-    greedy = engine.generate([GenerationRequest("r", requests[0].prompt_ids, 9)], GREEDY)
-    assert greedy[0].text == engine.generate(requests[:1], GREEDY)[0].text
+    greedy = answers(engine, [GenerationRequest("r", requests[0].prompt_ids, 9)], GREEDY)
+    assert greedy[0].text == answers(engine, requests[:1], GREEDY)[0].text
 
 
 def test_cut_at_stop_takes_the_first_in_the_text():

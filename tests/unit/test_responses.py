@@ -1,7 +1,7 @@
 """The response file: whole, in order, and the same bytes after any interruption."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import orjson
@@ -39,19 +39,22 @@ class Killed(BaseException):
 class CountingEngine(FakeEngine):
     """The fake engine; notes its batches, and dies in the one after `survives`."""
 
-    def __init__(self, template: PromptTemplate, survives: int | None = None) -> None:
-        super().__init__(template)
+    def __init__(
+        self, template: PromptTemplate, survives: int | None = None, batch_size: int = BATCH
+    ) -> None:
+        super().__init__(template, batch_size=batch_size)
         self.batches: list[list[str]] = []
         self.survives = survives
         self.closed = False
 
     def generate(
-        self, batch: Sequence[GenerationRequest], sampling: SamplingParams
-    ) -> list[Generation]:
-        if self.survives is not None and len(self.batches) == self.survives:
-            raise Killed
-        self.batches.append([request.id for request in batch])
-        return super().generate(batch, sampling)
+        self, requests: Iterable[GenerationRequest], sampling: SamplingParams
+    ) -> Iterator[list[Generation]]:
+        for group in super().generate(requests, sampling):
+            if self.survives is not None and len(self.batches) == self.survives:
+                raise Killed
+            self.batches.append([made.id for made in group])
+            yield group
 
     def close(self) -> None:
         self.closed = True
@@ -80,7 +83,6 @@ def write(template: PromptTemplate, engine: CountingEngine | None, out: Path, **
         "seed_of": lambda record: int(record[1:]) + 100,
         "out": out,
         "decisive": {"model": "m"},
-        "batch_size": BATCH,
         "max_length": 100,
         "over_long": "error",
     }
@@ -161,7 +163,7 @@ def test_journal_torn_anywhere_gives_the_same_bytes(
 def test_only_whole_batches_are_kept(template, engine, tmp_path, uninterrupted, cut):
     out = tmp_path / "out.jsonl"
     whole = interrupt(template, out, 2)
-    assert whole.count(b"\n") == 1 + 2 * BATCH
+    assert whole.count(b"\n") == 1 + 2 * (BATCH + 1)
     journal_path(out).write_bytes(whole[:-cut])  # Without the last newline, or more.
     write(template, engine, out)
     assert len(engine.batches) == BATCHES - 1  # The torn second batch is done again.
@@ -181,7 +183,6 @@ def test_what_a_kill_left_behind_is_cut_off(template, tmp_path):
         {"sampling": SamplingParams(0.5, 1.0, 12)},
         {"seed_of": lambda record: 7},
         {"decisive": {"model": "another"}},
-        {"batch_size": 2},
         {"records": RECORDS[1:]},
         {
             "records": [
@@ -190,7 +191,7 @@ def test_what_a_kill_left_behind_is_cut_off(template, tmp_path):
             ]
         },
     ],
-    ids=["sampling", "seeds", "model", "batch", "records", "prompt"],
+    ids=["sampling", "seeds", "model", "records", "prompt"],
 )
 def test_journal_of_other_inputs_is_discarded(template, engine, tmp_path, caplog, changes):
     out, fresh = tmp_path / "out.jsonl", tmp_path / "fresh.jsonl"
@@ -206,12 +207,12 @@ def test_prompts_of_the_same_length_are_told_apart(template, tmp_path):
     def answer(prompt: str, engine: CountingEngine) -> list[int]:
         message = Message(role="user", content=prompt)
         records = [AnnotatedRecord(id="r1", messages=[message], response="y"), RECORDS[2]]
-        write(template, engine, tmp_path / "out.jsonl", records=records, batch_size=1)
+        write(template, engine, tmp_path / "out.jsonl", records=records)
         return template.prompt_ids([message])
 
     with pytest.raises(Killed):
-        answer("A B" * 30, CountingEngine(template, survives=1))
-    engine = CountingEngine(template)
+        answer("A B" * 30, CountingEngine(template, survives=1, batch_size=1))
+    engine = CountingEngine(template, batch_size=1)
     assert len(answer("B A" * 30, engine)) == len(template.prompt_ids([_user("A B" * 30)]))
     assert len(engine.batches) == 2
 
@@ -243,7 +244,7 @@ def test_full_disk_at_the_end_keeps_the_journal_and_needs_no_engine_again(
 def test_second_process_at_the_same_output_is_refused(template, engine, tmp_path):
     out = tmp_path / "out.jsonl"
     with (
-        Journal.opened(out, "key", ["r0"], 1),
+        Journal.opened(out, "key", ["r0"]),
         pytest.raises(TspinError, match="another process"),
     ):
         write(template, engine, out)
@@ -279,5 +280,48 @@ def test_doubtful_inputs(template, engine, tmp_path):
 def test_journal_lines_are_the_response_records(template, tmp_path):
     lines = interrupt(template, tmp_path / "out.jsonl", 1).splitlines()
     assert set(orjson.loads(lines[0])) == {"key"}
-    for line in lines[1:]:
+    assert lines[-1] == b""  # The end of the group.
+    for line in lines[1:-1]:
         Response.model_validate(orjson.loads(line))
+
+
+def test_another_batch_size_continues(template, tmp_path, uninterrupted):
+    out = tmp_path / "out.jsonl"
+    interrupt(template, out, 2)
+    smaller = CountingEngine(template, batch_size=1)
+    write(template, smaller, out)
+    assert len(smaller.batches) == len(RECORDS) - 2 * BATCH
+    assert out.read_bytes() == uninterrupted
+
+
+class ScatteredEngine(CountingEngine):
+    """Takes all requests at once and finishes them in an order of its own, two at a time."""
+
+    def generate(
+        self, requests: Iterable[GenerationRequest], sampling: SamplingParams
+    ) -> Iterator[list[Generation]]:
+        mixed = sorted(requests, key=lambda request: request.id[::-1], reverse=True)
+        yield from super().generate(mixed, sampling)
+
+
+@pytest.mark.parametrize("after", range(5))
+def test_responses_may_finish_in_any_order(template, tmp_path, uninterrupted, after):
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(Killed):
+        write(template, ScatteredEngine(template, survives=after, batch_size=2), out)
+    engine = ScatteredEngine(template, batch_size=2)
+    write(template, engine, out)
+    assert sum(map(len, engine.batches)) == len(RECORDS) - 2 * after
+    assert out.read_bytes() == uninterrupted
+
+
+def test_an_engine_that_leaves_prompts_out_is_an_error(template, tmp_path):
+    class Forgetful(CountingEngine):
+        def generate(
+            self, requests: Iterable[GenerationRequest], sampling: SamplingParams
+        ) -> Iterator[list[Generation]]:
+            yield from super().generate(list(requests)[1:], sampling)
+
+    with pytest.raises(TspinError, match="left 1 prompts without a response"):
+        write(template, Forgetful(template), tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()

@@ -15,7 +15,7 @@ SAMPLED = SamplingParams(temperature=1.0, top_p=1.0, max_new_tokens=1)
 def _draws(scores: torch.Tensor, sampling: SamplingParams, seeds: range) -> torch.Tensor:
     rows = scores.expand(len(seeds), -1)
     sampler = RowSampler(sampling, list(seeds), torch.device("cpu"))
-    return sampler(torch.zeros(len(seeds), 1, dtype=torch.long), rows).argmax(-1)
+    return sampler.draw(rows, range(len(seeds)))
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,20 @@ def test_a_row_draws_the_same_alone_and_among_others():
     alone = [int(_draws(scores, SAMPLED, range(seed, seed + 1))) for seed in range(8)]
     assert together.tolist() == alone
     assert len(set(alone)) > 1
+
+
+def test_rows_draw_from_their_own_streams_whichever_are_there():
+    scores = torch.randn(50, generator=torch.Generator().manual_seed(0))
+
+    def draw(sampler: RowSampler, rows: list[int]) -> list[int]:
+        return sampler.draw(scores.expand(len(rows), -1), rows).tolist()
+
+    whole = RowSampler(SAMPLED, [1, 2, 3, 4], torch.device("cpu"))
+    steps = [draw(whole, [0, 1, 2, 3]) for _ in range(6)]
+    some = RowSampler(SAMPLED, [1, 2, 3, 4], torch.device("cpu"))
+    assert draw(some, [0, 2]) == [steps[0][0], steps[0][2]]
+    assert draw(some, [2, 1]) == [steps[1][2], steps[0][1]]
+    assert draw(some, [3, 1, 2]) == [steps[0][3], steps[1][1], steps[2][2]]
 
 
 def test_nan_logits_are_an_error():

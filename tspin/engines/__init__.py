@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from tspin.config import GenerateConfig, RunConfig
+from tspin.config import RunConfig
 from tspin.engines.base import Engine, Generation, GenerationRequest, SamplingParams
-from tspin.errors import InputError
+from tspin.engines.choice import EngineName, engine_name, engine_parameters
 from tspin.prompts import PromptTemplate
 
 __all__ = [
@@ -16,51 +14,36 @@ __all__ = [
     "GenerationRequest",
     "SamplingParams",
     "engine_name",
+    "engine_parameters",
     "open_engine",
 ]
-
-EngineName = Literal["transformers", "fake"]
-
-
-def engine_name(config: GenerateConfig) -> EngineName:
-    """The engine that a configuration means; 'auto' is transformers.
-
-    Raises:
-        InputError: the engine is not in this version, or `engine_args` are not its own.
-    """
-    if config.engine == "vllm":
-        raise InputError(
-            "generate.engine is 'vllm', which is not built in this version; use 'transformers' or "
-            "'auto'"
-        )
-    name: EngineName = "fake" if config.engine == "fake" else "transformers"
-    if config.engine_args:
-        raise InputError(
-            f"generate.engine_args is {config.engine_args!r}, but the engine '{name}' takes none; "
-            "remove it"
-        )
-    return name
 
 
 def open_engine(config: RunConfig, model: str, template: PromptTemplate) -> Engine:
     """Load a policy into the engine that the configuration names.
 
     Args:
-        config: `generate`, `model` and `system` decide engine, precision and device.
+        config: `generate`, `model`, `prompt` and `system` decide engine, precision and device.
         model: A model folder, an adapter folder, or a name on the Hub.
         template: Of the model's tokenizer.
 
     Raises:
-        InputError: no such engine or model.
+        InputError: no such engine or model, or the model does not fit into the engine's memory.
+        TspinError: the engine did not start.
     """
     # Imported here: only the engine that is used needs its heavy packages.
-    if engine_name(config.generate) == "fake":
+    name, batch_size = engine_name(config), config.system.generate_batch_size
+    if name == "fake":
         from tspin.engines.fake import FakeEngine
 
-        return FakeEngine(template)
+        return FakeEngine(template, batch_size=batch_size)
+    if name == "vllm":
+        from tspin.engines.vllm import open_vllm
+
+        return open_vllm(config, model, template)
     from tspin.engines.transformers import TransformersEngine
     from tspin.policy import load_policy, resolve_device
 
     device = resolve_device(config.system)
     policy = load_policy(model, config.model, device=device, trainable=False)
-    return TransformersEngine(policy, template)
+    return TransformersEngine(policy, template, batch_size=batch_size)

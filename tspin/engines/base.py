@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from tspin.prompts import PromptTemplate
 from tspin.records import FinishReason
 
-__all__ = ["Engine", "Generation", "GenerationRequest", "SamplingParams", "cut_at_stop"]
+__all__ = [
+    "Engine",
+    "Generation",
+    "GenerationRequest",
+    "SamplingParams",
+    "cut_at_stop",
+    "finished_generation",
+]
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How tokens are drawn, the same for every request of a batch."""
+    """How tokens are drawn, the same for every request of a call."""
 
     temperature: float
     """0 takes the likeliest token and ignores seeds."""
@@ -51,16 +59,20 @@ class Generation:
 
 
 class Engine(Protocol):
-    """Answers batches of prompts.
+    """Answers any number of requests.
 
     A response depends on its prompt, its seed, the sampling parameters and the policy, not on the
     requests beside it nor on what was generated before, up to the rounding of the arithmetic.
     """
 
     def generate(
-        self, batch: Sequence[GenerationRequest], sampling: SamplingParams
-    ) -> list[Generation]:
-        """Answer one batch, in its order."""
+        self, requests: Iterable[GenerationRequest], sampling: SamplingParams
+    ) -> Iterator[list[Generation]]:
+        """Answer every request; finished responses come in groups, in any order.
+
+        A group is what should become durable together. Requests are taken from the iterable as
+        the engine can work on them.
+        """
         ...
 
     def close(self) -> None:
@@ -77,3 +89,22 @@ def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     """
     found = [at for at in (text.find(string) for string in stop) if at >= 0]
     return (text[: min(found)], True) if found else (text, False)
+
+
+def finished_generation(
+    request: GenerationRequest,
+    emitted: Sequence[int],
+    sampling: SamplingParams,
+    template: PromptTemplate,
+) -> Generation:
+    """A response from the tokens that a model emitted, up to and with the one that ended it."""
+    length = next((at for at, index in enumerate(emitted) if index in template.stop_ids), None)
+    text, stopped = cut_at_stop(template.decode(emitted), sampling.stop)
+    return Generation(
+        id=request.id,
+        text=text,
+        finish_reason="stop" if stopped or length is not None else "length",
+        prompt_tokens=len(request.prompt_ids),
+        response_tokens=len(emitted) if length is None else length,
+        seed=request.seed,
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from tspin.engines.base import Generation, GenerationRequest, SamplingParams, cut_at_stop
 from tspin.prompts import PromptTemplate
@@ -16,14 +17,17 @@ _WORDS = ("so", "the", "answer", "is", "12", "and", "46", "a", "city", "apples")
 class FakeEngine:
     """Answers with random words, decided by the seed, or by the prompt at temperature 0."""
 
-    def __init__(self, template: PromptTemplate) -> None:
+    def __init__(self, template: PromptTemplate, *, batch_size: int = 32) -> None:
         self._template = template
+        self._batch_size = batch_size
 
     def generate(
-        self, batch: Sequence[GenerationRequest], sampling: SamplingParams
-    ) -> list[Generation]:
-        """Answer one batch, in its order."""
-        return [self._answer(request, sampling) for request in batch]
+        self, requests: Iterable[GenerationRequest], sampling: SamplingParams
+    ) -> Iterator[list[Generation]]:
+        """Answer requests batch by batch."""
+        left = iter(requests)
+        while batch := list(islice(left, self._batch_size)):
+            yield [self._answer(request, sampling) for request in batch]
 
     def close(self) -> None:
         """Nothing is held."""

@@ -1,29 +1,33 @@
-"""The engine that runs everywhere: `generate` of transformers, on a CPU or one GPU."""
+"""The engine that runs everywhere: transformers' models, on a CPU or one GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import cast
 
 import torch
-from transformers import (
-    GenerationConfig,
-    LogitsProcessorList,
-    PreTrainedModel,
-    StoppingCriteriaList,
-)
+from transformers import PreTrainedModel
 
-from tspin.engines.base import Generation, GenerationRequest, SamplingParams, cut_at_stop
-from tspin.engines.sampling import RowSampler, StopStrings
+from tspin.engines.base import Generation, GenerationRequest, SamplingParams, finished_generation
+from tspin.engines.decoding import decode
+from tspin.engines.sampling import RowSampler
 from tspin.errors import TspinError
 from tspin.policy import Policy
 from tspin.prompts import PromptTemplate
 
 __all__ = ["TransformersEngine"]
 
+_BATCHES = 4
+
 
 class TransformersEngine:
-    """Left-padded batches through `generate`, each row drawn with its own seed.
+    """Some requests at a time, in the order they come in, each drawn with its own seed.
+
+    Where a response has ended, the next request takes its place, within a group of four batches
+    that is finished before the next one begins: groups do not depend on where a run was continued,
+    nor then do their responses, in any precision. Requests that are sorted by the length of their
+    prompts need the least padding.
 
     Of the model's own generation settings (top-k 50, repetition penalties, several end tokens, ...)
     none is used: responses are drawn from the policy itself, as the method needs.
@@ -31,102 +35,76 @@ class TransformersEngine:
     Args:
         policy: In evaluation mode, on its device.
         template: Gives stop tokens, padding and decoding.
+        batch_size: Requests that are computed at the same time.
     """
 
-    def __init__(self, policy: Policy, template: PromptTemplate) -> None:
-        self._policy: Policy | None = policy
+    def __init__(self, policy: Policy, template: PromptTemplate, *, batch_size: int) -> None:
+        # LoRA layers stand inside the base model, so that calling it calls them.
+        inner = policy if isinstance(policy, PreTrainedModel) else policy.get_base_model()
+        self._model: PreTrainedModel | None = cast(PreTrainedModel, inner)
         self._template = template
-        # A PEFT model passes its own settings on, or leaves it to the model inside.
-        holders: list[Any] = [policy]
-        if not isinstance(policy, PreTrainedModel):
-            holders.append(policy.get_base_model())
-        for holder in holders:
-            holder.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+        self._batch_size = batch_size
 
-    @torch.inference_mode()
     def generate(
-        self, batch: Sequence[GenerationRequest], sampling: SamplingParams
-    ) -> list[Generation]:
-        """Answer one batch, in its order.
+        self, requests: Iterable[GenerationRequest], sampling: SamplingParams
+    ) -> Iterator[list[Generation]]:
+        """Answer requests group by group.
 
         Raises:
             TspinError: the GPU's memory does not suffice, or the model computes NaN.
         """
-        if self._policy is None:
-            raise TspinError("this engine is closed")
-        if not batch:
-            return []
-        device = self._policy.device
-        input_ids, attention_mask = self._left_padded(batch, device)
-        prompt_length = input_ids.shape[1]
-        criteria = StoppingCriteriaList()
-        stops = None
-        if sampling.stop:
-            stops = StopStrings(sampling.stop, self._template.decode, len(batch), prompt_length)
-            criteria.append(stops)
-        sampler = RowSampler(sampling, [request.seed for request in batch], device)
-        try:
-            # transformers' own signature knows no PEFT model; both have `generate`.
-            output = cast(Any, self._policy).generate(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                generation_config=self._settings(sampling),
-                logits_processor=LogitsProcessorList([sampler]),
-                stopping_criteria=criteria,
-            )
-        except torch.OutOfMemoryError as error:
-            raise TspinError(
-                f"out of GPU memory with {len(batch)} prompts a batch; lower "
-                f"system.generate_batch_size: {error}"
-            ) from None
-        rows = output[:, prompt_length:].tolist()
-        lengths = stops.lengths if stops else [None] * len(batch)
-        return [
-            self._finish(request, row[:length], sampling)
-            for request, row, length in zip(batch, rows, lengths, strict=True)
-        ]
+        left = iter(requests)
+        while group := list(islice(left, _BATCHES * self._batch_size)):
+            yield self._answer(group, sampling)
 
     def close(self) -> None:
         """Let go of the policy, and of the GPU memory it was in."""
-        self._policy = None
+        self._model = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _left_padded(
-        self, batch: Sequence[GenerationRequest], device: torch.device
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Input ids and attention mask, (batch, longest prompt) each."""
-        longest = max(len(request.prompt_ids) for request in batch)
-        input_ids = torch.full((len(batch), longest), self._template.pad_token_id)
-        attention_mask = torch.zeros_like(input_ids)
-        for row, request in enumerate(batch):
-            start = longest - len(request.prompt_ids)
-            input_ids[row, start:] = torch.tensor(request.prompt_ids)
-            attention_mask[row, start:] = 1
-        return input_ids.to(device), attention_mask.to(device)
+    def _answer(
+        self, group: Sequence[GenerationRequest], sampling: SamplingParams
+    ) -> list[Generation]:
+        if self._model is None:
+            raise TspinError("this engine is closed")
+        ended = _Ending(self._template, sampling)
+        try:
+            rows = decode(
+                self._model,
+                [request.prompt_ids for request in group],
+                width=self._batch_size,
+                pad_token_id=self._template.pad_token_id,
+                sampler=RowSampler(
+                    sampling, [request.seed for request in group], self._model.device
+                ),
+                ended=ended,
+            )
+        except torch.OutOfMemoryError as error:
+            raise TspinError(
+                f"out of GPU memory with {self._batch_size} prompts a batch; lower "
+                f"system.generate_batch_size and start again: {error}"
+            ) from None
+        return [
+            finished_generation(request, emitted, sampling, self._template)
+            for request, emitted in zip(group, rows, strict=True)
+        ]
 
-    def _settings(self, sampling: SamplingParams) -> GenerationConfig:
-        # Not do_sample: RowSampler's scores already are the draw, and the largest is taken.
-        return GenerationConfig(  # type: ignore[no-untyped-call]
-            do_sample=False,
-            max_new_tokens=sampling.max_new_tokens,
-            eos_token_id=list(self._template.stop_ids),
-            pad_token_id=self._template.pad_token_id,
-            use_cache=True,
-        )
 
-    def _finish(
-        self, request: GenerationRequest, emitted: list[int], sampling: SamplingParams
-    ) -> Generation:
-        """A row's tokens, up to where it finished, as a response."""
-        stop_ids = self._template.stop_ids
-        length = next((at for at, index in enumerate(emitted) if index in stop_ids), None)
-        text, stopped = cut_at_stop(self._template.decode(emitted), sampling.stop)
-        return Generation(
-            id=request.id,
-            text=text,
-            finish_reason="stop" if stopped or length is not None else "length",
-            prompt_tokens=len(request.prompt_ids),
-            response_tokens=len(emitted) if length is None else length,
-            seed=request.seed,
-        )
+class _Ending:
+    """Whether a row has ended: by an end token, by a stop string, or by its length."""
+
+    def __init__(self, template: PromptTemplate, sampling: SamplingParams) -> None:
+        self._template = template
+        self._sampling = sampling
+        # A token has at least one byte, so a string that ends here began in these last tokens.
+        # Eight more: leading white space of a response is no part of its text.
+        self._window = 8 + max((len(string.encode()) for string in sampling.stop), default=0)
+
+    def __call__(self, emitted: Sequence[int]) -> bool:
+        if emitted[-1] in self._template.stop_ids or len(emitted) >= self._sampling.max_new_tokens:
+            return True
+        if not self._sampling.stop:
+            return False
+        text = self._template.decode(emitted[-self._window :])
+        return any(string in text for string in self._sampling.stop)

