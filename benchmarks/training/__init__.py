@@ -1,0 +1,1 @@
+"""What one training step costs, here and in TRL's DPOTrainer."""
