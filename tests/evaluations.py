@@ -20,7 +20,7 @@ def config_of(model: Path, **sections: dict[str, Any]) -> RunConfig:
             "system": {
                 "device": "cpu",
                 "generate_batch_size": 4,
-                "train_batch_size": 3,
+                "tokens_per_device": 100,
                 **sections.pop("system", {}),
             },
             **sections,

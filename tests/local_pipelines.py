@@ -52,7 +52,7 @@ class LocalKubeflow:
             "data.heldout": self._data("heldout", 8) if heldout else "null",
             "generate.max_new_tokens": 24,
             "train.global_batch_size": 4,
-            "system.train_batch_size": 4,
+            "system.tokens_per_device": 400,
             "gate.metric": "nll_per_token",
             "gate.direction": "min",
             "gate.margin": 10 if heldout else "null",

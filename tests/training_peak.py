@@ -76,7 +76,7 @@ def _config(spec: dict[str, Any], folder: Path) -> RunConfig:
             },
             "system": {
                 "device": "cpu",
-                "train_batch_size": spec["batch"],
+                "tokens_per_device": 3 * spec["batch"] * spec["max_length"],
                 "logps_chunk_size": 256,
                 **spec.get("system", {}),
             },

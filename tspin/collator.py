@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tspin.errors import InputError
 
-__all__ = ["RESPONSES", "TripletCollator"]
+__all__ = ["RESPONSES", "TripletCollator", "collated_extras", "padded_batches", "present_responses"]
 
 RESPONSES = ("annotated_ids", "synthetic_ids", "proto_synthetic_ids")
 """Keys of an example in the order of their rows in a batch: y, y', y0."""
@@ -74,7 +74,7 @@ class TripletCollator:
             InputError: a prompt is empty (nothing would predict the first response token), or
                 a response is None in some examples only.
         """
-        rows = [(e["prompt_ids"], e[key]) for key in _present(examples) for e in examples]
+        rows = [(e["prompt_ids"], e[key]) for key in present_responses(examples) for e in examples]
         longest = max(len(prompt) + len(response) for prompt, response in rows)
         length = -(-longest // self.pad_to_multiple_of) * self.pad_to_multiple_of
         padded = [
@@ -90,16 +90,43 @@ class TripletCollator:
             "attention_mask": (position_L < end_R1).long(),
             "response_mask": (position_L >= start_R1) & (position_L < end_R1),
         }
-        if examples[0].get("reference_logps") is not None:
-            reference_Bk = [example["reference_logps"] for example in examples]
-            batch["reference_logps"] = torch.tensor(
-                reference_Bk, dtype=torch.float32
-            ).T.contiguous()
-        return batch
+        return batch | collated_extras(examples)
 
 
-def _present(examples: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The responses that these examples have, refusing examples that do not go together."""
+def collated_extras(examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """What examples carry besides their tokens: `reference_logps` (k, B), if they have them."""
+    if examples[0].get("reference_logps") is None:
+        return {}
+    reference_Bk = [example["reference_logps"] for example in examples]
+    return {"reference_logps": torch.tensor(reference_Bk, dtype=torch.float32).T.contiguous()}
+
+
+def padded_batches(rows: Iterable[tuple[int, int, int]], budget: int) -> list[list[int]]:
+    """Distribute examples over padded batches of at most `budget` tokens, padding counted.
+
+    Those of like length come together. An example that is larger by itself is alone.
+
+    Args:
+        rows: For each example the tokens of its longest sequence, its sequences, and its number.
+        budget: Rows times length of a batch.
+    """
+    batches: list[list[int]] = []
+    height = length = 0
+    for longest, sequences, number in sorted(rows, reverse=True):
+        height += sequences
+        if not batches or height * length > budget:
+            batches.append([])
+            height, length = sequences, longest  # The first is the longest.
+        batches[-1].append(number)
+    return batches
+
+
+def present_responses(examples: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys of the responses that these examples have.
+
+    Raises:
+        InputError: the examples do not go together, or a prompt has no tokens.
+    """
     keys = [key for key in RESPONSES if examples[0].get(key) is not None]
     for example in examples:
         name = example.get("id", "?")

@@ -167,7 +167,7 @@ def _likelihoods(
         load_policy(evaluation.model, config.model, device=device, trainable=False),
         [(heldout.prompts[identity], ids) for _, identity, ids in fitting],
         pad_token_id=evaluation.template.pad_token_id,
-        batch_size=config.system.train_batch_size,
+        tokens_per_device=config.system.tokens_per_device,
         chunk_size=config.system.logps_chunk_size,
     )
     likelihoods: dict[str, dict[str, Likelihood]] = {}

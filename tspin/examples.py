@@ -52,6 +52,12 @@ class Example:
         """Tokens of the longest sequence: the prompt and one response."""
         return len(self.prompt) + max(len(response) for response in self.responses)
 
+    @property
+    def packed_length(self) -> int:
+        """Tokens in a packed row: prompt and different responses, each without its last token."""
+        different = {response.tobytes(): len(response) for response in self.responses}
+        return len(self.prompt) + sum(max(length - 1, 0) for length in different.values())
+
 
 @dataclass
 class Examples(Dataset[dict[str, Any]]):
@@ -78,6 +84,22 @@ class Examples(Dataset[dict[str, Any]]):
             **responses,
             "reference_logps": None if known is None else known[index].tolist(),
         }
+
+    def sizes(self) -> list[tuple[int, int, int]]:
+        """Of each example its tokens packed, of its longest sequence, and its responses."""
+        return [(row.packed_length, row.length, len(row.responses)) for row in self.rows]
+
+    def shortest(self) -> dict[str, Any]:
+        """The example with the shortest sequence."""
+        return self[min(range(len(self)), key=lambda index: self.rows[index].length)]
+
+    def extremes(self) -> list[tuple[list[int], list[list[int]]]]:
+        """Prompt and responses of the shortest example and of the longest, by one sequence."""
+        by_length = sorted(self.rows, key=lambda row: row.length)
+        return [
+            (row.prompt.tolist(), [response.tolist() for response in row.responses])
+            for row in (by_length[0], by_length[-1])
+        ]
 
     def mean_length(self, role: int) -> float:
         """Mean tokens of one role's responses, each with its end token."""

@@ -6,7 +6,7 @@ from tspin.check import Check, gib
 from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.machine import Gpu, available_memory, free_disk
-from tspin.memory import Hardware, MemoryEstimate, estimate_memory
+from tspin.memory import Hardware, MemoryEstimate, estimate_memory, largest_triplet
 from tspin.model_shape import ModelShape, model_shape
 from tspin.store import working_folder
 
@@ -82,8 +82,8 @@ def _advice(config: RunConfig, *, batch_helps: bool) -> str:
             "all weights in training are too large for any batch: train a LoRA adapter (train.lora)"
         )
     options = []
-    if config.system.train_batch_size > 1:
-        options.append("lower system.train_batch_size")
+    if config.system.tokens_per_device > largest_triplet(config):
+        options.append("lower system.tokens_per_device")
     if not config.system.gradient_checkpointing:
         options.append("set system.gradient_checkpointing")
     if config.system.logps_chunk_size > 256:

@@ -12,14 +12,12 @@ from transformers.utils.logging import disable_progress_bar
 
 from tspin.checkpoint_mirror import CheckpointMirror
 from tspin.checkpoints import CheckpointCallback, Checkpoints
-from tspin.collator import TripletCollator
 from tspin.dvclive_log import DVCLIVE, dvclive_callback
 from tspin.examples import Examples, load_examples, roles_of
 from tspin.guards import Guards, refuse_flat_loss
-from tspin.logprobs import Head, check_head
 from tspin.manifest import Manifest, forget, write_manifest
+from tspin.passes import choose_passes
 from tspin.policy import (
-    Policy,
     load_policy,
     load_tokenizer,
     save_policy,
@@ -92,14 +90,21 @@ def _trained(
         lora=job.config.train.lora,
         seed=derive_seed(job.config.seed, "adapter"),
     )
-    args.head = _choose_head(policy, examples, template, args)
+    with torch.autocast(args.device.type, torch.bfloat16, args.bf16):
+        passes = choose_passes(
+            policy,
+            examples.extremes(),
+            pad_token_id=template.pad_token_id,
+            chunk_size=args.logps_chunk_size,
+            device=args.device,
+        )
     if needs_reference(args.method):
         examples.reference_logps = reference_logps(
             policy,
             examples,
             job.checkpoints / "reference.safetensors",
             key=reference_key(wanted),
-            pad_token_id=template.pad_token_id,
+            passes=passes,
             args=args,
         )
     guards.check_lengths(examples)
@@ -109,9 +114,7 @@ def _trained(
     callbacks = [guards, train_log, progress, CheckpointCallback(checkpoints, termination)]
     if DVCLIVE in job.config.system.report_to and args.should_save:
         callbacks.append(dvclive_callback(job.out.parent))
-    trainer = TSPINTrainer(
-        policy, args, examples, pad_token_id=template.pad_token_id, callbacks=callbacks
-    )
+    trainer = TSPINTrainer(policy, args, examples, passes=passes, callbacks=callbacks)
     last = checkpoints.last()
     with closing(train_log), closing(progress), termination.noted():
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
@@ -121,21 +124,6 @@ def _trained(
             f"{trainer.state.max_steps}; run again to continue from there"
         )
     return trainer
-
-
-def _choose_head(
-    policy: Policy, examples: Examples, template: PromptTemplate, args: TSPINConfig
-) -> Head:
-    shortest = min(range(len(examples)), key=lambda index: examples.rows[index].length)
-    batch = TripletCollator(template.pad_token_id)([examples[shortest]])
-    batch = {name: tensor.to(args.device) for name, tensor in batch.items()}
-    if check_head(policy, batch, chunk_size=args.logps_chunk_size):
-        return "chunked"
-    log.warning(
-        "this architecture's output head cannot be run in chunks; its logits are made for all "
-        "positions at once, which takes more memory"
-    )
-    return "model"
 
 
 def _finish(

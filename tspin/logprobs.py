@@ -22,17 +22,20 @@ from transformers import PreTrainedModel
 
 from tspin.errors import TspinError
 from tspin.redirection import causal_model, replaced_forward
+from tspin.tree_attention import TREE
 
-__all__ = ["Head", "check_head", "response_logps"]
+__all__ = ["Head", "check_head", "output_dtypes", "response_logps"]
 
 Head = Literal["chunked", "model"]
+
+_INPUTS = ("input_ids", "attention_mask", "position_ids")
 
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 0.05, torch.float16: 0.01}
 """Nats per token by which two orders of the same arithmetic may differ."""
 
 
 def response_logps(
-    model: nn.Module, batch: Mapping[str, Tensor], *, chunk_size: int, head: Head = "chunked"
+    model: nn.Module, batch: Mapping[str, Any], *, chunk_size: int, head: Head = "chunked"
 ) -> tuple[Tensor, Tensor]:
     """logp(r) of each row: the sum over its response tokens of log pi(token given all before it).
 
@@ -40,14 +43,16 @@ def response_logps(
         model: A causal language model of transformers, with LoRA or not, wrapped for distributed
             training or not. Everything runs inside one call of `model`, so that the hooks of DDP
             and FSDP fire as for any forward pass.
-        batch: `input_ids`, `attention_mask`, `response_mask`, all (R, L), right-padded.
+        batch: Padded, as `tspin.collator` makes it: `input_ids`, `attention_mask`,
+            `response_mask`, all (R, L), right-padded. Or packed, as `tspin.packing` makes it, with
+            the model under `tspin.tree_attention.tree_attention`.
         chunk_size: Response tokens whose logits exist at one time.
         head: "chunked", or "model" to take the logits that the model itself returns for all
             positions: slower and larger, for architectures that fail `check_head`.
 
     Returns:
         Summed log-probabilities (R,) in nats, float32 (float64 if the model computes in it), and
-        numbers of response tokens (R,). Row sums are added in a fixed order.
+        numbers of response tokens (R,), for R responses. Sums are added in a fixed order.
 
     Raises:
         TspinError: the model's backbone cannot be told from its head; use head="model".
@@ -57,7 +62,8 @@ def response_logps(
     tokens = _ResponseTokens(batch)
 
     def forward(**inputs: Any) -> Tensor:
-        inputs |= {"use_cache": False, "return_dict": True}
+        # Set in here: wrappers of distributed training take apart what is handed to them.
+        inputs |= {"use_cache": False, "return_dict": True, **tokens.layout}
         if head == "model":
             logits_NV = tokens.select(own_forward(**inputs).logits)
             return _in_chunks(_token_logps, logits_NV, tokens.targets, chunk_size)
@@ -65,8 +71,8 @@ def response_logps(
         return _in_chunks(head_logps, hidden_NH, tokens.targets, chunk_size)
 
     with replaced_forward(causal, forward):
-        logps_N = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-    return tokens.sum_rows(logps_N), tokens.counts
+        logps_N = model(**{name: batch[name] for name in _INPUTS if name in batch})
+    return tokens.sums(logps_N), tokens.counts
 
 
 def check_head(model: nn.Module, batch: Mapping[str, Tensor], *, chunk_size: int) -> bool:
@@ -78,7 +84,7 @@ def check_head(model: nn.Module, batch: Mapping[str, Tensor], *, chunk_size: int
     was_training = model.training
     model.eval()  # Dropout would make any two passes differ.
     try:
-        with torch.no_grad(), _output_dtypes(causal_model(model)) as dtypes:
+        with torch.no_grad(), output_dtypes(model) as dtypes:
             own, counts = response_logps(model, batch, chunk_size=chunk_size, head="model")
             try:
                 chunked, _ = response_logps(model, batch, chunk_size=chunk_size)
@@ -91,8 +97,9 @@ def check_head(model: nn.Module, batch: Mapping[str, Tensor], *, chunk_size: int
 
 
 @contextmanager
-def _output_dtypes(causal: PreTrainedModel) -> Iterator[set[torch.dtype]]:
+def output_dtypes(model: nn.Module) -> Iterator[set[torch.dtype]]:
     """The precisions that the output layer computes in: autocast differs from the weights."""
+    causal = causal_model(model)
     dtypes = {causal.dtype}
     layer: nn.Module | None = causal.get_output_embeddings()  # type: ignore[no-untyped-call]
     if layer is None:
@@ -106,25 +113,42 @@ def _output_dtypes(causal: PreTrainedModel) -> Iterator[set[torch.dtype]]:
 
 
 class _ResponseTokens:
-    """Where the response tokens of a batch are: N of them in R rows."""
+    """Where the response tokens of a batch are predicted: N of them, in R responses.
 
-    def __init__(self, batch: Mapping[str, Tensor]) -> None:
-        # The token at t is predicted at t - 1; the first of a row is predicted by nothing.
-        self._mask = batch["response_mask"][:, 1:]
-        self.counts = self._mask.sum(dim=1)
-        row_N, before_N = self._mask.nonzero(as_tuple=True)
-        length = batch["input_ids"].shape[1]
-        self._predicted_at_N = row_N * length + before_N
-        self.targets = batch["input_ids"].flatten()[self._predicted_at_N + 1]
+    Attributes:
+        targets: (N,) the tokens.
+        counts: (R,) of each response.
+        layout: What the model's layers must be told besides its inputs.
+    """
+
+    def __init__(self, batch: Mapping[str, Any]) -> None:
+        self.layout = {TREE: batch[TREE]} if TREE in batch else {}
+        self._rows: Tensor | None = batch.get("rows")
+        if self.layout:
+            lengths_U = batch["lengths"]
+            position = torch.arange(int(lengths_U.max()), device=lengths_U.device)
+            self._mask = position < lengths_U[:, None]
+            self._predicted_at_N = batch["predicted_at"]
+            self.targets = batch["targets"]
+        else:
+            # The token at t is predicted at t - 1; the first of a row is predicted by nothing.
+            self._mask = batch["response_mask"][:, 1:]
+            row_N, before_N = self._mask.nonzero(as_tuple=True)
+            self._predicted_at_N = row_N * batch["input_ids"].shape[1] + before_N
+            self.targets = batch["input_ids"].flatten()[self._predicted_at_N + 1]
+        self.counts = self._of_responses(self._mask.sum(dim=1))
 
     def select(self, values: Tensor) -> Tensor:
-        """From (R, L, X) the rows (N, X) of the positions that predict a response token."""
+        """From (rows, L, X) the (N, X) of the positions that predict a response token."""
         return values.flatten(0, 1).index_select(0, self._predicted_at_N)
 
-    def sum_rows(self, logps: Tensor) -> Tensor:
+    def sums(self, logps: Tensor) -> Tensor:
         """From (N,) to sums (R,). Not index_add, which adds in no fixed order on a GPU."""
         grid = logps.new_zeros(self._mask.shape)
-        return grid.masked_scatter(self._mask, logps).sum(dim=1)
+        return self._of_responses(grid.masked_scatter(self._mask, logps).sum(dim=1))
+
+    def _of_responses(self, values: Tensor) -> Tensor:
+        return values if self._rows is None else values[self._rows]
 
 
 def _in_chunks(
@@ -177,7 +201,7 @@ def _split_at_head(
         raise TspinError(f"cannot tell the output head of {name} apart; use head='model'")
     output_type, hidden_NH = selected[0]
     # One token stands for an input that nothing will look at.
-    stub = inputs | {"input_ids": inputs["input_ids"][:1, :1], "attention_mask": None}
+    stub = {"input_ids": inputs["input_ids"][:1, :1], "use_cache": False, "return_dict": True}
 
     def head_logps(hidden: Tensor, targets: Tensor) -> Tensor:
         def known(*_: Any, **__: Any) -> Any:

@@ -1,10 +1,11 @@
 r"""How much memory one training process needs at its peak, estimated before it starts.
 
 The symbols: P parameters, A those that are trained (P, or the adapter's), s bytes of a number in
-the forward pass (2 under bfloat16 autocast, else 4), B triplets a forward pass, k responses a
-triplet (1 sft, 3 with history, else 2), N = k * B * max_length tokens (every row at its longest),
-h, i, a widths of the model, its feed-forward block and its attention heads together, L layers,
-C positions a chunk of the output head, V vocabulary.
+the forward pass (2 under bfloat16 autocast, else 4), k responses a triplet (1 sft, 3 with history,
+else 2), N tokens a forward pass (system.tokens_per_device, but no more than a step can have and no
+less than one triplet of k * max_length, the most it can be), h, i, a widths of the model, its
+feed-forward block and its attention heads together, L layers, C positions a chunk of the output
+head, V vocabulary.
 
 | part | bytes |
 | --- | --- |
@@ -14,7 +15,7 @@ C positions a chunk of the output head, V vocabulary.
 | casts | 2 P where float32 weights are computed with in bfloat16, else 0 |
 | exchange | 4 A with several processes: the buckets that gradients are summed in |
 | activations | N L (16 h + s (5 h + 4 a + 4 i)): inner values kept for the backward |
-| ... sdpa | N L s max_length more: the mask of each layer |
+| ... sdpa, padded rows | N L s max_length more: the mask of each layer |
 | ... eager | N L heads max_length (4, under bfloat16 6) more: the attention matrix |
 | ... LoRA dropout | N L (1 + s) (6 h + i) more: each adapted layer's own input |
 | ... checkpointed | N 4 h L, and the inner values of one layer as above |
@@ -27,9 +28,9 @@ Peak = weights + gradients + optimiser + exchange + overhead
        + max(casts + activations + head, step).
 
 Why: weights that are trained are float32 (`policy.load_policy`), normalisation keeps float32
-values (16 h), keys and values are repeated for all heads under a mask (4 a), logits exist for one
-chunk only (`logprobs.response_logps`), no reference model is loaded. Without the overhead the sum
-was 1.0 to 1.3 times the peak measured on a CPU, for Llama, Qwen and GPT-2 layers, full and LoRA,
+values (16 h), queries, keys, values and what attention makes of them are kept (4 a), logits exist
+for one chunk only (`logprobs.response_logps`), no reference model is loaded. Without the overhead
+the sum was 1.0 to 1.3 times the peak measured on a CPU, for Llama, Qwen and GPT-2 layers, full and LoRA,
 with and without checkpointing, in float32 and bfloat16; tests/integration/test_memory_measured.py
 measures some of these. The rows about GPUs follow from the same reasoning and are not measured.
 Mixtures of experts are counted by their active experts, roughly.
@@ -42,7 +43,7 @@ from dataclasses import dataclass, fields
 from tspin.config import RunConfig
 from tspin.model_shape import ModelShape
 
-__all__ = ["Hardware", "MemoryEstimate", "estimate_memory"]
+__all__ = ["Hardware", "MemoryEstimate", "estimate_memory", "largest_triplet"]
 
 _FLOAT32 = 4
 
@@ -107,8 +108,7 @@ def estimate_memory(shape: ModelShape, config: RunConfig, hardware: Hardware) ->
     trained = shape.adapter_parameters if adapted else shape.parameters
     weights = s * shape.parameters + _FLOAT32 * trained if adapted else _FLOAT32 * trained
     states = 2 if config.train.optimizer == "adamw" else 1
-    rows = responses_per_triplet(config) * _batch(config)
-    tokens = rows * config.prompt.max_length
+    tokens = _tokens(config)
     casts = 2 * shape.parameters if hardware.bfloat16 and not adapted else 0
     step = _FLOAT32 * trained if hardware.gpu else 8 * shape.largest
     parts = {
@@ -134,8 +134,16 @@ def responses_per_triplet(config: RunConfig) -> int:
     return 3 if config.train.beta_at(config.iterations - 1) > 0 else 2
 
 
-def _batch(config: RunConfig) -> int:
-    return min(config.system.train_batch_size, config.train.global_batch_size)
+def largest_triplet(config: RunConfig) -> int:
+    """Tokens that one triplet can have at most: nearly all of max_length in each response."""
+    return responses_per_triplet(config) * config.prompt.max_length
+
+
+def _tokens(config: RunConfig) -> int:
+    """Tokens of the largest forward pass."""
+    largest = largest_triplet(config)
+    step = config.train.global_batch_size * largest
+    return max(min(config.system.tokens_per_device, step), largest)
 
 
 def _activations(shape: ModelShape, config: RunConfig, tokens: int, s: int) -> int:

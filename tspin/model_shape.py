@@ -14,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from tspin.config import LoraConfig, ModelConfig
 from tspin.errors import InputError
 from tspin.model_folder import ModelFolder, find_model
+from tspin.tree_attention import takes_trees
 
 __all__ = ["ModelShape", "model_shape"]
 
@@ -39,7 +40,8 @@ class ModelShape:
     """Of all heads together."""
     vocabulary: int
     attention: str
-    """Implementation as transformers names it; "eager" keeps the whole attention matrix."""
+    """"tree" where rows are packed (`tspin.tree_attention`), else the implementation as
+    transformers names it; "eager" keeps the whole attention matrix."""
 
 
 def model_shape(model: ModelConfig, lora: LoraConfig | None) -> ModelShape:
@@ -69,7 +71,7 @@ def model_shape(model: ModelConfig, lora: LoraConfig | None) -> ModelShape:
         heads=heads,
         attention_width=heads * width,
         vocabulary=config.vocab_size,
-        attention=str(config._attn_implementation),
+        attention="tree" if takes_trees(built) else str(config._attn_implementation),
     )
 
 

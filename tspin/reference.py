@@ -18,11 +18,10 @@ from safetensors import safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
-from tspin.collator import TripletCollator
 from tspin.examples import Examples
 from tspin.files import atomic_file
-from tspin.logprobs import response_logps
 from tspin.manifest import Manifest
+from tspin.passes import ForwardPasses, on_device
 from tspin.policy import Policy
 from tspin.trainer_config import TSPINConfig
 
@@ -52,7 +51,7 @@ def reference_logps(
     cache: Path,
     *,
     key: str,
-    pad_token_id: int,
+    passes: ForwardPasses,
     args: TSPINConfig,
 ) -> npt.NDArray[np.float64]:
     """Summed logps of every response under the policy that is about to be trained, in nats.
@@ -65,8 +64,8 @@ def reference_logps(
         examples: Whose responses.
         cache: A safetensors file that keeps them for a training that is resumed.
         key: What the cache must have been made from (see `reference_key`).
-        pad_token_id: For padding.
-        args: How training does its forward passes.
+        passes: How forward passes are made.
+        args: The device, the precision, and the tokens a pass.
 
     Returns:
         Shape (examples, roles).
@@ -76,10 +75,13 @@ def reference_logps(
         return known
     log.info("one pass of the reference policy over %d examples", len(examples))
     rank, world_size = _place()
-    # Sorted by length, so that a batch has little padding.
-    order = sorted(range(len(examples)), key=lambda index: examples.rows[index].length)
-    with _evaluating(policy), torch.autocast(args.device.type, torch.bfloat16, args.bf16):
-        logps = _logps_of(policy, examples, order[rank::world_size], pad_token_id, args)
+    every = passes.cut(range(len(examples)), examples.sizes(), args.tokens_per_device)
+    with (
+        passes.on(policy),
+        _evaluating(policy),
+        torch.autocast(args.device.type, torch.bfloat16, args.bf16),
+    ):
+        logps = _logps_of(policy, examples, every[rank::world_size], passes, args.device)
     if world_size > 1:
         torch.distributed.all_reduce(logps)
     result: npt.NDArray[np.float64] = logps.cpu().numpy()
@@ -89,16 +91,18 @@ def reference_logps(
 
 
 def _logps_of(
-    policy: Policy, examples: Examples, share: list[int], pad_token_id: int, args: TSPINConfig
+    policy: Policy,
+    examples: Examples,
+    share: list[list[int]],
+    passes: ForwardPasses,
+    device: torch.device,
 ) -> Tensor:
-    """(examples, roles) logps of a share of the examples, 0 elsewhere."""
+    """(examples, roles) logps of a share of the forward passes, 0 elsewhere."""
     shape = (len(examples), len(examples.rows[0].responses))
-    logps = torch.zeros(shape, dtype=torch.float64, device=args.device)
-    size = args.per_device_train_batch_size
-    for indices in (share[start : start + size] for start in range(0, len(share), size)):
-        batch = TripletCollator(pad_token_id)([examples[index] for index in indices])
-        batch = {name: tensor.to(args.device) for name, tensor in batch.items()}
-        sums, _ = response_logps(policy, batch, chunk_size=args.logps_chunk_size, head=args.head)
+    logps = torch.zeros(shape, dtype=torch.float64, device=device)
+    for indices in share:
+        batch = passes.collate([examples[index] for index in indices])
+        sums, _ = passes.logps(policy, on_device(batch, device))
         logps[indices] = sums.view(shape[1], -1).T.double()
     return logps
 

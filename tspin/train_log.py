@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from tspin.errors import located
 from tspin.files import atomic_file
+from tspin.speed import SPEED
 
 __all__ = ["Progress", "TrainLog", "read_train_log", "step_rows"]
 
@@ -25,8 +26,12 @@ _PLAIN_LINES = 10
 
 
 def step_rows(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The optimiser steps of a trainer's history, without its summaries (which carry times)."""
-    rows = [entry for entry in history if "loss" in entry]
+    """The optimiser steps of a trainer's history, without its summaries and without speeds."""
+    rows = [
+        {name: value for name, value in entry.items() if not name.startswith(SPEED)}
+        for entry in history
+        if "loss" in entry
+    ]
     return [{key: row[key] for key in (*_FIRST, *sorted(row.keys() - {*_FIRST}))} for row in rows]
 
 

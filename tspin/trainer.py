@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
-from tspin.batches import StepCollator, StepSampler
-from tspin.collator import TripletCollator
+from tspin.batches import PassDataset, StepCollator, StepSampler
 from tspin.examples import Examples
+from tspin.flops import PassFlops
 from tspin.guards import refuse_not_finite, refuse_unmoved_policy
-from tspin.logprobs import response_logps
 from tspin.methods import method_loss
+from tspin.passes import ForwardPasses
 from tspin.policy import Policy
+from tspin.speed import Speed
 from tspin.step_metrics import StepMetrics, sample_metrics
 from tspin.trainer_config import TSPINConfig
 
@@ -27,10 +28,11 @@ __all__ = ["TSPINConfig", "TSPINTrainer"]
 class TSPINTrainer(Trainer):
     """Trains a policy on triplets.
 
-    What differs from `transformers.Trainer`: which triplets a step has does not depend on
+    What differs from `transformers.Trainer`: a batch of the data loader is a whole optimiser step,
+    of as many forward passes as its tokens need; which triplets a step has does not depend on
     processes and forward passes (`StepSampler`); the loss is a mean over the triplets that are
-    really in the step (for sft over its tokens), so accumulated, distributed and last, smaller
-    steps count right; the log has the method's metrics.
+    really in the step (for sft over its tokens), so every step counts right however it was cut;
+    the log has the method's metrics and the speed.
     """
 
     args: TSPINConfig
@@ -44,26 +46,29 @@ class TSPINTrainer(Trainer):
         args: TSPINConfig,
         examples: Examples,
         *,
-        pad_token_id: int,
+        passes: ForwardPasses,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
         _disable_dropout(policy)
+        sizes = examples.sizes()
+        self.passes = passes
+        self._policy = policy
         self.sampler = StepSampler(
-            len(examples),
-            global_batch_size=args.step_size,
-            micro_batch_size=args.per_device_train_batch_size,
+            [packed for packed, *_ in sizes],
+            global_batch_size=args.global_batch_size,
+            cut=lambda share: passes.cut(share, sizes, args.tokens_per_device),
             seed=args.seed if args.data_seed is None else args.data_seed,
             rank=args.process_index,
             world_size=args.world_size,
         )
-        total = math.ceil(self.sampler.steps * args.num_train_epochs)
+        total = math.ceil(len(self.sampler) * args.num_train_epochs)
         refuse_unmoved_policy(total, args.get_warmup_steps(total))
         collator = StepCollator(
-            TripletCollator(pad_token_id),
-            stand_in=examples[min(range(len(examples)), key=lambda i: examples.rows[i].length)],
-            per_token=args.method == "sft",
+            passes.collate, stand_in=examples.shortest(), per_token=args.method == "sft"
         )
         self._metrics = StepMetrics()
+        precision = torch.bfloat16 if args.bf16 else torch.float32
+        self._speed = Speed(PassFlops.of_model(policy), args.device, precision)
         super().__init__(
             model=policy,
             args=args,
@@ -74,10 +79,15 @@ class TSPINTrainer(Trainer):
         self.model_accepts_loss_kwargs = True  # For releases without `loss_is_scaled_for_ga`.
         self.remove_callback(PrinterCallback)
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As `transformers.Trainer.train`, with the policy set up for its forward passes."""
+        with self.passes.on(self._policy):
+            return super().train(*args, **kwargs)
+
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches of this process; accelerate must not share them out again."""
+        """The steps of this process; accelerate must not share them out again."""
         return DataLoader(
-            self.train_dataset,
+            PassDataset(self.train_dataset),
             batch_sampler=self.sampler,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
@@ -87,10 +97,40 @@ class TSPINTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor]:
-        """This process's batches of one step, and the items of that step on all processes."""
+        """This process's part of one step, and the items of that step on all processes."""
+        self._speed.begin()
         samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        items = sum((batch["items"] for batch in samples), torch.tensor(0)).to(device)
+        parts = [batch["items"] for step in samples for batch in step["passes"]]
+        items = sum(parts, torch.tensor(0)).to(device)
         return samples, self.accelerator.reduce(items, reduction="sum")
+
+    def training_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Forward and backward for each pass of one step; processes exchange gradients at the end.
+
+        Returns:
+            This process's part of the step's loss, times the number of processes.
+        """
+        loss = torch.zeros((), device=self.args.device)
+        *first, last = inputs["passes"]
+        for batch in first:
+            self.accelerator.gradient_state._set_sync_gradients(False)
+            with self.accelerator.no_sync(model):
+                loss += self._pass(model, batch, num_items_in_batch)
+        self.accelerator.gradient_state._set_sync_gradients(True)
+        return loss + self._pass(model, last, num_items_in_batch)
+
+    def _pass(self, model: nn.Module, batch: dict[str, Any], items: Tensor | int | None) -> Tensor:
+        self._speed.add(batch)
+        return super().training_step(model, batch, items).float()
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted here: `tspin.speed` does, on a GPU."""
+        return 0
 
     def compute_loss(
         self,
@@ -99,12 +139,10 @@ class TSPINTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """This batch's part of the step's mean loss; parts add up over passes and processes."""
+        """This pass's part of the step's mean loss; parts add up over passes and processes."""
         batch, items = inputs, inputs["items"]
         with self.accelerator.autocast():
-            logps, tokens = response_logps(
-                model, batch, chunk_size=self.args.logps_chunk_size, head=self.args.head
-            )
+            logps, tokens = self.passes.logps(model, batch)
         size = max(len(batch["ids"]), 1)
         logps, tokens = logps.view(-1, size), tokens.view(-1, size)
         terms = method_loss(self.args, logps, tokens, batch.get("reference_logps"))
@@ -113,7 +151,7 @@ class TSPINTrainer(Trainer):
             terms,
             logps,
             tokens,
-            _identical(batch, size),
+            batch.get("identical"),
             saturated_gradient=self.args.saturated_gradient,
         )
         self._metrics.add(values, counts=bool(batch["ids"]))
@@ -126,15 +164,21 @@ class TSPINTrainer(Trainer):
         """Add the metrics of the step, and stop on a gradient that is not finite."""
         if "loss" in logs:
             step = self.state.global_step
-            epoch, at = divmod(step - 1, self.sampler.steps)
+            epoch, at = divmod(step - 1, len(self.sampler))
             indices = self.sampler.step_indices(epoch, at)
-            # transformers counts forward passes, of which there are more on smaller devices.
+            # transformers counts steps, of which the last may be smaller.
             seen = at * self.sampler.global_batch_size + len(indices)
             self.state.epoch = epoch + seen / self.sampler.size
             ids = [self.train_dataset.rows[index].id for index in indices]
             refuse_not_finite("gradient norm", logs["grad_norm"], step, ids)
-            logs |= self._metrics.drain(lambda sums: self.accelerator.reduce(sums, reduction="sum"))
+            logs |= self._metrics.drain(self._sum)
+            logs |= self._speed.drain(self._sum, self.args.world_size)
         super().log(logs, start_time)
+
+    def _sum(self, values: Tensor) -> Tensor:
+        """Over all processes."""
+        total: Tensor = self.accelerator.reduce(values.to(self.args.device), reduction="sum")
+        return total
 
 
 class _Epochs(TrainerCallback):
@@ -142,16 +186,7 @@ class _Epochs(TrainerCallback):
         self._sampler = sampler
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._sampler.set_epoch(state.global_step // self._sampler.steps)
-
-
-def _identical(batch: dict[str, Any], size: int) -> Tensor | None:
-    ids, mask = batch["input_ids"], batch["response_mask"]
-    if len(ids) == size:
-        return None
-    same_ids: Tensor = (ids[:size] == ids[size : 2 * size]).all(dim=1)
-    same_mask: Tensor = (mask[:size] == mask[size : 2 * size]).all(dim=1)
-    return same_ids & same_mask
+        self._sampler.set_epoch(state.global_step // len(self._sampler))
 
 
 def _disable_dropout(policy: Policy) -> None:

@@ -11,7 +11,6 @@ from transformers import TrainingArguments
 from tspin.config import Method
 from tspin.dvclive_log import DVCLIVE
 from tspin.launch import launched
-from tspin.logprobs import Head
 from tspin.losses import Link
 from tspin.policy import resolve_device, resolve_dtype
 from tspin.seeds import derive_seed
@@ -38,10 +37,12 @@ class TSPINConfig(TrainingArguments):
     link: Link = "logistic"
     spin_lambda: float = 0.1
     length_normalised: bool = False
-    global_batch_size: int | None = None
-    """Triplets an optimiser step; sets gradient_accumulation_steps. None: what those give."""
+    global_batch_size: int = 64
+    """Triplets an optimiser step, over all processes and forward passes."""
+    tokens_per_device: int = 8192
+    """Tokens a forward pass; as many passes as a step needs. Not per_device_train_batch_size and
+    not gradient_accumulation_steps: the trainer's own batch is a whole step."""
     logps_chunk_size: int = 1024
-    head: Head = "chunked"
     saturated_gradient: float = 0.01
 
     optim: str = "rmsprop"
@@ -65,16 +66,6 @@ class TSPINConfig(TrainingArguments):
         super().__post_init__()  # type: ignore[no-untyped-call]
         _ = self.device  # Sets up the processes, and counts GPUs.
         self._n_gpu = min(self._n_gpu, 1)  # One process a GPU, never DataParallel.
-        if self.global_batch_size is not None:
-            share = math.ceil(self.global_batch_size / self.world_size)
-            self.gradient_accumulation_steps = math.ceil(share / self.per_device_train_batch_size)
-
-    @property
-    def step_size(self) -> int:
-        """Triplets an optimiser step, over all processes and accumulation."""
-        passes = self.gradient_accumulation_steps * self.world_size
-        size: int = self.global_batch_size or self.per_device_train_batch_size * passes
-        return size
 
 
 def trainer_arguments(job: TrainJob) -> TSPINConfig:
@@ -104,7 +95,7 @@ def trainer_arguments(job: TrainJob) -> TSPINConfig:
         # transformers' seeds have 32 bits.
         seed=derive_seed(seed, "train", job.iteration) % 2**32,
         data_seed=derive_seed(seed, "order", job.iteration),
-        per_device_train_batch_size=min(system.train_batch_size, settings.global_batch_size),
+        tokens_per_device=system.tokens_per_device,
         gradient_checkpointing=system.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False},
         save_steps=system.checkpoint_steps,

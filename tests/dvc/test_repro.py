@@ -54,7 +54,7 @@ def test_nothing_is_run_twice(project: Project) -> None:
 
 
 def test_how_the_work_is_done_is_no_reason_to_do_it_again(project: Project) -> None:
-    with project.changed(system={"train_batch_size": 2, "generate_batch_size": 3}):
+    with project.changed(system={"tokens_per_device": 200, "generate_batch_size": 3}):
         assert project.repro() == []
 
 

@@ -131,7 +131,7 @@ def test_the_batch_size_changes_no_more_than_rounding(
     values = []
     for size in (1, 7):
         config = config_of(
-            tiny_model_dir, system={"train_batch_size": size, "logps_chunk_size": 5 * size}
+            tiny_model_dir, system={"tokens_per_device": 50 * size, "logps_chunk_size": 5 * size}
         )
         out = tmp_path / str(size) / "metrics.json"
         found = evaluate(

@@ -34,10 +34,10 @@ def test_two_processes_are_one(folder: Path, tiny_model_dir: Path) -> None:
     # 11 triplets, 4 a step, 1 a forward pass: in the last step one process gets 2, the other 1.
     # The reference policy's pass is shared out too.
     settings = {"method": "tspin_ref", "epochs": 1}
-    two = {"num_processes": 2, "train_batch_size": 1}
+    two = {"num_processes": 2, "tokens_per_device": 1}
     shared = make_job(folder, tiny_model_dir, "two", system=two, **settings)
     run_train(shared)
-    alone = make_job(folder, tiny_model_dir, "one", system={"train_batch_size": 4}, **settings)
+    alone = make_job(folder, tiny_model_dir, "one", system={"tokens_per_device": 1000}, **settings)
     run_job(alone)
     logs = [read_train_log(job.out.parent / "train_log.jsonl") for job in (shared, alone)]
     assert len(logs[0]) == 3

@@ -98,7 +98,7 @@ def start(api: KubernetesServer, job: TrainJob, pod: str = "one") -> subprocess.
 def long_job(folder: Path, model: Path, name: str = "made", epochs: int = 40) -> TrainJob:
     """Long enough to be interrupted; its checkpoints outlive the nodes."""
     write_triplets(folder / "triplets.jsonl")
-    system = {"checkpoints": str(folder / "checkpoints"), "train_batch_size": 2}
+    system = {"checkpoints": str(folder / "checkpoints"), "tokens_per_device": 120}
     return make_job(folder, model, name, epochs=epochs, system=system)
 
 
@@ -116,7 +116,7 @@ def test_two_nodes_are_one_training(
     process = start(api, job)
     printed = finish(process)
     assert process.returncode == 0, printed
-    two = {"train_batch_size": 2, "num_processes": 2}
+    two = {"tokens_per_device": 120, "num_processes": 2}
     alone = make_job(tmp_path, tiny_model_dir, "alone", system=two)
     train(**{name: getattr(alone, name) for name in TrainJob.model_fields if name != "mirror"})
     ours, theirs = (load_file(j.out / "model.safetensors") for j in (job, alone))

@@ -76,7 +76,7 @@ def make_job(folder: Path, model: Path, name: str = "made", **settings: Any) -> 
         "system": {
             "device": "cpu",
             "num_processes": 1,
-            "train_batch_size": 2,
+            "tokens_per_device": 120,
             "checkpoint_steps": 2,
             **settings.pop("system", {}),
         },

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.s3
 ROOT = Path(__file__).parents[2]
 SMALL = [
     *("--set", "generate.max_new_tokens=16", "--set", "iterations=1"),
-    *("--set", "train.global_batch_size=4", "--set", "system.train_batch_size=4"),
+    *("--set", "train.global_batch_size=4", "--set", "system.tokens_per_device=400"),
     *("--set", "prompt.max_length=200", "--set", "gate.margin=null"),
 ]
 

@@ -111,6 +111,6 @@ def test_differences_leave_out_what_does_not_change_the_result(write) -> None:
     path = write(SMALLEST)
     old = resolved(load_config(path))
     new = resolved(
-        load_config(path, ["system.train_batch_size=2", "run_dir=elsewhere", "train.beta=0.3"])
+        load_config(path, ["system.tokens_per_device=2", "run_dir=elsewhere", "train.beta=0.3"])
     )
     assert config_differences(old, new) == ["train.beta: 0.1 -> 0.3"]

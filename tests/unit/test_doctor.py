@@ -76,13 +76,13 @@ def test_a_run_that_does_not_fit_says_so_and_what_would_help(
         tiny_model_dir,
         prompt={"max_length": 10**6},
         train={"global_batch_size": 512},
-        system={"device": "cpu", "train_batch_size": 512, "num_processes": 2},
+        system={"device": "cpu", "tokens_per_device": 10**9, "num_processes": 2},
     )
     memory = named(doctor_report(settings), "memory for training")
     assert memory.status == "fail"
     assert memory.detail.startswith("does not fit: about ")
     assert "2 processes together" in memory.detail
-    assert "to make it smaller: lower system.train_batch_size, set system.grad" in memory.detail
+    assert "to make it smaller: lower system.tokens_per_device, set system.grad" in memory.detail
 
 
 def test_a_gpu_that_is_asked_for_and_not_there(tmp_path: Path, tiny_model_dir: Path) -> None:

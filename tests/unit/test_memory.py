@@ -36,7 +36,7 @@ def config(**sections: Any) -> RunConfig:
         "prompt": {"max_length": 100},
         "generate": {"max_new_tokens": 50},
         "train": {"global_batch_size": 4},
-        "system": {"train_batch_size": 2, "logps_chunk_size": 50},
+        "system": {"tokens_per_device": 600, "logps_chunk_size": 50},
     }
     for name, section in sections.items():
         values[name] = {**values.get(name, {}), **section}
@@ -130,7 +130,11 @@ def test_seven_billion_parameters_as_the_papers_train_them() -> None:
     settings = config(
         prompt={"max_length": 2048},
         train={"global_batch_size": 64},
-        system={"train_batch_size": 8, "gradient_checkpointing": True, "logps_chunk_size": 1024},
+        system={
+            "tokens_per_device": 8 * 3 * 2048,
+            "gradient_checkpointing": True,
+            "logps_chunk_size": 1024,
+        },
     )
     hardware = Hardware(gpu=True, bfloat16=True, processes=8)
     full = estimate_memory(mistral, settings, hardware).total
@@ -140,6 +144,6 @@ def test_seven_billion_parameters_as_the_papers_train_them() -> None:
     small = config(
         prompt={"max_length": 2048},
         train={"global_batch_size": 64, "lora": {}},
-        system={"train_batch_size": 2, "gradient_checkpointing": True},
+        system={"tokens_per_device": 2 * 3 * 2048, "gradient_checkpointing": True},
     )
     assert 15e9 < estimate_memory(adapted, small, hardware).total < 40e9

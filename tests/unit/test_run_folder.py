@@ -53,7 +53,7 @@ def test_changed_data_is_refused(config_file: Path) -> None:
 
 def test_more_iterations_and_another_machine_are_no_change(config_file: Path) -> None:
     open_run(config_file)
-    folder = open_run(config_file, "iterations=4", "system.train_batch_size=1")
+    folder = open_run(config_file, "iterations=4", "system.tokens_per_device=1")
     assert json.loads((folder.path / "config.json").read_bytes())["iterations"] == 4
     with pytest.raises(InputError, match="iterations: 4 -> 3"):
         open_run(config_file, "iterations=3")

@@ -123,8 +123,9 @@ class SystemConfig(Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     num_processes: int | Literal["auto"] = "auto"
     """Training processes on this node; auto is one a GPU, or one on a CPU."""
-    train_batch_size: int = Field(8, gt=0)
-    """Triplets a forward pass on one device."""
+    tokens_per_device: int = Field(8192, gt=0)
+    """Tokens a forward pass on one device: prompts, each once, and all responses to them. A larger
+    triplet still runs, alone. How many triplets a step has is train.global_batch_size."""
     generate_batch_size: int = Field(32, gt=0)
     """Prompts a batch."""
     logps_chunk_size: int = Field(1024, gt=0)
