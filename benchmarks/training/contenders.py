@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,12 @@ LORA_RANK, LORA_ALPHA = 16, 32
 
 
 def tspin_trainer(task: Task, out: Path, *, history: bool) -> Trainer:
-    """tspin on triplets, or on pairs (y and y') as at iteration 0."""
+    """This library on triplets, or on pairs (y and y') as at iteration 0."""
     import numpy as np
 
     from tspin.config import LoraConfig, ModelConfig
     from tspin.examples import Example, Examples
+    from tspin.passes import choose_passes
     from tspin.policy import load_policy, load_tokenizer
     from tspin.trainer import TSPINConfig, TSPINTrainer
 
@@ -34,15 +36,33 @@ def tspin_trainer(task: Task, out: Path, *, history: bool) -> Trainer:
     policy = load_policy(
         task.folder, config, device=torch.device(task.device), trainable=True, lora=lora
     )
-    examples: list[Example] = []
-    placed = dict(zip(task.order(), task.triplets(), strict=True))
-    for index, triplet in sorted(placed.items()):
+    rows: list[Example] = []
+    for index, triplet in sorted(
+        zip(task.order(), task.triplets(), strict=True), key=itemgetter(0)
+    ):
         responses = triplet.responses[: 3 if history else 2]
         arrays = tuple(np.array(ids, dtype=np.int32) for ids in responses)
-        examples.append(Example(str(index), np.array(triplet.prompt, dtype=np.int32), arrays))
-    args = TSPINConfig(**_arguments(task, out), beta=0.1 if history else 0.0, data_seed=SEED)
-    pad_token_id = load_tokenizer(task.folder, config).pad_token_id
-    return TSPINTrainer(policy, args, Examples(examples), pad_token_id=pad_token_id)
+        rows.append(Example(str(index), np.array(triplet.prompt, dtype=np.int32), arrays))
+    examples = Examples(rows)
+    given = {} if task.tokens is None else {"tokens_per_device": task.tokens}
+    args = TSPINConfig(
+        **_arguments(task, out),
+        **given,
+        global_batch_size=task.batch,
+        beta=0.1 if history else 0.0,
+        data_seed=SEED,
+    )
+    with torch.autocast(args.device.type, torch.bfloat16, args.bf16):
+        passes = choose_passes(
+            policy,
+            examples.extremes(),
+            pad_token_id=load_tokenizer(task.folder, config).pad_token_id,
+            chunk_size=args.logps_chunk_size,
+            device=args.device,
+        )
+    if not passes.packed:
+        raise RuntimeError("tspin fell back to padded rows: this would not measure packing")
+    return TSPINTrainer(policy, args, examples, passes=passes)
 
 
 def trl_trainer(task: Task, out: Path, *, precomputed: bool) -> Trainer:
@@ -76,6 +96,7 @@ def trl_trainer(task: Task, out: Path, *, precomputed: bool) -> Trainer:
     ]
     args = DPOConfig(
         **_arguments(task, out),
+        per_device_train_batch_size=task.batch,
         train_sampling_strategy="sequential",
         max_length=None,
         precompute_ref_log_probs=precomputed,
@@ -97,7 +118,6 @@ def _arguments(task: Task, out: Path) -> dict[str, Any]:
     """Training arguments that are the same for everyone."""
     return {
         "output_dir": str(out),
-        "per_device_train_batch_size": task.batch,
         "num_train_epochs": 1,
         "optim": "rmsprop",
         "learning_rate": LEARNING_RATE,

@@ -32,7 +32,7 @@ class Task:
     profile: str
     """A name of `lengths.PROFILES`, or gsm8k."""
     batch: int
-    """Triplets (or pairs) an optimiser step, in one forward pass where the contender can."""
+    """Triplets (or pairs) an optimiser step; TRL takes them all in one forward pass."""
     steps: int
     """Optimiser steps of one training."""
     model: str
@@ -43,6 +43,8 @@ class Task:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What is computed in; weights that are trained stay float32."""
     lora: bool = False
+    tokens: int | None = None
+    """tspin's tokens a forward pass; None is its default."""
     gsm8k: str | None = None
     """GSM8K's train.jsonl, for that profile."""
 
@@ -77,10 +79,8 @@ class Task:
 
     def order(self) -> list[int]:
         """Where tspin's trainer takes each triplet from, so that all steps can hold the same."""
+        count = self.batch * self.steps
         sampler = StepSampler(
-            self.batch * self.steps,
-            global_batch_size=self.batch,
-            micro_batch_size=self.batch,
-            seed=SEED,
+            [1] * count, global_batch_size=self.batch, cut=lambda share: [share], seed=SEED
         )
         return [index for step in range(self.steps) for index in sampler.step_indices(0, step)]
