@@ -74,7 +74,7 @@ def trl_trainer(task: Task, out: Path, *, precomputed: bool) -> Trainer:
     import peft
     import trl.trainer.utils
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
     from trl import DPOConfig, DPOTrainer
 
     trl.trainer.utils._use_triton = lambda device: True
@@ -104,7 +104,7 @@ def trl_trainer(task: Task, out: Path, *, precomputed: bool) -> Trainer:
     lora = peft.LoraConfig(
         r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    return DPOTrainer(
+    trainer = DPOTrainer(
         model=policy,
         ref_model=reference,
         args=args,
@@ -112,6 +112,8 @@ def trl_trainer(task: Task, out: Path, *, precomputed: bool) -> Trainer:
         processing_class=AutoTokenizer.from_pretrained(task.folder),
         peft_config=lora if task.lora else None,
     )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def _arguments(task: Task, out: Path) -> dict[str, Any]:

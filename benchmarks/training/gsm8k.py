@@ -10,7 +10,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from benchmarks.training.lengths import TripletLengths
 
-__all__ = ["gsm8k_lengths"]
+__all__ = ["GSM8K", "TRIPLETS", "gsm8k_lengths"]
+
+GSM8K = "gsm8k"
+"""The profile's name."""
+TRIPLETS = 16
+"""At least so many in one training."""
 
 _VOCABULARY = 8192
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
-__all__ = ["PROFILES", "TripletLengths", "long_tailed", "padded_positions"]
+__all__ = ["PROFILES", "Profile", "TripletLengths", "padded_positions"]
 
 MAX_LENGTH = 2048
 """Tokens of a prompt and one response together: the papers' limit."""
@@ -20,6 +20,11 @@ class TripletLengths:
 
     prompt: int
     responses: tuple[int, int, int]
+
+    @property
+    def packed(self) -> int:
+        """Tokens in a packed row: the prompt once, each response without its last token."""
+        return self.prompt + sum(response - 1 for response in self.responses)
 
 
 def constant(prompt: int, response: int) -> Callable[[int, int], list[TripletLengths]]:
@@ -70,13 +75,27 @@ def _cut(lengths: TripletLengths) -> TripletLengths:
     return TripletLengths(prompt, (a, b, c))
 
 
-PROFILES: dict[str, Callable[[int, int], list[TripletLengths]]] = {
-    "ultrachat-like": long_tailed(200, 300, prompt_sigma=1.0, response_sigma=0.6),
-    "long-prompt": constant(1500, 150),
-    "short": constant(50, 50),
-    "equal": constant(200, 300),
+@dataclass(frozen=True)
+class Profile:
+    """A distribution of lengths."""
+
+    make: Callable[[int, int], list[TripletLengths]]
+    """From the number of triplets and a seed."""
+    triplets: int
+    """At least so many in one training: enough to have all lengths, and seconds to measure."""
+
+
+PROFILES = {
+    "ultrachat-like": Profile(
+        long_tailed(200, 300, prompt_sigma=1.0, response_sigma=0.6), triplets=12
+    ),
+    "long-prompt": Profile(
+        long_tailed(1500, 150, prompt_sigma=0.25, response_sigma=0.25), triplets=4
+    ),
+    "short": Profile(long_tailed(50, 50, prompt_sigma=0.25, response_sigma=0.25), triplets=16),
+    "equal": Profile(constant(200, 300), triplets=4),
+    "long-prompt-equal": Profile(constant(1500, 150), triplets=4),
 }
-"""From the number of triplets and a seed to their lengths; `gsm8k` has a file of its own."""
 
 
 def padded_positions(lengths: list[TripletLengths], batch: int) -> tuple[int, int]:

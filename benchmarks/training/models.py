@@ -68,10 +68,13 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def make_model(size: str, folder: Path, dtype: torch.dtype) -> Path:
-    """Write a random model of this size and a tokenizer of one word a token, and say where.
+def make_model(size: str, folder: Path, dtype: torch.dtype) -> int:
+    """Write a random model of this size and a tokenizer with a token for each word.
 
     The weights are made where torch's default device is; seed it before.
+
+    Returns:
+        The number of parameters.
     """
     shape = SHAPES[size]
     tokenizer = _tokenizer(shape["vocab_size"])
@@ -85,7 +88,7 @@ def make_model(size: str, folder: Path, dtype: torch.dtype) -> Path:
     model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder
+    return int(model.num_parameters())
 
 
 def words(ids: list[int]) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,20 +18,36 @@ from benchmarks.training.task import Task
 if TYPE_CHECKING:
     from transformers import Trainer
 
-__all__ = ["run_rounds"]
+__all__ = ["Round", "run_rounds"]
 
 
-def run_rounds(task: Task, rounds: int, out: Path) -> Iterator[dict[str, float]]:
-    """Seconds of one training of each contender, round by round.
+@dataclass(frozen=True)
+class Round:
+    """What one round gave, by contender."""
 
-    On a CPU all contenders stay in memory. On a GPU only one fits: it is made anew for its turn.
-    A contender that has just been made trains one step that does not count.
+    seconds: dict[str, float]
+    """Of one training: processor time on a CPU, time on the wall on a GPU."""
+    mfu: dict[str, float]
+    """Model FLOP utilisation, on a GPU, of those that log it."""
+
+
+def run_rounds(task: Task, rounds: int, out: Path) -> Iterator[Round]:
+    """Train all contenders so many times.
+
+    On a CPU all of them stay in memory. On a GPU only one fits: it is made anew for its turn. A
+    contender that has just been made trains one step that does not count.
     """
     stage = _Stage(task, out)
     names = list(CONTENDERS)
     for number in range(rounds):
         turn = number % len(names)
-        yield {name: stage.seconds(name) for name in [*names[turn:], *names[:turn]]}
+        seconds: dict[str, float] = {}
+        mfu: dict[str, float] = {}
+        for name in [*names[turn:], *names[:turn]]:
+            trainer, seconds[name] = stage.train(name)
+            logged = [row["speed/mfu"] for row in trainer.state.log_history if "speed/mfu" in row]
+            mfu |= {name: mean(logged)} if logged else {}
+        yield Round(seconds, mfu)
 
 
 class _Stage:
@@ -40,14 +58,14 @@ class _Stage:
         self._out = out
         self._made: dict[str, tuple[Trainer, Stopwatch]] = {}
 
-    def seconds(self, name: str) -> float:
-        """Of one training of this contender."""
+    def train(self, name: str) -> tuple[Trainer, float]:
+        """Train this contender; the trainer and the seconds it took."""
         if name not in self._made:
             self._make(name)
         trainer, watch = self._made[name]
         gc.collect()
         trainer.train()
-        return watch.seconds
+        return trainer, watch.seconds
 
     def _make(self, name: str) -> None:
         if self._task.device == "cuda":

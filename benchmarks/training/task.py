@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.training.gsm8k import gsm8k_lengths
+from benchmarks.training.gsm8k import GSM8K, gsm8k_lengths
 from benchmarks.training.lengths import PROFILES, TripletLengths
 from benchmarks.training.models import END_TOKEN, SHAPES, SPECIAL
 from tspin.batches import StepSampler
@@ -51,11 +51,9 @@ class Task:
     def lengths(self) -> list[TripletLengths]:
         """Tokens of the triplets of one training, in the order in which steps take them."""
         count = self.batch * self.steps
-        if self.profile == "gsm8k":
-            if self.gsm8k is None:
-                raise ValueError("profile gsm8k needs the path of GSM8K's train.jsonl")
-            return gsm8k_lengths(Path(self.gsm8k), count, SEED)
-        return PROFILES[self.profile](count, SEED)
+        if self.profile == GSM8K:
+            return gsm8k_lengths(Path(self.gsm8k or ""), count, SEED)
+        return PROFILES[self.profile].make(count, SEED)
 
     def triplets(self) -> list[Triplet]:
         """Random tokens of these lengths."""
