@@ -11,7 +11,7 @@ from statistics import NormalDist
 __all__ = ["PROFILES", "Profile", "TripletLengths", "padded_positions"]
 
 MAX_LENGTH = 2048
-"""Tokens of a prompt and one response together: the papers' limit."""
+"""Tokens of a prompt and one response together, as in the papers."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,12 @@ def constant(prompt: int, response: int) -> Callable[[int, int], list[TripletLen
 
 
 def long_tailed(
-    prompt: int, response: int, *, prompt_sigma: float, response_sigma: float
+    prompt: int,
+    response: int,
+    *,
+    prompt_sigma: float,
+    response_sigma: float,
+    limit: int = MAX_LENGTH,
 ) -> Callable[[int, int], list[TripletLengths]]:
     """A profile of log-normal lengths with these means in tokens, all four independent.
 
@@ -48,6 +53,7 @@ def long_tailed(
         response: Mean of the responses.
         prompt_sigma: Standard deviation of the logarithm of the prompts' lengths.
         response_sigma: The same for responses.
+        limit: Longest prompt and response together; what is beyond is cut off.
     """
 
     def make(count: int, seed: int) -> list[TripletLengths]:
@@ -55,7 +61,7 @@ def long_tailed(
         prompts = _quantiles(prompt, prompt_sigma, count, draw)
         columns = [_quantiles(response, response_sigma, count, draw) for _ in range(3)]
         return [
-            _cut(TripletLengths(length, (a, b, c)))
+            _cut(TripletLengths(length, (a, b, c)), limit)
             for length, a, b, c in zip(prompts, *columns, strict=True)
         ]
 
@@ -69,9 +75,9 @@ def _quantiles(mean: float, sigma: float, count: int, draw: random.Random) -> li
     return lengths
 
 
-def _cut(lengths: TripletLengths) -> TripletLengths:
-    prompt = min(lengths.prompt, MAX_LENGTH // 2)
-    a, b, c = (min(response, MAX_LENGTH - prompt) for response in lengths.responses)
+def _cut(lengths: TripletLengths, limit: int) -> TripletLengths:
+    prompt = min(lengths.prompt, limit * 3 // 4)
+    a, b, c = (min(response, limit - prompt) for response in lengths.responses)
     return TripletLengths(prompt, (a, b, c))
 
 
@@ -90,7 +96,7 @@ PROFILES = {
         long_tailed(200, 300, prompt_sigma=1.0, response_sigma=0.6), triplets=12
     ),
     "long-prompt": Profile(
-        long_tailed(1500, 150, prompt_sigma=0.25, response_sigma=0.25), triplets=4
+        long_tailed(1500, 150, prompt_sigma=0.25, response_sigma=0.25, limit=4096), triplets=4
     ),
     "short": Profile(long_tailed(50, 50, prompt_sigma=0.25, response_sigma=0.25), triplets=16),
     "equal": Profile(constant(200, 300), triplets=4),
