@@ -96,9 +96,9 @@ PROFILES = {
         long_tailed(200, 300, prompt_sigma=1.0, response_sigma=0.6), triplets=12
     ),
     "long-prompt": Profile(
-        long_tailed(1500, 150, prompt_sigma=0.25, response_sigma=0.25, limit=4096), triplets=4
+        long_tailed(1500, 150, prompt_sigma=0.2, response_sigma=0.2, limit=4096), triplets=4
     ),
-    "short": Profile(long_tailed(50, 50, prompt_sigma=0.25, response_sigma=0.25), triplets=16),
+    "short": Profile(long_tailed(50, 50, prompt_sigma=0.2, response_sigma=0.2), triplets=16),
     "equal": Profile(constant(200, 300), triplets=4),
     "long-prompt-equal": Profile(constant(1500, 150), triplets=4),
 }
