@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -28,7 +29,6 @@ __all__ = ["attend", "flash_attention", "flex_attention", "segment_attention", "
 
 _LARGEST_FLASH_HEAD = 256
 _HALVES = (torch.float16, torch.bfloat16)
-_compiled: list[Callable[..., Tensor]] = []
 
 
 def attend(
@@ -121,15 +121,18 @@ def flex_attention(
     window: int | None,
 ) -> Tensor:
     """On a GPU where there is no variable-length attention: blocks of the mask are skipped."""
-    mask = flex.create_block_mask(
-        _mask_of(layout, query.device, window), None, None, layout.length, layout.length,
-        device=query.device,
-    )  # fmt: skip
-    run: Any = flex.flex_attention
-    if query.device.type == "cuda":
-        if not _compiled:
-            _compiled.append(torch.compile(flex.flex_attention, dynamic=True))
-        run = _compiled[0]
+    device, length = query.device, layout.length
+    on_gpu = device.type == "cuda"
+
+    def make() -> flex.BlockMask:
+        # Compiled, it never holds a mask of all pairs of tokens.
+        sees = _mask_of(layout, device, window)
+        return flex.create_block_mask(
+            sees, None, None, length, length, device=device, _compile=on_gpu
+        )
+
+    mask = layout.once((device, window), make)
+    run: Any = _compiled() if on_gpu else flex.flex_attention
     gqa = query.shape[1] != key.shape[1]
     result: Tensor = run(query, key, value, block_mask=mask, scale=scale, enable_gqa=gqa)
     return result
@@ -167,6 +170,11 @@ def segment_attention(
             )
         )
     return torch.cat(parts, dim=2)
+
+
+@cache
+def _compiled() -> Any:
+    return torch.compile(flex.flex_attention, dynamic=True)
 
 
 def _segments(layout: TreeLayout) -> Iterator[tuple[slice, tuple[slice, ...]]]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 __all__ = ["Tree", "TreeLayout", "Varlen"]
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class TreeLayout:
         """From the tokens of each prompt and of each of its responses; empty ones are left out."""
         self.trees = tuple(_trees(lengths))
         self.calls = 0
-        self._varlen: dict[torch.device, Varlen] = {}
+        self._made: dict[object, Any] = {}
 
     @property
     def length(self) -> int:
@@ -93,10 +96,15 @@ class TreeLayout:
         return found
 
     def varlen(self, device: torch.device) -> Varlen:
-        """The layout for variable-length attention, made once a device."""
-        if device not in self._varlen:
-            self._varlen[device] = _as_varlen(self.trees, device)
-        return self._varlen[device]
+        """The layout for variable-length attention."""
+        return self.once(device, lambda: _as_varlen(self.trees, device))
+
+    def once(self, key: object, make: Callable[[], Made]) -> Made:
+        """What `make` returns, which all layers of a forward pass share."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: Made = self._made[key]
+        return made
 
     def marks(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """For each token its tree, its branch (0 for a prompt) and its position; (T,) int32."""

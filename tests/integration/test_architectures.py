@@ -70,7 +70,11 @@ SINGLE_PRECISION = ("gpt-j head bias",)
 
 
 def make(name: str) -> PreTrainedModel:
-    kind, settings = ARCHITECTURES[name]
+    return build(*ARCHITECTURES[name])
+
+
+def build(kind: str, settings: dict[str, Any]) -> PreTrainedModel:
+    """A small random model in which every part of the architecture shows."""
     common = {k: v for k, v in SMALL.items() if k != "head_dim" or kind not in NO_HEAD_DIM}
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **common | settings))

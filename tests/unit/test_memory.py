@@ -72,12 +72,12 @@ def test_bfloat16_on_gpus_with_adamw_and_checkpointing_by_hand() -> None:
     )
     hardware = Hardware(gpu=True, bfloat16=True, processes=8)
     estimate = estimate_memory(SHAPE, settings, hardware)
-    # 2 responses of 2 triplets: N = 400; 2 bytes a number.
+    # A pass of 600 tokens: three triplets of 2 responses; 2 bytes a number.
     inner = 16 * 10 + 2 * (5 * 10 + 4 * 20 + 4 * 40) + 2 * 100
     assert (estimate.weights, estimate.gradients, estimate.optimizer) == (4e6, 4e6, 8e6)
     assert (estimate.exchange, estimate.casts, estimate.step) == (4e6, 2e6, 4e6)
-    assert estimate.activations == 400 * (3 * 4 * 10 + inner)
-    assert estimate.head == 50 * 500 * 10 + 400 * 2 * 10
+    assert estimate.activations == 600 * (3 * 4 * 10 + inner)
+    assert estimate.head == 50 * 500 * 10 + 600 * 2 * 10
     bare = 20_000_000 + max(2_000_000 + estimate.activations + estimate.head, 4_000_000)
     assert estimate.total == bare + 2**30 + bare // 20
 
@@ -89,6 +89,20 @@ def test_lora_by_hand() -> None:
     assert (plain.casts, plain.step) == (0, 20_000)
     dropped = estimate_memory(shape, config(train={"lora": {"dropout": 0.1}}), GPU)
     assert dropped.activations - plain.activations == 600 * 3 * (1 + 2) * (6 * 10 + 40)
+
+
+def test_packed_rows_keep_no_mask() -> None:
+    sdpa = estimate_memory(SHAPE, config(), CPU).activations
+    tree = estimate_memory(with_shape(attention="tree"), config(), CPU).activations
+    assert sdpa - tree == 600 * 3 * 4 * 100
+
+
+@pytest.mark.parametrize(("budget", "tokens"), [(1, 300), (300, 300), (700, 700), (10**6, 1200)])
+def test_tokens_a_pass_are_the_budget_between_a_triplet_and_a_step(
+    budget: int, tokens: int
+) -> None:
+    estimate = estimate_memory(SHAPE, config(system={"tokens_per_device": budget}), CPU)
+    assert estimate.head == 50 * 500 * 12 + tokens * 4 * 10
 
 
 def test_eager_attention_keeps_its_matrix() -> None:

@@ -55,7 +55,7 @@ def test_shape_without_weights_is_that_of_the_loaded_policy(
     assert shape.parameters + shape.adapter_parameters == everything
     assert (shape.layers, shape.hidden, shape.heads) == (2, 32, 4)
     assert (shape.intermediate, shape.attention_width) == (intermediate, 32)
-    assert (shape.vocabulary, shape.attention) == (200, "sdpa")
+    assert (shape.vocabulary, shape.attention) == (200, "tree")
     assert shape.largest == max(p.numel() for p in policy.parameters())
 
 
