@@ -93,7 +93,7 @@ class Profile:
 
 PROFILES = {
     "ultrachat-like": Profile(
-        long_tailed(200, 300, prompt_sigma=1.0, response_sigma=0.6), triplets=12
+        long_tailed(200, 300, prompt_sigma=1.0, response_sigma=0.6), triplets=8
     ),
     "long-prompt": Profile(
         long_tailed(1500, 150, prompt_sigma=0.2, response_sigma=0.2, limit=4096), triplets=4

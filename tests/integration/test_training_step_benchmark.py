@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 import torch
 import trl.trainer.utils
+import typer
+from typer.testing import CliRunner
 
+from benchmarks.training.command import run
 from benchmarks.training.contenders import CONTENDERS
 from benchmarks.training.models import make_model
 from benchmarks.training.task import Task
@@ -95,8 +98,21 @@ def test_the_command_writes_ratios_and_raw_figures(tmp_path: Path) -> None:
     assert "trl 1.16" in document.read_text()
 
 
-def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
-    command = [sys.executable, "benchmarks/training_step.py", "--profile", "long"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "'long' is none of ultrachat-like" in done.stderr.replace("\n", " ")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--profile", "long"], "'long' is none of ultrachat-like"),
+        (["--model-size", "3b"], "'3b' is none of toy"),
+        (["--device", "cuda"], "torch sees no GPU here"),
+        (["--longest-batch"], "needs --device cuda"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    options: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    app = typer.Typer()
+    app.command()(run)
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, options)
+    assert done.exit_code == 2
+    assert message in done.stderr
