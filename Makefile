@@ -6,6 +6,7 @@
 # test-dvc  projects under dvc and git
 # test-s3  stores, commands and faults on a real S3 server (needs memcached)
 # test-containers  build and run the image cpu (as root: podman, buildah, debootstrap)
+# bench  speed and memory beside other libraries, into docs/performance.md (half an hour)
 PYTHON ?= python3
 # A laptop without a GPU saves gigabytes with TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
@@ -21,7 +22,8 @@ REGISTRY ?= tspin
 TARGET ?= cpu
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' tspin/__init__.py)
 
-.PHONY: setup demo check check-k8s test test-containers test-s3 test-dvc image sbom clean
+.PHONY: setup demo check check-k8s test test-containers test-s3 test-dvc bench bench-training image \
+	sbom clean
 
 setup: $(VENV)/installed
 
@@ -51,6 +53,12 @@ test-containers: setup
 
 test-dvc: setup
 	$(BIN)/pytest -n 2 --dist loadfile -m dvc tests/dvc
+
+bench: bench-training
+
+bench-training: setup
+	$(BIN)/python benchmarks/training_step.py --scaling --json build/bench/training_step.json \
+		--document docs/performance.md
 
 # A real S3 server, with an environment of its own; memcached is a package of the system.
 $(VENV_S3)/installed: tests/s3/requirements.txt

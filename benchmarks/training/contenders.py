@@ -44,7 +44,7 @@ def tspin_trainer(task: Task, out: Path, *, history: bool) -> Trainer:
         arrays = tuple(np.array(ids, dtype=np.int32) for ids in responses)
         rows.append(Example(str(index), np.array(triplet.prompt, dtype=np.int32), arrays))
     examples = Examples(rows)
-    given = {} if task.tokens is None else {"tokens_per_device": task.tokens}
+    given: dict[str, Any] = {} if task.tokens is None else {"tokens_per_device": task.tokens}
     args = TSPINConfig(
         **_arguments(task, out),
         **given,
@@ -104,7 +104,7 @@ def trl_trainer(task: Task, out: Path, *, precomputed: bool) -> Trainer:
     lora = peft.LoraConfig(
         r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    trainer = DPOTrainer(
+    trainer: Trainer = DPOTrainer(
         model=policy,
         ref_model=reference,
         args=args,

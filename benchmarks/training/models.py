@@ -85,7 +85,7 @@ def make_model(size: str, folder: Path, dtype: torch.dtype) -> int:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return int(model.num_parameters())
@@ -103,6 +103,6 @@ def _tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
         models.WordLevel({name: token for token, name in enumerate(names)}, unk_token=unknown)
     )
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, unk_token=unknown, eos_token=end, pad_token=padding
     )

@@ -12,7 +12,7 @@ __all__ = ["quiet"]
 
 def quiet() -> None:
     """Show errors only, and let trainers print no logs."""
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.getLogger("tspin").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
