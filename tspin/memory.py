@@ -32,8 +32,9 @@ values (16 h), queries, keys, values and what attention makes of them are kept (
 for one chunk only (`logprobs.response_logps`), no reference model is loaded. Without the overhead
 the sum was 1.0 to 1.3 times the peak measured on a CPU, for Llama, Qwen and GPT-2 layers, full and
 LoRA, with and without checkpointing, in float32 and bfloat16;
-tests/integration/test_memory_measured.py measures some of these. The rows about GPUs follow from the same reasoning and are not measured.
-Mixtures of experts are counted by their active experts, roughly.
+tests/integration/test_memory_measured.py measures some of these. The rows about GPUs follow from
+the same reasoning and are not measured. Mixtures of experts are counted by their active experts,
+roughly.
 """
 
 from __future__ import annotations

@@ -1,0 +1,97 @@
+"""Packed rows in real processes: two of them, under the wrappers of distributed training."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed
+import torch.multiprocessing
+from safetensors.torch import load_file, save_file
+from test_packed_architectures import PACKED, PADDED, examples
+from tiny_models import llama
+from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from transformers import LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+
+from tspin.losses import tspin_loss
+from tspin.passes import ForwardPasses
+
+pytestmark = pytest.mark.integration
+
+
+def model_of(*, checkpointing: bool) -> LlamaForCausalLM:
+    model = llama().double()
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()
+    return model
+
+
+def backward(model: nn.Module, passes: ForwardPasses, given: list[dict[str, Any]]) -> None:
+    logps, _ = passes.logps(model, passes.collate(given))
+    tspin_loss(*logps.view(3, -1), alpha=0.1, beta=0.3).loss.backward()
+
+
+def wrapped(kind: str, model: LlamaForCausalLM) -> nn.Module:
+    if kind == "ddp":
+        return DistributedDataParallel(model)
+    if kind == "fsdp":
+        return FullyShardedDataParallel(
+            model,
+            auto_wrap_policy=ModuleWrapPolicy({LlamaDecoderLayer}),
+            use_orig_params=True,
+            device_id=torch.device("cpu"),
+        )
+    for layer in model.model.layers:
+        fully_shard(layer)
+    return fully_shard(model)
+
+
+def gradients(kind: str, model: nn.Module) -> dict[str, torch.Tensor]:
+    if kind == "fsdp":
+        with FullyShardedDataParallel.summon_full_params(model, with_grads=True):
+            return {
+                name.replace("_fsdp_wrapped_module.", ""): parameter.grad.clone()
+                for name, parameter in model.named_parameters()
+            }
+    found = {name.removeprefix("module."): p.grad for name, p in model.named_parameters()}
+    return {n: g.full_tensor() if isinstance(g, DTensor) else g for n, g in found.items()}
+
+
+def one_of_two(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=60),
+    )
+    for kind in ("ddp", "fsdp", "fsdp2"):
+        inner = model_of(checkpointing=True)
+        model = wrapped(kind, inner)
+        with PACKED.on(inner):
+            backward(model, PACKED, examples()[2 * rank : 2 * rank + 2])
+        save_file(gradients(kind, model), f"{folder}/{kind}-{rank}.safetensors")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
+    model = model_of(checkpointing=False)
+    backward(model, PADDED, examples())
+    for kind in ("ddp", "fsdp", "fsdp2"):
+        for rank in range(2):
+            found = load_file(tmp_path / f"{kind}-{rank}.safetensors")
+            for name, parameter in model.named_parameters():
+                torch.testing.assert_close(
+                    found[name], parameter.grad, rtol=1e-5, atol=1e-7, msg=f"{kind}: {name}"
+                )
