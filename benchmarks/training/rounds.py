@@ -48,6 +48,7 @@ def run_rounds(task: Task, rounds: int, out: Path) -> Iterator[Round]:
             logged = [row["speed/mfu"] for row in trainer.state.log_history if "speed/mfu" in row]
             mfu |= {name: mean(logged)} if logged else {}
         yield Round(seconds, mfu)
+    stage.clear()
 
 
 class _Stage:
@@ -67,11 +68,16 @@ class _Stage:
         trainer.train()
         return trainer, watch.seconds
 
+    def clear(self) -> None:
+        """Let go of all of them, and of the GPU's memory: other processes measure there."""
+        self._made.clear()
+        gc.collect()
+        if self._task.device == "cuda":
+            torch.cuda.empty_cache()
+
     def _make(self, name: str) -> None:
         if self._task.device == "cuda":
-            self._made.clear()
-            gc.collect()
-            torch.cuda.empty_cache()
+            self.clear()
         trainer, watch = CONTENDERS[name](self._task, self._out), Stopwatch(self._task.device)
         trainer.add_callback(watch)
         trainer.args.max_steps = 1
