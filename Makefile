@@ -6,7 +6,7 @@
 # test-dvc  projects under dvc and git
 # test-s3  stores, commands and faults on a real S3 server (needs memcached)
 # test-containers  build and run the image cpu (as root: podman, buildah, debootstrap)
-# bench  speed and memory beside other libraries, into docs/performance.md (half an hour)
+# bench  each BENCHMARK (training_step): speed and memory beside other libraries, half an hour
 PYTHON ?= python3
 # A laptop without a GPU saves gigabytes with TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
@@ -20,10 +20,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ENGINE ?= $(firstword $(notdir $(shell command -v docker podman buildah)))
 REGISTRY ?= tspin
 TARGET ?= cpu
+BENCHMARK ?= training_step
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' tspin/__init__.py)
 
-.PHONY: setup demo check check-k8s test test-containers test-s3 test-dvc bench bench-training image \
-	sbom clean
+.PHONY: setup demo check check-k8s test build-containers test-containers test-s3 test-dvc \
+	bench bench-training_step image sbom clean
 
 setup: $(VENV)/installed
 
@@ -48,15 +49,20 @@ check: setup
 test: setup
 	$(BIN)/pytest -n 2 --dist loadfile -m "not vllm and not containers and not s3 and not dvc and not gpu"
 
+# Beforehand and beside what waits, the image of test-containers; not needed, it builds its own.
+build-containers: setup
+	$(BIN)/python -m tests.containers.cpu_image
+
 test-containers: setup
-	TSPIN_REQUIRE_CONTAINERS=1 $(BIN)/pytest -m containers tests/containers
+	TSPIN_REQUIRE_CONTAINERS=1 $(BIN)/pytest --timeout 1800 -o faulthandler_timeout=0 \
+		-m containers tests/containers
 
 test-dvc: setup
 	$(BIN)/pytest -n 2 --dist loadfile -m dvc tests/dvc
 
-bench: bench-training
+bench: $(addprefix bench-,$(BENCHMARK))
 
-bench-training: setup
+bench-training_step: setup
 	$(BIN)/python benchmarks/training_step.py --scaling --json build/bench/training_step.json \
 		--document docs/performance.md
 
@@ -68,8 +74,7 @@ $(VENV_S3)/installed: tests/s3/requirements.txt
 
 test-s3: setup $(VENV_S3)/installed
 	TSPIN_REQUIRE_S3=1 TSPIN_SWIFT=$(CURDIR)/$(VENV_S3)/bin $(BIN)/pytest -n 2 --dist loadfile \
-		tests/s3 tests/unit/test_store.py tests/integration/test_registry.py \
-		tests/integration/test_checkpoint_mirror.py
+		tests/s3 tests/unit/test_store.py tests/integration/test_checkpoint_mirror.py
 
 # Base images are given by digest, never by a tag alone: docs/images.md.
 image:

@@ -39,7 +39,7 @@ def gate(
     from collections import namedtuple
     from pathlib import Path
 
-    from tspin.artifacts import paths_of, records_in
+    from tspin.artifacts import describe, paths_of, records_in
     from tspin.config import RunConfig
     from tspin.gate import Step
     from tspin.gate import gate as step
@@ -58,6 +58,6 @@ def gate(
         step=added,
         out=Path(grown.path),
     )
-    grown.metadata.update(decided.as_metadata())
+    grown.metadata.update({**describe(Path(grown.path)), **decided.as_metadata()})
     Decision = namedtuple("Decision", ["Output", "best"])
     return Decision("stop" if decided.best.stopped else "continue", decided.model)

@@ -27,8 +27,8 @@ def place(
     kubernetes.set_image_pull_policy(task, profile.images.pull_policy)
     if profile.images.pull_secrets:
         kubernetes.set_image_pull_secrets(task, list(profile.images.pull_secrets))
-    if profile.queue is not None:
-        kubernetes.add_pod_label(task, "kueue.x-k8s.io/queue-name", profile.queue)
+    for label, value in profile.labels(stage).items():
+        kubernetes.add_pod_label(task, label, value)
     kubernetes.set_security_context(
         task, run_as_user=profile.user, run_as_group=profile.user, run_as_non_root=True
     )
@@ -42,7 +42,8 @@ def place(
 def place_in_time(task: dsl.PipelineTask, stage: Stage, *, cache: bool | None = None) -> None:
     """Apply only what a stage says of when: retries, timeout, caching."""
     retry = stage.retry
-    task.set_retry(retry.limit, f"{retry.backoff_seconds}s", retry.factor, f"{retry.max_seconds}s")
+    until = f"{stage.all_tries_seconds}s"
+    task.set_retry(retry.limit, f"{retry.backoff_seconds}s", retry.factor, until)
     task.set_caching_options(stage.caching if cache is None else cache)
     kubernetes.set_timeout(task, stage.timeout_seconds)
 

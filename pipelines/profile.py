@@ -12,6 +12,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipelines.names import Labels, Name
 from pipelines.stage import Stage
 from tspin.config import load_yaml
 from tspin.config.strict import Strict
@@ -29,7 +30,7 @@ class Images(Strict):
     """What stands before the role: registry.example.com/tspin gives .../tspin/train."""
     tag: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
-    pull_secrets: tuple[str, ...] = ()
+    pull_secrets: tuple[Name, ...] = ()
 
     @model_validator(mode="after")
     def _pinned(self) -> Self:
@@ -64,16 +65,25 @@ class Profile(Strict):
     description: str
     overlay: Literal["gke", "eks", "aks", "onprem", "kind-cpu"]
     """The folder in k8s/overlays that makes what this profile names."""
-    namespace: str = "tspin"
-    service_account: str
+    namespace: Name = "tspin"
+    service_account: Name
     user: int = Field(10001, gt=0)
     """Numeric user and group of every task; the namespace refuses root."""
     images: Images
-    queue: str | None = None
+    queue: Name | None = None
     """Kueue's LocalQueue that tasks wait in; None leaves it to the scheduler."""
-    training_runtime: str | None = None
+    pod_labels: Labels = Field(default_factory=dict)
+    """Of every task's pod, such as those that a cloud's identity webhook looks for."""
+    training_runtime: Name | None = None
     """TrainingRuntime of Kubeflow Trainer, needed to train on several nodes."""
     stages: Stages
+
+    @model_validator(mode="after")
+    def _waits(self) -> Self:
+        for name in type(self.stages).model_fields:
+            if getattr(self.stages, name).priority and self.queue is None:
+                raise ValueError(f"stages.{name}.priority is an order in a queue; name the queue")
+        return self
 
     @model_validator(mode="after")
     def _several_nodes(self) -> Self:
@@ -86,6 +96,12 @@ class Profile(Strict):
     def image(self, stage: Stage) -> str:
         """The image that a stage runs: registry/role:tag."""
         return f"{self.images.registry}/{stage.image}:{self.images.tag}"
+
+    def labels(self, stage: Stage) -> dict[str, str]:
+        """Labels of a stage's pods, Kueue's among them."""
+        waits = {"queue-name": self.queue, "priority-class": stage.priority}
+        kueue = {f"kueue.x-k8s.io/{key}": value for key, value in waits.items() if value}
+        return {**self.pod_labels, **kueue}
 
 
 def profile_names() -> list[str]:

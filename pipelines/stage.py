@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from pipelines.names import Labels, Name, Variable
+from pipelines.quantity import Quantity, in_units
 from tspin.config.strict import Strict
 
 __all__ = [
@@ -21,36 +21,10 @@ __all__ = [
     "Stage",
     "Toleration",
     "Volume",
-    "in_units",
 ]
 
 Role = Literal["generate", "train", "evaluate", "cpu"]
 """An image of the project; all but cpu are built for a GPU."""
-
-_UNITS = {"": Decimal(1), "m": Decimal("0.001")}
-_UNITS |= {unit: Decimal(1000) ** power for power, unit in enumerate("kMGT", start=1)}
-_UNITS |= {f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGT", start=1)}
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)([a-zA-Z]*)")
-
-
-def in_units(quantity: str) -> Decimal:
-    """A Kubernetes quantity (500m, 64Gi) in cores or bytes.
-
-    Raises:
-        ValueError: it is not one.
-    """
-    match = _QUANTITY.fullmatch(quantity)
-    if match is None or match[2] not in _UNITS:
-        raise ValueError(f"not a Kubernetes quantity such as 500m, 4 or 64Gi: {quantity!r}")
-    return Decimal(match[1]) * _UNITS[match[2]]
-
-
-def _quantity(text: str) -> str:
-    in_units(text)
-    return text
-
-
-Quantity = Annotated[str, AfterValidator(_quantity)]
 
 
 class Amount(Strict):
@@ -122,15 +96,15 @@ class Affinity(Strict):
 class Volume(Strict):
     """A claim and where it is mounted."""
 
-    claim: str
+    claim: Name
     path: str = Field(pattern="^/")
 
 
 class Environment(Strict):
     """Keys of a Secret or ConfigMap as environment variables."""
 
-    name: str
-    keys: dict[str, str] = Field(min_length=1)
+    name: Name
+    keys: dict[str, Variable] = Field(min_length=1)
     """Key to variable: {HF_TOKEN: HF_TOKEN}."""
 
 
@@ -139,8 +113,14 @@ class Retry(Strict):
 
     limit: int = Field(ge=0)
     backoff_seconds: int = Field(60, gt=0)
-    factor: float = Field(2.0, ge=1)
-    max_seconds: int = Field(3600, gt=0)
+    """Before the second try."""
+    factor: int = Field(2, ge=1)
+    """Each further wait is so many times the one before; Argo takes whole numbers only."""
+
+    @property
+    def waits(self) -> int:
+        """Seconds between all tries together."""
+        return sum(self.backoff_seconds * self.factor**number for number in range(self.limit))
 
 
 class Stage(Strict):
@@ -154,17 +134,28 @@ class Stage(Strict):
     memory: Amount
     shared_memory: Quantity | None = None
     """Size of /dev/shm; it counts into the memory limit."""
-    node_selector: dict[str, str] = Field(default_factory=dict)
+    node_selector: Labels = Field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
     affinity: Affinity = Affinity()
     volumes: tuple[Volume, ...] = ()
-    env: dict[str, str] = Field(default_factory=dict)
+    env: dict[Variable, str] = Field(default_factory=dict)
     secrets: tuple[Environment, ...] = ()
     config_maps: tuple[Environment, ...] = ()
     retry: Retry
     timeout_seconds: int = Field(gt=0)
+    priority: Name | None = None
+    """Kueue's WorkloadPriorityClass: who gets a scarce pool first."""
     caching: bool = True
     """Whether Kubeflow may take the outputs of an equal task that ran before."""
+
+    @property
+    def all_tries_seconds(self) -> int:
+        """How long the tries of a task may last together, waiting for machines as long again.
+
+        Kubeflow calls it the retries' maximal duration. Argo counts it from the first try's start,
+        and not only tries no more after it but ends the try that is running.
+        """
+        return 2 * (self.retry.limit + 1) * self.timeout_seconds + self.retry.waits
 
     @model_validator(mode="after")
     def _accelerated(self) -> Self:

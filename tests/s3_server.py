@@ -64,4 +64,7 @@ def _client_of(url: str, key: str, secret: str) -> Iterator[None]:
         patch.setenv("AWS_ACCESS_KEY_ID", key)
         patch.setenv("AWS_SECRET_ACCESS_KEY", secret)
         patch.setenv("AWS_DEFAULT_REGION", REGION)
+        patch.setenv(
+            "TSPIN_S3_SETTLE_SECONDS", "0"
+        )  # Nobody else writes; where one does, it waits.
         yield

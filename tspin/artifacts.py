@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tspin.errors import InputError
-from tspin.files import atomic_file, sha256_file, write_json
+from tspin.files import atomic_file, sha256_file, sha256_folder, write_json
 from tspin.manifest import manifest_path
 
 __all__ = [
@@ -97,16 +97,15 @@ def describe(output: Path) -> dict[str, Any]:
     """An artifact's metadata: hash, bytes, iteration, and the output's whole manifest as JSON."""
     files = [output] if output.is_file() else [f for f in output.rglob("*") if f.is_file()]
     metadata: dict[str, Any] = {"bytes": sum(file.stat().st_size for file in files)}
-    if output.is_file():
-        metadata["sha256"] = sha256_file(output)
     path = manifest_path(output)
-    if path.is_file():
-        manifest = path.read_text(encoding="utf-8")
-        metadata["manifest"] = manifest
-        values = json.loads(manifest)
-        metadata["sha256"] = values["sha256"]
-        if values["iteration"] is not None:
-            metadata["iteration"] = values["iteration"]
+    if not path.is_file():
+        whole = sha256_file(output) if output.is_file() else sha256_folder(output, "*")
+        return metadata | {"sha256": whole}
+    manifest = path.read_text(encoding="utf-8")
+    values = json.loads(manifest)
+    metadata |= {"manifest": manifest, "sha256": values["sha256"]}
+    if values["iteration"] is not None:
+        metadata["iteration"] = values["iteration"]
     return metadata
 
 

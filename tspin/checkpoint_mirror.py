@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tspin.errors import TspinError
 from tspin.files import remove
-from tspin.store import ConflictError, open_store
+from tspin.store import open_store
 
 __all__ = ["CheckpointMirror"]
 
@@ -67,7 +67,7 @@ class CheckpointMirror:
                 if path.is_file():
                     name = path.relative_to(checkpoint).as_posix()
                     self._store.upload(path, f"{checkpoint.name}/{name}")
-            self._mark(f"{checkpoint.name}/{_MARKER}")
+            self._store.write(f"{checkpoint.name}/{_MARKER}", b"")
             self._drop(below=step)
         except TspinError as error:
             log.warning("the checkpoint of step %d is on this disk only: %s", step, error)
@@ -78,12 +78,6 @@ class CheckpointMirror:
             self._drop(below=None)
         except TspinError as error:
             log.warning("checkpoints that nobody needs are left in the store: %s", error)
-
-    def _mark(self, key: str) -> None:
-        try:
-            self._store.create(key, b"")
-        except ConflictError:
-            return  # Pushed before, with the same bytes: steps are deterministic.
 
     def _drop(self, below: int | None) -> None:
         keys = [

@@ -15,6 +15,7 @@ from tspin.checkpoints import CheckpointCallback, Checkpoints
 from tspin.dvclive_log import DVCLIVE, dvclive_callback
 from tspin.examples import Examples, load_examples, roles_of
 from tspin.guards import Guards, refuse_flat_loss
+from tspin.launch import leave_group_at_exit
 from tspin.manifest import Manifest, forget, write_manifest
 from tspin.passes import choose_passes
 from tspin.policy import (
@@ -56,6 +57,7 @@ def fit(job: TrainJob, wanted: Manifest, template: PromptTemplate) -> None:
     )
     refuse_flat_loss(examples, settings.method)
     args = trainer_arguments(job)
+    leave_group_at_exit()
     if not args.should_save:
         logging.getLogger("tspin").setLevel(logging.ERROR)  # The first process says it for all.
     mirror = None if job.mirror is None else CheckpointMirror(job.mirror)

@@ -41,13 +41,16 @@ class Step:
 class Decision:
     """Where a run stands after a step."""
 
+    iteration: int
+    """That was added; -1 for the initial policy."""
     best: Best
     model: str
     """URI of the best policy."""
 
     def as_metadata(self) -> dict[str, Any]:
         """For the artifact that the history is."""
-        found = {"best_iteration": self.best.iteration, "best_model": self.model}
+        found: dict[str, Any] = {"iteration": self.iteration, "best_model": self.model}
+        found["best_iteration"] = self.best.iteration
         found |= {"value": self.best.value, "stopped": self.best.stopped}
         return {name: value for name, value in found.items() if value is not None}
 
@@ -80,7 +83,7 @@ def gate(config: RunConfig, *, history: Path | None, step: Step, out: Path) -> D
         best.write(config, folder)
         models = {**_models(temporary), str(step.iteration): step.model}
         write_json(temporary / _MODELS, models)
-    return Decision(best, models[str(best.iteration)])
+    return Decision(step.iteration, best, models[str(best.iteration)])
 
 
 def best_metrics(history: Path) -> Path:

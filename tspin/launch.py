@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import os
 import signal
@@ -13,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import orjson
 import torch
+import torch.distributed
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -22,7 +25,7 @@ from tspin.errors import InputError, TspinError
 from tspin.policy import resolve_device
 from tspin.termination import StoppedError
 
-__all__ = ["check_world", "launch", "launched", "processes_wanted"]
+__all__ = ["check_world", "launch", "launched", "leave_group_at_exit", "processes_wanted"]
 
 _SHUTDOWN_SECONDS = "120"
 """How long processes may take to write their last checkpoint after SIGTERM."""
@@ -66,6 +69,22 @@ def check_world(system: SystemConfig) -> None:
             f"{asked} training processes on this node, but {started} were started; start as many "
             f"(torchrun --nproc-per-node {wanted}), or start one without torchrun"
         )
+
+
+def leave_group_at_exit() -> None:
+    """Leave the group of processes before Python takes itself down, and after all that uses it.
+
+    A DDP wrapper that outlives its group destroys it with Python's lock held, and can wait for ever
+    for a thread of gloo's that wants the same lock.
+    """
+    if torch.distributed.is_initialized():
+        atexit.register(_leave_group)
+
+
+def _leave_group() -> None:
+    gc.collect()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def launch(processes: int, module: str, argument: str) -> None:

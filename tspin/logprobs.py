@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from tspin.errors import TspinError
 from tspin.redirection import causal_model, replaced_forward
-from tspin.tree_attention import TREE
+from tspin.response_tokens import ResponseTokens
 
 __all__ = ["Head", "check_head", "output_dtypes", "response_logps"]
 
@@ -59,7 +59,7 @@ def response_logps(
     """
     causal = causal_model(model)
     own_forward = causal.forward
-    tokens = _ResponseTokens(batch)
+    tokens = ResponseTokens(batch)
 
     def forward(**inputs: Any) -> Tensor:
         # Set in here: wrappers of distributed training take apart what is handed to them.
@@ -112,45 +112,6 @@ def output_dtypes(model: nn.Module) -> Iterator[set[torch.dtype]]:
         hook.remove()
 
 
-class _ResponseTokens:
-    """Where the response tokens of a batch are predicted: N of them, in R responses.
-
-    Attributes:
-        targets: (N,) the tokens.
-        counts: (R,) of each response.
-        layout: What the model's layers must be told besides its inputs.
-    """
-
-    def __init__(self, batch: Mapping[str, Any]) -> None:
-        self.layout = {TREE: batch[TREE]} if TREE in batch else {}
-        self._rows: Tensor | None = batch.get("rows")
-        if self.layout:
-            lengths_U = batch["lengths"]
-            position = torch.arange(int(lengths_U.max()), device=lengths_U.device)
-            self._mask = position < lengths_U[:, None]
-            self._predicted_at_N = batch["predicted_at"]
-            self.targets = batch["targets"]
-        else:
-            # The token at t is predicted at t - 1; the first of a row is predicted by nothing.
-            self._mask = batch["response_mask"][:, 1:]
-            row_N, before_N = self._mask.nonzero(as_tuple=True)
-            self._predicted_at_N = row_N * batch["input_ids"].shape[1] + before_N
-            self.targets = batch["input_ids"].flatten()[self._predicted_at_N + 1]
-        self.counts = self._of_responses(self._mask.sum(dim=1))
-
-    def select(self, values: Tensor) -> Tensor:
-        """From (rows, L, X) the (N, X) of the positions that predict a response token."""
-        return values.flatten(0, 1).index_select(0, self._predicted_at_N)
-
-    def sums(self, logps: Tensor) -> Tensor:
-        """From (N,) to sums (R,). Not index_add, which adds in no fixed order on a GPU."""
-        grid = logps.new_zeros(self._mask.shape)
-        return self._of_responses(grid.masked_scatter(self._mask, logps).sum(dim=1))
-
-    def _of_responses(self, values: Tensor) -> Tensor:
-        return values if self._rows is None else values[self._rows]
-
-
 def _in_chunks(
     token_logps: Callable[[Tensor, Tensor], Tensor],
     values: Tensor,
@@ -180,7 +141,7 @@ def _split_at_head(
     causal: PreTrainedModel,
     own_forward: Callable[..., Any],
     inputs: dict[str, Any],
-    tokens: _ResponseTokens,
+    tokens: ResponseTokens,
 ) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
     """The hidden states (N, H) that predict response tokens, and what makes logps of them."""
     backbone: nn.Module = causal.get_decoder()  # type: ignore[no-untyped-call]

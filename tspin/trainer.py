@@ -110,11 +110,7 @@ class TSPINTrainer(Trainer):
         inputs: dict[str, Any],
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """Forward and backward for each pass of one step; processes exchange gradients at the end.
-
-        Returns:
-            This process's part of the step's loss, times the number of processes.
-        """
+        """Forward and backward for each pass; processes exchange gradients in the last."""
         loss = torch.zeros((), device=self.args.device)
         *first, last = inputs["passes"]
         for batch in first:

@@ -42,15 +42,13 @@ def trainjob(name: str, nodes: Nodes, args: list[str]) -> dict[str, Any]:
         args: Of `tspin` on each node; the runtime puts torchrun before them.
     """
     labels = {"app.kubernetes.io/name": "tspin-train", "app.kubernetes.io/part-of": "tspin"}
-    if nodes.queue is not None:
-        labels["kueue.x-k8s.io/queue-name"] = nodes.queue
     return {
         "apiVersion": API_VERSION,
         "kind": "TrainJob",
         "metadata": {
             "name": name,
             "namespace": nodes.namespace,
-            "labels": labels,
+            "labels": labels | nodes.labels,
             "ownerReferences": owner(),
         },
         "spec": {

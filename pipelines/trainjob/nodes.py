@@ -24,8 +24,8 @@ class Nodes(Strict):
     runtime: str
     """TrainingRuntime in the same namespace: placement, volumes, secrets, security."""
     image: str
-    queue: str | None = None
-    """Kueue's LocalQueue."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Of the TrainJob: Kueue's queue and priority."""
     resources: dict[str, dict[str, str]]
     """Requests and limits of each node."""
     env: dict[str, str] = Field(default_factory=dict)
@@ -56,7 +56,7 @@ class Nodes(Strict):
             namespace=profile.namespace,
             runtime=profile.training_runtime,
             image=profile.image(stage),
-            queue=profile.queue,
+            labels=profile.labels(stage),
             resources=_resources(profile),
             env=stage.env,
             shared=f"{shared[0]}/trainjobs",

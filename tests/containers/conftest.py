@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.containers.podman import ROOT, Podman
+from tests.containers.cpu_image import build_cpu_image, engine
+from tests.containers.podman import Podman
 
-REVISION = "0123456789abcdef0123456789abcdef01234567"
 USER = 10001
 
 
@@ -23,26 +23,23 @@ def podman() -> Podman:
         if os.environ.get("TSPIN_REQUIRE_CONTAINERS"):
             pytest.fail(reason)
         pytest.skip(reason)
-    return Podman(ROOT / "build/containers")
+    return engine()
 
 
 @pytest.fixture(scope="session")
 def cpu_image(podman: Podman) -> str:
     """The target `cpu`, built from the working tree."""
-    return podman.build(
-        "cpu",
-        "localhost/tspin/cpu:0.1.0",
-        PYTHON_IMAGE=podman.make_base(),
-        VERSION="0.1.0",
-        REVISION=REVISION,
-        SOURCE="https://example.com/tspin",
-    )
+    return build_cpu_image(podman)
+
+
+def writable(folder: Path) -> Path:
+    """What a volume would be: the one folder of a container that its user may write to."""
+    folder.mkdir()
+    os.chown(folder, USER, USER)
+    return folder
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    """What a volume would be: the one writable folder of a container."""
-    folder = tmp_path / "cache"
-    folder.mkdir()
-    os.chown(folder, USER, USER)
-    return folder
+    """An empty volume."""
+    return writable(tmp_path / "cache")

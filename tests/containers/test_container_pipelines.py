@@ -23,7 +23,11 @@ pytestmark = pytest.mark.containers
 def kubeflow(podman: Podman, cpu_image: str, tmp_path: Path) -> Iterator[LocalKubeflow]:
     """Everything below one folder that containers see under the same path."""
     runner = local.DockerRunner(
-        network_mode="none", read_only=True, user=f"{USER}:{USER}", cap_drop=["all"]
+        network_mode="none",
+        read_only=True,
+        tmpfs={"/tmp": "mode=1777"},  # noqa: S108  (the container's own)
+        user=f"{USER}:{USER}",
+        cap_drop=["all"],
     )
     registry = cpu_image.rpartition("/")[0]
     with docker_socket(podman):

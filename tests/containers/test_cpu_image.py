@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.containers.conftest import REVISION
+from tests.containers.conftest import writable
+from tests.containers.cpu_image import REVISION
 from tests.containers.podman import Podman
 
 pytestmark = pytest.mark.containers
 
 DEADLINE = 300.0
-DEMO = (
-    "python3 -m tspin.demo build/demo && "
-    "exec tspin run --config /opt/tspin/configs/demo.yaml --set iterations=1"
-)
+CONFIG = ("--config", "/opt/tspin/configs/demo.yaml")
+DEMO = f"python3 -m tspin.demo build/demo && exec tspin run {' '.join(CONFIG)} --set iterations=1"
 
 
 def _locked(image: str, cache: Path, *command: str, options: tuple[str, ...] = ()) -> list[str]:
@@ -75,10 +75,17 @@ def test_the_health_command_is_content(podman: Podman, cpu_image: str, cache: Pa
     assert "fail" not in done.stdout
 
 
-def test_the_demo_plays_its_first_iteration(podman: Podman, cpu_image: str, cache: Path) -> None:
-    done = podman.call(*_locked(cpu_image, cache, "sh", "-c", DEMO), check=False)
+@pytest.fixture(scope="module")
+def played(podman: Podman, cpu_image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a container has written that played the demo's first iteration."""
+    folder = writable(tmp_path_factory.mktemp("demo") / "cache")
+    done = podman.call(*_locked(cpu_image, folder, "sh", "-c", DEMO), check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    run = cache / "runs/demo"
+    return folder
+
+
+def test_the_demo_plays_its_first_iteration(played: Path) -> None:
+    run = played / "runs/demo"
     metrics = json.loads((run / "iter-0/metrics.json").read_bytes())["metrics"]
     before = json.loads((run / "base/metrics.json").read_bytes())["metrics"]
     assert metrics["nll_per_token"]["value"] < before["nll_per_token"]["value"]
@@ -87,35 +94,34 @@ def test_the_demo_plays_its_first_iteration(podman: Podman, cpu_image: str, cach
     assert manifest["git_commit"] == REVISION
 
 
-def test_sigterm_leads_to_a_checkpoint(podman: Podman, cpu_image: str, cache: Path) -> None:
+def test_sigterm_leads_to_a_checkpoint(podman: Podman, cpu_image: str, played: Path) -> None:
+    files = ("--model", "build/demo/base", "--triplets", "runs/demo/iter-0/triplets.jsonl")
+    work = ("tspin", "train", *CONFIG, *files, "--iteration", "0", "--out", "again/model")
     options = ("--name=tspin-stopped",)
-    process = podman.start(
-        *_locked(cpu_image, cache, "sh", "-c", f"{DEMO} --set train.epochs=50", options=options)
-    )
-    log = cache / "runs/demo/iter-0/train_log.jsonl"
-    end = time.monotonic() + DEADLINE
-    while not (log.is_file() and log.stat().st_size):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    endless = ("--set", "train.epochs=50")
+    process = podman.start(*_locked(cpu_image, played, *work, *endless, options=options))
+    _wait_for(played / "again/train_log.jsonl", process)
     podman.call("kill", "--signal=TERM", "tspin-stopped")
     printed = process.communicate(timeout=DEADLINE)[0]
     assert process.returncode == 143, printed
-    kept = list(cache.glob("runs/demo/iter-0/model.checkpoints/checkpoint-*/complete.json"))
+    kept = list(played.glob("again/model.checkpoints/checkpoint-*/complete.json"))
     assert len(kept) == 1
 
 
-def test_sigterm_ends_what_does_not_train(podman: Podman, cpu_image: str, cache: Path) -> None:
+def test_sigterm_ends_what_does_not_train(podman: Podman, cpu_image: str, played: Path) -> None:
     options = ("--name=tspin-generating",)
-    process = podman.start(
-        *_locked(cpu_image, cache, "sh", "-c", DEMO, options=options),
-    )
-    base = cache / "runs/demo/config.json"
-    end = time.monotonic() + DEADLINE
-    while not base.is_file():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    whole = ("tspin", "run", *CONFIG, "--set", "run_dir=another")
+    process = podman.start(*_locked(cpu_image, played, *whole, options=options))
+    _wait_for(played / "another/config.json", process)
     podman.call("kill", "--signal=TERM", "tspin-generating")
     printed = process.communicate(timeout=DEADLINE)[0]
     assert process.returncode == 143, printed
+
+
+def _wait_for(file: Path, process: subprocess.Popen[str]) -> None:
+    """Until a container has written something there."""
+    end = time.monotonic() + DEADLINE
+    while not (file.is_file() and file.stat().st_size):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end
+        time.sleep(0.1)

@@ -123,9 +123,17 @@ def test_experiments_one_and_two_queued(project: Project) -> None:
     project.run("dvc", "queue", "start", "--jobs", "1")
     project.run("dvc", "queue", "logs", "one", "--follow")
     project.run("dvc", "queue", "logs", "two", "--follow")
-    shown = project.run("dvc", "exp", "show", "--csv", "--no-pager")
-    for name in ("beta", "one", "two"):
-        assert name in shown
+    (_, branch) = json.loads(project.run("dvc", "exp", "show", "--json"))  # Workspace, then HEAD.
+    done = {exp["name"]: exp["revs"][0]["data"] for exp in branch["experiments"]}
+    assert set(done) == {"beta", "one", "two"}
+    params = {name: data["params"]["params.yaml"]["data"] for name, data in done.items()}
+    assert params["beta"]["train"]["beta"] == 0.3
+    assert (params["one"]["gate"]["margin"], params["two"]["gate"]["margin"]) == (0.5, 0.7)
+    measured = {
+        name: data["metrics"]["runs/first/values/1.json"]["data"]["nll_per_token"]
+        for name, data in done.items()
+    }
+    assert measured["one"] == measured["two"] != measured["beta"]
 
 
 def test_new_data_runs_what_looks_at_it(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from datetime import timedelta
@@ -87,6 +88,10 @@ def one_of_two(rank: int, folder: str) -> None:
     loss_of(wrapped, share(make_batch(rows=12), rank)).backward()
     gradients = {name: p.grad for name, p in wrapped.module.named_parameters()}
     save_file(gradients, f"{folder}/{rank}.safetensors")
+    # A wrapper that outlives the group destroys it with Python's lock held, and can wait for ever
+    # for a thread of gloo's that wants the same lock.
+    del wrapped, gradients
+    gc.collect()
     torch.distributed.destroy_process_group()
 
 

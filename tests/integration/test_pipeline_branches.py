@@ -10,6 +10,7 @@ import pytest
 
 from tests.local_pipelines import LocalKubeflow
 from tspin.manifest import content_hash
+from tspin.registry import Registry
 from tspin.selfplay import run as play
 
 pytestmark = pytest.mark.integration
@@ -20,14 +21,23 @@ def kubeflow(tmp_path: Path) -> LocalKubeflow:
     return LocalKubeflow(tmp_path)
 
 
-def test_a_refused_gate_stops_the_run_and_still_reports(kubeflow: LocalKubeflow) -> None:
-    config = kubeflow.config("gate.direction=max", "gate.margin=0")  # Training lowers the nll.
-    kubeflow.run("run", config)
+def test_a_refused_gate_stops_the_run_which_still_reports_and_promotes(
+    kubeflow: LocalKubeflow,
+) -> None:
+    # The second of three iterations makes the policy worse by far.
+    config = kubeflow.config(
+        "iterations=3", "train.learning_rate=[3e-5,1e-2,3e-5]", "gate.margin=0"
+    )
+    registry = kubeflow.folder / "registry"
+    kubeflow.run("run", config, registry=str(registry))
     ran = kubeflow.tasks()
-    assert (ran["train"], ran["gate"], ran["report"], ran["generate"]) == (1, 2, 1, 2)
+    assert (ran["train"], ran["gate"], ran["report"], ran["promote"]) == (2, 3, 1, 1)
     assert "Stopped early" in kubeflow.one("report", "summary").read_text()
     history = kubeflow.all("gate", "grown")[-1]
-    assert json.loads((history / "best.json").read_bytes())["iteration"] == -1
+    assert json.loads((history / "best.json").read_bytes())["iteration"] == 0
+    champion = Registry(str(registry)).champion()
+    assert champion is not None
+    assert champion.model == content_hash(kubeflow.all("train", "trained")[0] / "model")
 
 
 def test_a_failed_step_fails_the_run_and_a_rerun_does_the_rest(kubeflow: LocalKubeflow) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.local_pipelines import LocalKubeflow
+from tspin.files import sha256_folder
 from tspin.manifest import content_hash
 from tspin.registry import Registry
 from tspin.selfplay import run as play
@@ -65,6 +67,10 @@ def test_the_report_is_a_page_and_a_summary(kubeflow: LocalKubeflow) -> None:
 def test_artifacts_say_what_they_are(kubeflow: LocalKubeflow) -> None:
     metadata = kubeflow.metadata("report", "page", 0)
     assert metadata["bytes"] == kubeflow.one("report", "page", 0).stat().st_size
+    history = kubeflow.all("gate", "grown", 0)[-1]
+    told = json.loads((history.parent / "executor_output.json").read_bytes())
+    grown = told["artifacts"]["grown"]["artifacts"][0]["metadata"]
+    assert (grown["iteration"], grown["sha256"]) == (1, sha256_folder(history, "*"))
     trained = kubeflow.all("train", "trained", 0)[1]
     assert '"iteration": 1' in (trained.parent / "executor_output.json").read_text()
     assert content_hash(trained / "model") in (trained.parent / "executor_output.json").read_text()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.registry_models import METRIC, make_candidate, make_metrics
+from tests.registry_race import race
 from tspin.errors import GateRefusedError, InputError
 from tspin.manifest import content_hash
 from tspin.registry import Record, Registry, promote, rollback
@@ -70,53 +71,7 @@ def test_the_gate(tmp_path: Path, value: float, given: dict[str, Any], passes: b
 
 
 def test_sixteen_race_and_one_wins(tmp_path: Path) -> None:
-    registry = tmp_path / "registry"
-    first = _promote(registry, make_candidate(tmp_path / "first", 99, 0.2))
-    script = (
-        "import sys, os\n"
-        "from pathlib import Path\n"
-        "from tspin.registry import registry as module\n"
-        "from tspin.registry import promote\n"
-        "append = module.Registry.append\n"
-        "def late(self, record):\n"
-        "    print('ready', flush=True)\n"
-        "    sys.stdin.readline()\n"  # All have compared with the same champion.
-        "    append(self, record)\n"
-        "module.Registry.append = late\n"
-        "from tspin.errors import GateRefusedError\n"
-        "folder = Path(sys.argv[1])\n"
-        "try:\n"
-        "    promote(folder / 'model', metrics=folder / 'metrics.json', "
-        f"registry={str(registry)!r}, metric={METRIC!r}, direction='max')\n"
-        "except GateRefusedError:\n"
-        "    sys.exit(3)\n"
-    )
-    racers = []
-    for number in range(16):
-        make_candidate(tmp_path / str(number), number, 0.5 + number / 100)
-        racers.append(
-            subprocess.Popen(
-                [sys.executable, "-c", script, str(tmp_path / str(number))],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        )
-    for racer in racers:
-        assert racer.stdout and racer.stdout.readline() == "ready\n"
-    for racer in racers:
-        assert racer.stdin
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    codes = [racer.wait(60) for racer in racers]
-    for racer in racers:
-        racer.communicate()
-    assert sorted(codes) == [0] + [3] * 15
-    records = Registry(str(registry)).records()
-    assert [record.number for record in records] == [1, 2]
-    winner = tmp_path / str(codes.index(0)) / "model"
-    assert records[1].model == content_hash(winner)
-    assert records[0] == first
+    race(str(tmp_path / "registry"), tmp_path)
 
 
 def test_killed_before_the_record_the_old_champion_stands(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from node_pools import MACHINES, Pool, calls, gcloud_pool, pools
 from rendered import K8S, named, names, of_kind, overlay
 
 from pipelines.profile import Profile, load_profile, profile_names
-from pipelines.stage import Match, Stage, Toleration, in_units
+from pipelines.quantity import in_units
+from pipelines.stage import Match, Stage, Toleration
 
 GIB = 2**30
 GPU_STAGES = ("generate", "train", "evaluate")

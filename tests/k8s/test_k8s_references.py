@@ -22,6 +22,7 @@ CLUSTER_SCOPED = {
     "NodePool",
     "PriorityClass",
     "ResourceFlavor",
+    "WorkloadPriorityClass",
 }
 BY_OVERLAY = {load_profile(name).overlay: load_profile(name) for name in profile_names()}
 
@@ -108,6 +109,8 @@ def test_what_other_objects_name_is_in_the_render(name: str) -> None:
         labels = job["spec"]["jobTemplate"]["metadata"]["labels"]
         queue = labels.get("kueue.x-k8s.io/queue-name")
         assert ({queue} if queue else set()) == names(documents, "LocalQueue")
+        priority = labels.get("kueue.x-k8s.io/priority-class")
+        assert ({priority} - {None}) <= names(documents, "WorkloadPriorityClass")
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -131,12 +134,23 @@ def test_what_a_profile_names_is_in_its_overlay(name: str) -> None:
     runtime = {profile.training_runtime} if profile.training_runtime else set()
     assert runtime == names(documents, "TrainingRuntime")
     for stage in (getattr(profile.stages, key) for key in type(profile.stages).model_fields):
+        assert ({stage.priority} - {None}) <= names(documents, "WorkloadPriorityClass")
         for volume in stage.volumes:
             assert volume.claim in names(documents, "PersistentVolumeClaim")
         for secret in stage.secrets:
             assert set(secret.keys) <= made[secret.name]
         for settings in stage.config_maps:
             assert set(settings.keys) == set(named(documents, "ConfigMap", settings.name)["data"])
+
+
+def test_azures_webhook_finds_the_pods_of_its_accounts() -> None:
+    label = ("azure.workload.identity/use", "true")
+    for where, template in pod_templates(overlay("aks")):
+        account = named(overlay("aks"), "ServiceAccount", template["spec"]["serviceAccountName"])
+        assert "azure.workload.identity/client-id" in account["metadata"]["annotations"]
+        assert label in template["metadata"]["labels"].items(), where
+    profile = load_profile("aks-a100")
+    assert label in profile.labels(profile.stages.train).items()
 
 
 @pytest.mark.parametrize("name", [n for n in profile_names() if load_profile(n).training_runtime])

@@ -106,3 +106,57 @@ def reaches(policy: dict, address: str) -> bool:
         and not any(wanted in ipaddress.ip_network(hole) for hole in block.get("except", []))
         for block in blocks
     )
+
+
+def lets_out(policies: list[dict], protocol: str, port: int, *, namespace: str = "", ip: str = ""):
+    """The policies on every pod that allow a connection to a namespace's pods or an address."""
+    found = []
+    for policy in policies:
+        if policy["spec"]["podSelector"]:
+            continue
+        for rule in policy["spec"].get("egress", []):
+            ports = [(entry["protocol"], entry["port"]) for entry in rule["ports"]]
+            to = [peer.get("namespaceSelector", {}).get("matchLabels", {}) for peer in rule["to"]]
+            named = namespace in [labels.get("kubernetes.io/metadata.name") for labels in to]
+            if (protocol, port) in ports and (named if namespace else reaches(policy, ip)):
+                found.append(policy["metadata"]["name"])
+    return found
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_tasks_reach_what_they_need_and_nothing_else(name: str) -> None:
+    policies = of_kind(overlay(name), "NetworkPolicy")
+    for protocol in ("UDP", "TCP"):
+        assert lets_out(policies, protocol, 53, namespace="kube-system")
+    # Kubeflow's launcher: metadata, the API server by gRPC and HTTP, SeaweedFS, MinIO.
+    for port in (8080, 8887, 8888, 8333, 9000):
+        assert lets_out(policies, "TCP", port, namespace="kubeflow"), port
+    # Kubernetes' own API, which Argo's executor reports to; S3 and the hub.
+    for port, ip in ((443, "10.96.0.1"), (6443, "172.18.0.2"), (443, "52.216.1.1")):
+        assert lets_out(policies, "TCP", port, ip=ip), (port, ip)
+    assert not lets_out(policies, "TCP", 3306, namespace="kubeflow")
+    assert not lets_out(policies, "TCP", 80, ip="52.216.1.1")
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_pods_of_pipelines_may_do_what_argo_and_kubeflow_do_in_their_name(name: str) -> None:
+    rules = named(overlay(name), "Role", "tspin-pipeline")["rules"]
+
+    def may(group: str, resource: str, verb: str, object_name: str = "") -> bool:
+        return any(
+            group in rule["apiGroups"]
+            and resource in rule["resources"]
+            and verb in rule["verbs"]
+            and object_name in rule.get("resourceNames", [object_name])
+            for rule in rules
+        )
+
+    assert may("argoproj.io", "workflowtaskresults", "create")
+    assert may("argoproj.io", "workflowtaskresults", "patch")
+    assert may("argoproj.io", "workflowtasksets", "watch")
+    assert may("argoproj.io", "workflowtasksets/status", "patch")
+    assert may("", "configmaps", "get", "kfp-launcher")
+    assert may("", "secrets", "get", "mlpipeline-minio-artifact")
+    assert may("", "pods", "get")
+    assert not may("", "secrets", "get", "tspin-hub")
+    assert not may("", "pods", "create")

@@ -15,7 +15,10 @@ from urllib.parse import urlsplit
 
 __all__ = ["Fault", "FaultProxy", "fault_proxy"]
 
-Kind = Literal["reset", "slow down", "silence", "truncate", "corrupt body", "corrupt answer"]
+Kind = Literal[
+    *("reset", "slow down", "silence", "truncate", "corrupt body", "corrupt answer", "lost answer")
+]
+"""A lost answer is one to a request that the server has carried out."""
 _SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Reduce</Message></Error>"
 
 
@@ -86,6 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
             answer = upstream.getresponse()
             content = answer.read()
         except OSError:
+            return self._reset()
+        if kind == "lost answer":
             return self._reset()
         if kind == "corrupt answer":
             content = bytes([content[0] ^ 1]) + content[1:]

@@ -15,7 +15,7 @@ import pytest
 from tests.s3.fault_proxy import Fault, FaultProxy
 from tests.s3_server import swift
 from tspin.errors import TspinError
-from tspin.store import Store, open_store
+from tspin.store import ConflictError, Store, open_store
 
 pytestmark = pytest.mark.s3
 
@@ -58,6 +58,36 @@ def test_an_upload_arrives_in_spite_of_a_fault(
     assert (tmp_path / "back").read_bytes() == content
 
 
+@pytest.mark.parametrize(
+    ("size", "method"), [(1000, "PUT"), (LARGE, "PUT"), (LARGE, "POST")], ids=str
+)
+def test_an_upload_whose_answers_get_lost_is_one_object(
+    size: int, method: str, store: Store, proxy: FaultProxy, faulty_bucket: str, tmp_path: Path
+) -> None:
+    content = made(tmp_path / "x", size)
+    containing = "uploadId=" if method == "POST" else ""  # The last request of an upload in parts.
+    lost = Fault("lost answer", method, times=2, containing=containing)
+    proxy.faults.append(lost)
+    store.upload(tmp_path / "x", "x")
+    assert lost.times == 0
+    assert versions(faulty_bucket) == ["data/x"]
+    store.download("x", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == content
+
+
+def test_a_creation_whose_answer_gets_lost_is_not_someone_elses(
+    store: Store, proxy: FaultProxy
+) -> None:
+    lost = Fault("lost answer", "PUT", containing="data/x")
+    proxy.faults.append(lost)
+    store.create("x", b"mine")
+    assert lost.times == 0
+    assert sum("PUT" in request and "data/x" in request for request in proxy.requests) == 2
+    assert store.read("x") == b"mine"
+    with pytest.raises(ConflictError):
+        store.create("x", b"another's")
+
+
 @pytest.mark.parametrize("size", [1000, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("kind", ["reset", "slow down", "silence", "truncate", "corrupt answer"])
 def test_a_download_is_right_in_spite_of_a_fault(
@@ -91,12 +121,13 @@ def test_an_upload_is_given_up_in_time_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made(tmp_path / "x", LARGE)
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     proxy.faults.append(Fault(kind, "PUT", times=1000))
     begin = time.monotonic()
-    with pytest.raises(TspinError, match=expected):
+    with pytest.raises(TspinError, match=expected) as given_up:
         open_store(store.uri).upload(tmp_path / "x", "x")
     assert time.monotonic() - begin < 60
+    assert given_up.value.exit_code == 1
     proxy.faults.clear()
     assert versions(faulty_bucket) == []
     assert list(store.list()) == []
@@ -108,12 +139,15 @@ def test_a_download_is_given_up_in_time_and_leaves_nothing(
 ) -> None:
     made(tmp_path / "x", LARGE)
     store.upload(tmp_path / "x", "x")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     proxy.faults.append(Fault(kind, "GET", times=1000))
-    begin = time.monotonic()
-    with pytest.raises(TspinError, match="data/x"):
+    begin, before = time.monotonic(), len(proxy.requests)
+    with pytest.raises(TspinError, match="data/x") as given_up:
         open_store(store.uri).download("x", tmp_path / "back")
     assert time.monotonic() - begin < 60
+    assert given_up.value.exit_code == 1
+    asked = sum(request.startswith("GET") for request in proxy.requests[before:])
+    assert asked <= 2 * 2 * 3  # Attempts of each request, parts, downloads: docs/s3.md.
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith((".back", "b"))] == []
 
 
@@ -151,10 +185,16 @@ def test_a_server_that_dies_in_mid_upload_loses_nothing(
     assert [name for name in versions(faulty_bucket) if not name.startswith("begun")] == ["data/x"]
 
 
-def test_a_wrong_secret_is_one_message(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_secret_and_a_broken_network_are_one_message(
+    faulty_bucket: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    command = [sys.executable, "-m", "tspin", "data", "validate", f"{faulty_bucket}/x.jsonl"]
+    proxy.faults.append(Fault("reset", "GET", times=2))
+    broken = subprocess.run(command, capture_output=True, text=True)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    command = [sys.executable, "-m", "tspin", "data", "validate", f"{bucket}/x.jsonl"]
-    ran = subprocess.run(command, capture_output=True, text=True)
-    assert ran.returncode == 1
-    assert "denied (SignatureDoesNotMatch)" in ran.stderr
-    assert "Traceback" not in ran.stderr
+    denied = subprocess.run(command, capture_output=True, text=True)
+    for ran, expected in ((broken, "Connection"), (denied, "denied (SignatureDoesNotMatch)")):
+        assert ran.returncode == 1
+        assert expected in ran.stderr
+        assert len(ran.stderr.splitlines()) == 1

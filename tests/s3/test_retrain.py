@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.dvc.project import Project
 from tests.s3.swift import SWIFT
 from tests.s3_server import s3_bucket
+from tspin.files import sha256_file
 from tspin.registry import Record, Registry
 
-pytestmark = pytest.mark.s3
+pytestmark = [pytest.mark.s3, pytest.mark.timeout(1200)]  # Three retrainings in one test.
 
 HOOK = """#!/bin/sh
 # A runner with one slot: a newer push takes the place of a queued one, none is cut off.
 while read before after ref; do
-    if [ -f {out}/hold ]; then : > {out}/$after.queued; fi
+    : > {out}/$after.queued
     exec 9> {out}/lock
     flock 9
     if [ "$(git rev-parse refs/heads/main)" != "$after" ]; then
@@ -31,9 +34,10 @@ while read before after ref; do
     git clone -q . {out}/$after
     cd {out}/$after
     unset GIT_DIR GIT_QUARANTINE_PATH
-    tspin retrain --since $before --registry {registry} --by-value --run $after \\
+    tspin retrain --since $before --registry {registry} --run $after --by "a pusher" \\
         --summary {out}/$after.md > {out}/$after.log 2>&1
     echo $? > {out}/$after.rc
+    while [ -f {out}/hold ]; do sleep 0.1; done
     cd {out}/..
     rm -rf {out}/$after
 done
@@ -100,7 +104,19 @@ def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
         yield Forge(tmp_path_factory.mktemp("forge"), bucket)
 
 
+def records(forge: Forge) -> list[dict[str, Any]]:
+    lines = (forge.project.folder / "sample/annotated.jsonl").read_bytes().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def jsonl(found: list[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps(record).encode() + b"\n" for record in found)
+
+
 def test_pushes_from_the_first_model_to_a_refusal(forge: Forge) -> None:
+    good = records(forge)
+    forge.write("annotated", jsonl(good[:4]))
+    forge.project.change(train={"learning_rate": 1e-3, "epochs": 3})
     code, summary, log = forge.push("first")
     assert code == 0, log
     assert "**Promoted**: champion 1" in summary
@@ -108,8 +124,9 @@ def test_pushes_from_the_first_model_to_a_refusal(forge: Forge) -> None:
     assert re.search(r'title "nll_per_token"\n    x-axis \[base, 0\]\n    line \[\d', summary)
     first = forge.champion()
     assert first is not None
-    assert first.run == forge.head()
-    assert set(first.data) >= {"annotated"}
+    assert (first.run, first.git_commit, first.by) == (forge.head(), forge.head(), "a pusher")
+    data = forge.project.folder / "sample/annotated.jsonl"
+    assert sha256_file(data) in first.data.values()
 
     (forge.project.folder / "NOTES.md").write_text("words\n")
     code, summary, log = forge.push("words only")
@@ -117,21 +134,21 @@ def test_pushes_from_the_first_model_to_a_refusal(forge: Forge) -> None:
     assert "nothing to retrain on" in log
     assert "Running stage" not in log
 
-    forge.project.change(train={"learning_rate": 1e-3, "epochs": 3})
-    code, summary, log = forge.push("better")
+    forge.write("annotated", jsonl(good))
+    code, summary, log = forge.push("more data")
     assert code == 0, log
     second = forge.champion()
     assert second is not None
     assert (second.number, second.previous) == (2, 1)
-    assert "champion" in summary
-    assert "candidate" in summary
+    assert re.search(r"metric +champion +candidate", summary)
 
-    forge.project.change(train={"learning_rate": 1e-9, "epochs": 1})
-    code, summary, log = forge.push("worse")
+    forge.write("annotated", jsonl(good[8:]))  # Better than no training, and no more.
+    code, summary, log = forge.push("worse data")
     assert code == 3, log
     assert "**Refused**: the champion stays." in summary
-    assert "nll_per_token" in summary
+    assert re.search(r"metric +champion +candidate\n +nll_per_token +[\d.]+ \[", summary)
     assert forge.champion() == second
+    forge.write("annotated", jsonl(good))
 
 
 def test_what_cannot_be_trained_on_is_refused_at_once(forge: Forge) -> None:
@@ -141,8 +158,12 @@ def test_what_cannot_be_trained_on_is_refused_at_once(forge: Forge) -> None:
     code, summary, log = forge.push("forgotten", data=False)
     assert code == 2
     assert "was `dvc push` forgotten?" in summary
-    assert "sample/annotated.jsonl.dvc" in log
+    assert "not in the remote: sample/annotated.jsonl" in log
     assert "Running stage" not in log
+    # Nor where this machine's cache has them.
+    here = forge.project.popen("tspin", "retrain", "--registry", forge.registry)
+    assert "not in the remote: sample/annotated.jsonl" in here.communicate()[0]
+    assert here.returncode == 2
 
     forge.write("annotated", b"".join(lines[:6]) + b'{"id": "x", "prompt": "p", "response": 3}\n')
     code, summary, log = forge.push("broken")
@@ -154,27 +175,34 @@ def test_what_cannot_be_trained_on_is_refused_at_once(forge: Forge) -> None:
 
 
 def test_a_newer_push_takes_the_place_of_a_queued_one(forge: Forge) -> None:
+    """The first one keeps the runner until the others wait for it."""
+    before = forge.champion()
     (forge.out / "hold").touch()
     pushes, commits = [], []
     for number in range(3):
-        forge.project.change(train={"learning_rate": 1e-4 * (number + 1), "epochs": 1})
+        gate = {"metric": "nll_per_token", "direction": "min", "margin": 0.1 + number}
+        forge.project.change(gate=gate)
         forge.project.commit(f"push {number}")
-        forge.project.run("dvc", "push", "-q")
         commits.append(forge.head())
         pushes.append(forge.start())
-        begun = forge.out / (f"{commits[0]}.log" if number == 0 else f"{commits[number]}.queued")
-        end = time.monotonic() + 120
-        while not begun.exists():
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        wait_for(forge.out / f"{commits[-1]}.{'queued' if number else 'rc'}")
+    (forge.out / "hold").unlink()
     for process in pushes:
         process.communicate()
     outcomes = [forge.outcome(commit) for commit in commits]
-    assert outcomes[1][1] == "superseded\n"
-    for code, _, log in (outcomes[0], outcomes[2]):
-        assert code in (0, 3), log
-        assert "Running stage" in log
-    assert Registry(forge.registry).records()
+    assert outcomes[1] == (0, "superseded\n", "")
+    for code, summary, log in (outcomes[0], outcomes[2]):
+        assert code == 0, log
+        assert "Running stage 'finish'" in log
+        assert "The champion stays: number 2." in summary  # The same model once more.
+    assert forge.champion() == before
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 300
+    while not path.exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_what_a_run_made_is_in_the_remote(forge: Forge, tmp_path: Path) -> None:

@@ -81,14 +81,20 @@ def test_the_stage_of_the_profile_reaches_the_task(name: str, tmp_path: Path) ->
     placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-evaluate"]
     assert placed.get("nodeSelector", {}).get("labels", {}) == stage.node_selector
     assert [t["key"] for t in placed.get("tolerations", [])] == [t.key for t in stage.tolerations]
+    assert placed.get("podMetadata", {}).get("labels", {}) == profile.labels(stage)
     assert placed["activeDeadlineSeconds"] == str(stage.timeout_seconds)
     assert placed["securityContext"] == {
         "runAsUser": str(profile.user),
         "runAsGroup": str(profile.user),
         "runAsNonRoot": True,
     }
-    task = spec["root"]["dag"]["tasks"]["evaluate"]
-    assert task["retryPolicy"]["maxRetryCount"] == stage.retry.limit
+    policy = spec["root"]["dag"]["tasks"]["evaluate"]["retryPolicy"]
+    tries = stage.retry.limit + 1
+    assert policy["maxRetryCount"] == stage.retry.limit
+    # Argo reads the factor as a whole number, and ends the running try when the duration is over.
+    assert policy["backoffFactor"] == int(policy["backoffFactor"]) == stage.retry.factor
+    duration = int(policy["backoffMaxDuration"].removesuffix("s"))
+    assert duration > tries * stage.timeout_seconds + stage.retry.waits
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -125,7 +131,9 @@ def test_several_nodes_are_a_launcher_that_waits_as_long_as_training(tmp_path: P
         if name == "train-multinode"
     }
     nodes = Nodes.model_validate_json(text)
-    assert (nodes.count, nodes.processes, nodes.queue) == (4, 8, "tspin")
+    assert (nodes.count, nodes.processes) == (4, 8)
+    assert nodes.labels["kueue.x-k8s.io/queue-name"] == "tspin"
+    assert nodes.labels["kueue.x-k8s.io/priority-class"] == "tspin-train"
     assert nodes.image == profile.image(profile.stages.train)
     assert nodes.resources["limits"]["nvidia.com/gpu"] == "8"
 

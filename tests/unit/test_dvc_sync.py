@@ -92,3 +92,15 @@ def test_every_setting_that_decides_a_result_is_watched_by_the_stage(project: Pa
         assert name in found["generate"]["do"]["params"]
     watched = {name for stage in found.values() for name in stage.get("do", stage)["params"]}
     assert "system" not in watched
+
+
+def test_outputs_are_cached_and_none_persists(project: Path) -> None:
+    """Uncached metrics would not come back from the run cache, nor a persistent output go."""
+    listed = [
+        output
+        for stage in stages(project).values()
+        for kind in ("outs", "metrics")
+        for output in stage.get("do", stage).get(kind, ())
+    ]
+    assert len(listed) > 20
+    assert all(isinstance(output, str) for output in listed)  # No `cache: false`, no `persist`.

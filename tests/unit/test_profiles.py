@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pipelines.profile import PROFILES, load_profile, profile_names
-from pipelines.stage import in_units
+from pipelines.quantity import in_units
 from tspin.errors import InputError
 
 
@@ -54,6 +54,7 @@ def test_images_are_named_by_role() -> None:
     [
         ("stages.train.node_selektor", {}, "did you mean 'node_selector'?"),
         ("stages.train.retry.limits", 3, "did you mean 'limit'?"),
+        ("stages.train.retry.factor", 1.5, "'stages.train.retry.factor' is 1.5"),
         ("stages.train.tolerations", [{"keys": "a"}], "did you mean 'key'?"),
         ("stages.training", {}, "did you mean 'train'?"),
         ("queues", "tspin", "did you mean 'queue'?"),
@@ -67,6 +68,11 @@ def test_images_are_named_by_role() -> None:
         ("stages.train.memory", {"request": "1 GB", "limit": "1Ti"}, "not a Kubernetes quantity"),
         ("stages.train.tolerations", [{"key": "a"}], "has a value with operator Equal"),
         ("stages.train.affinity", {"required": [{"key": "a"}]}, "operator In does not go with"),
+        ("queue", None, "stages.generate.priority is an order in a queue; name the queue"),
+        ("queue", "TSPIN", "'queue' is 'TSPIN'"),
+        ("pod_labels", {"team": "a b"}, "'pod_labels.team' is 'a b'"),
+        ("stages.train.node_selector", {"pool": "x" * 64}, "'stages.train.node_selector.pool' is"),
+        ("stages.train.env", {"1st": "x"}, "stages.train.env"),
         ("stages.train.timeout_seconds", None, "'stages.train.timeout_seconds' is missing"),
         ("stages.generate.nodes", 2, "only training spans nodes"),
         ("images.tag", "latest", "name a version"),

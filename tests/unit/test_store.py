@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -65,6 +66,37 @@ def test_of_many_creators_one_succeeds(store: Store) -> None:
     assert list(store.list()) == ["champion"]
 
 
+def test_the_same_bytes_may_be_created_twice_and_others_not(store: Store) -> None:
+    store.create("a", b"1")
+    store.create("a", b"1")
+    with pytest.raises(ConflictError):
+        store.create("a", b"2")
+    assert store.read("a") == b"1"
+    store.write("a", b"2")
+    assert store.read("a") == b"2"
+    assert list(store.list()) == ["a"]
+
+
+def test_a_server_that_ignores_conditions_creates_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = boto3.client
+
+    def drop(params: dict[str, Any], **_: object) -> None:
+        for name in ("If-Match", "If-None-Match"):
+            params["headers"].pop(name, None)
+
+    def deaf(*given: Any, **settings: Any) -> Any:
+        client = made(*given, **settings)
+        client.meta.events.register("before-call.s3.PutObject", drop)
+        return client
+
+    with s3_bucket() as uri:
+        monkeypatch.setattr(boto3, "client", deaf)
+        store = open_store(f"{uri}/registry")
+        with pytest.raises(InputError, match="ignores conditions on writing"):
+            store.create("a", b"1")
+        assert list(store.list()) == []
+
+
 def test_files_come_back_as_they_were_sent(store: Store, tmp_path: Path) -> None:
     sent = tmp_path / "sent"
     sent.write_bytes(os.urandom(1 << 20) * 20)  # More than one part.
@@ -105,3 +137,13 @@ def test_an_object_that_is_deleted_is_gone(store: Store) -> None:
 def test_what_is_no_store_is_refused(uri: str) -> None:
     with pytest.raises(InputError, match=r"s3://"):
         open_store(uri)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("AWS_MAX_ATTEMPTS", "0"), ("TSPIN_S3_READ_SECONDS", "long"), ("AWS_MAX_ATTEMPTS", "nan")],
+)
+def test_a_wrong_setting_is_named(name: str, given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, given)
+    with pytest.raises(InputError, match=f"{name}='{given}': expected a number, at least"):
+        open_store("s3://bucket/x")

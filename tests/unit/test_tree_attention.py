@@ -13,13 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tspin.tree_attention import UnsupportedModelError, _tree_attention
-from tspin.tree_kernels import (
-    attend,
-    flash_attention,
-    flex_attention,
-    segment_attention,
-    varlen_attention,
-)
+from tspin.tree_gpu import flex_attention, varlen_attention
+from tspin.tree_kernels import attend, flash_attention, segment_attention
 from tspin.tree_layout import TreeLayout
 
 Lengths = list[tuple[int, list[int]]]

@@ -46,6 +46,22 @@ def test_the_token_may_read_the_code_and_no_more(path: Path) -> None:
     assert _loaded(path)["permissions"] == {"contents": "read"}
 
 
+def test_who_retrains_cannot_write_and_who_writes_runs_nothing_of_the_push() -> None:
+    jobs = _loaded(ROOT / ".github/workflows/retrain.yml")["jobs"]
+    assert jobs["retrain"]["permissions"] == {"contents": "read", "id-token": "write"}
+    assert jobs["comment"]["permissions"] == {"actions": "read", "contents": "write"}
+    assert not any("uses" in step for step in jobs["comment"]["steps"])
+
+
+def test_a_newer_push_supersedes_a_queued_one_and_none_is_cut_off() -> None:
+    github = _loaded(ROOT / ".github/workflows/retrain.yml")
+    assert github["concurrency"] == {"group": "retrain", "cancel-in-progress": False}
+    gitlab = _loaded(GITLAB)
+    assert gitlab["workflow"]["auto_cancel"] == {"on_new_commit": "conservative"}
+    assert gitlab["retrain"]["interruptible"] is False
+    assert gitlab["retrain"]["resource_group"] == "retrain"
+
+
 def test_targets_are_those_of_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for path in WORKFLOWS:

@@ -42,6 +42,9 @@ def retrain(
         Path | None, typer.Option(help="Markdown file for the outcome.", show_default=False)
     ] = None,
     run: Annotated[str | None, typer.Option(help="Name or address of the CI's job.")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Who pushed; the user of this process by default.")
+    ] = None,
     folder: Annotated[Path, typer.Option(help="Of the project.")] = Path(),
 ) -> None:
     """Check what was pushed, run it, report, promote; exit code 3 if the gate refuses."""
@@ -59,6 +62,7 @@ def retrain(
             certain=certain,
             summary=summary,
             run=run,
+            by=by,
         )
     )
     if record is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ def promote(
     certain: bool = True,
     by: str | None = None,
     run: str | None = None,
+    git_commit: str | None = None,
 ) -> Record:
     """Make a model the champion if it is better than the champion.
 
@@ -47,6 +49,7 @@ def promote(
         certain: Whether the whole interval of the gain must reach `min_gain`.
         by: Who promotes; None is the user of this process.
         run: Where the model comes from: a name or an address.
+        git_commit: What is promoted; None is where the model was measured.
 
     Returns:
         The record of the champion.
@@ -89,10 +92,10 @@ def promote(
         direction=direction,
         min_gain=min_gain,
         previous=None if champion is None else champion.number,
-        by=by or getpass.getuser(),
+        by=by or _user(),
         at=_now(),
         data={} if trained is None else trained.inputs,
-        git_commit=manifest.git_commit,
+        git_commit=git_commit or manifest.git_commit,
         run=run,
     )
     opened.append(record)
@@ -126,7 +129,7 @@ def rollback(registry: str, *, to: int | None = None, by: str | None = None) -> 
         "number": current.number + 1,
         "kind": "rollback",
         "previous": current.number,
-        "by": by or getpass.getuser(),
+        "by": by or _user(),
         "at": _now(),
     }
     record = earlier[-1].model_copy(update=update)
@@ -156,6 +159,13 @@ def _evaluation(manifest: Manifest) -> str:
         "parameters": manifest.parameters,
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # A container's user may have no name.
+        return f"uid {os.getuid()}"
 
 
 def _now() -> str:

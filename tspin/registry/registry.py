@@ -9,7 +9,6 @@ one is created under the next number, which one of many writers can do, on any s
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -78,8 +77,7 @@ class Registry:
                 self._store.upload(path, f"{prefix}/{name}")
                 listed[name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
             # Where another promotion of the same model was faster, the bytes are the same.
-            with suppress(ConflictError):
-                self._store.create(f"{prefix}/{_FILES}", json.dumps(listed, indent=2).encode())
+            self._store.write(f"{prefix}/{_FILES}", json.dumps(listed, indent=2).encode())
         return model
 
     def holds(self, model: str) -> bool:

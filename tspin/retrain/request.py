@@ -33,6 +33,8 @@ class Retraining:
     """Gets Markdown, whatever the outcome."""
     run: str | None = None
     """Name or address by which the registry's record finds the CI's job."""
+    by: str | None = None
+    """Who pushed; None is the user of this process."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done before anything is.

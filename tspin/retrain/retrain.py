@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from fnmatch import fnmatch
@@ -72,6 +73,11 @@ def _pull_data(folder: Path) -> None:
     if not tracked:
         return
     try:
+        # The remote is asked, not this machine's cache: the data may come from here.
+        status = json.loads(output_of(folder, "dvc", "status", "--cloud", "--json", *tracked))
+        absent = [path for path, state in status.items() if state in ("new", "missing")]
+        if absent:
+            raise TspinError(f"not in the remote: {', '.join(sorted(absent))}")
         output_of(folder, "dvc", "pull", "--force", *tracked)
     except TspinError as error:
         raise InputError(
@@ -157,7 +163,9 @@ def _promote(asked: Retraining, config: RunConfig, outcome: Outcome) -> None:
         direction=gate.direction,
         min_gain=asked.min_gain,
         certain=asked.certain,
+        by=asked.by,
         run=asked.run,
+        git_commit=output_of(asked.folder, "git", "rev-parse", "HEAD").strip(),
     )
     if outcome.champion is not None and outcome.champion.model != record.model:
         outcome.comparison = Comparison(

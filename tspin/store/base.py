@@ -37,11 +37,19 @@ class Store(Protocol):
             TspinError: the store cannot be reached, or denies it.
         """
 
+    def write(self, key: str, data: bytes) -> None:
+        """Write a small object, in place of one that is there.
+
+        Raises:
+            TspinError: the store cannot be reached, or denies it.
+        """
+
     def create(self, key: str, data: bytes) -> None:
         """Write a small object unless there is one of this key: of many writers one succeeds.
 
         Raises:
-            ConflictError: there is one.
+            ConflictError: there is one, with other bytes.
+            InputError: the store cannot tell.
             TspinError: the store cannot be reached, or denies it.
         """
 

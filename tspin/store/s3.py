@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 
 import boto3
-from boto3.exceptions import Boto3Error, S3UploadFailedError
-from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
-    NoCredentialsError,
-)
-from s3transfer.exceptions import RetriesExceededError
+from botocore.exceptions import BotoCoreError
 
-from tspin.errors import InputError, TspinError
+from tspin.errors import InputError
 from tspin.files import atomic_file, sha256_file
 from tspin.store.base import ConflictError, DamagedError, KeyMissingError, checked_key
+from tspin.store.s3_errors import UnsupportedError, told
+from tspin.store.s3_settings import TIMES, TRANSFER, client_settings, settle_seconds
 
 __all__ = ["S3Store"]
 
-_MISSING = {"NoSuchKey", "404", "NotFound"}
-_CONFLICT = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
-_DAMAGED = {"BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody"}
-"""The server got other bytes than were sent."""
-_DENIED = {"AccessDenied", "403", "SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken"}
-
-_ATTEMPTS = 6
-"""Where AWS_MAX_ATTEMPTS does not say; an unreachable server is given up within a minute."""
-_READ_SECONDS = 60.0
-"""Where TSPIN_S3_READ_SECONDS does not say: how long a silent server is waited for, each time."""
-_DAMAGED_TIMES = 3
-"""How often bytes may arrive damaged before that is no accident."""
-
-_TRANSFER = TransferConfig(
-    multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=4
-)
+_PROBE = ".condition"
 
 
 class S3Store:
@@ -56,7 +34,7 @@ class S3Store:
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
         try:
-            self._client = boto3.client("s3", config=_settings())
+            self._client = boto3.client("s3", config=client_settings())
         except BotoCoreError as error:  # An unknown profile, no region where one is needed.
             raise InputError(f"{uri}: {error}") from None
 
@@ -66,12 +44,58 @@ class S3Store:
             found = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
             return found["Body"].read()
 
-    def create(self, key: str, data: bytes) -> None:
-        """Write a small object unless there is one, by `If-None-Match: *`."""
+    def write(self, key: str, data: bytes) -> None:
+        """Write a small object, in place of one that is there."""
         with self._told(key):
-            self._client.put_object(
-                Bucket=self._bucket, Key=self._key(key), Body=data, IfNoneMatch="*"
-            )
+            self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data)
+
+    def create(self, key: str, data: bytes) -> None:
+        """Write a small object unless there is one, by `If-None-Match: *`.
+
+        An answer that got lost makes botocore ask again, and the server say no to what it has
+        done: whether the object is ours decides. Where the server looks at the condition before
+        it takes the body, two writers may pass; what stands there when no request from before can
+        be on its way any more is what was created.
+
+        Raises:
+            InputError: the server ignores conditions.
+        """
+        at_once = self._decides_at_once
+        try:
+            with self._told(key):
+                self._client.put_object(
+                    Bucket=self._bucket, Key=self._key(key), Body=data, IfNoneMatch="*"
+                )
+        except ConflictError:
+            if self.read(key) != data:
+                raise
+        if at_once:
+            return
+        time.sleep(settle_seconds())
+        if self.read(key) != data:
+            raise ConflictError(f"{self.uri}/{key}: was created by someone else as well")
+
+    @cached_property
+    def _decides_at_once(self) -> bool:
+        """Whether conditions are looked at when the object is written, not before.
+
+        Asked by a condition that cannot hold. AWS, MinIO, Ceph: there is no object to match.
+        Swift does not know `If-Match`; its `If-None-Match` comes before the body.
+        """
+        try:
+            with self._told(_PROBE):
+                self._client.put_object(
+                    Bucket=self._bucket, Key=self._key(_PROBE), Body=b"", IfMatch='"0"'
+                )
+        except (KeyMissingError, ConflictError):
+            return True
+        except UnsupportedError:
+            return False
+        self.delete(_PROBE)
+        raise InputError(
+            f"{self.uri}: this server ignores conditions on writing (If-Match), so two promotions "
+            "could both win; keep the registry in a folder or on another server"
+        )
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """The keys that begin with a prefix, sorted."""
@@ -99,7 +123,7 @@ class S3Store:
             try:
                 with self._told(key):
                     self._client.upload_file(
-                        str(path), self._bucket, self._key(key), ExtraArgs=extra, Config=_TRANSFER
+                        str(path), self._bucket, self._key(key), ExtraArgs=extra, Config=TRANSFER
                     )
             except DamagedError:
                 if last:
@@ -122,7 +146,7 @@ class S3Store:
     def _download(self, key: str, path: Path) -> None:
         head = self._client.head_object(Bucket=self._bucket, Key=self._key(key))
         with atomic_file(path) as file:
-            self._client.download_fileobj(self._bucket, self._key(key), file, Config=_TRANSFER)
+            self._client.download_fileobj(self._bucket, self._key(key), file, Config=TRANSFER)
             file.flush()
             expected = head["Metadata"].get("sha256")
             found = sha256_file(Path(file.name)) if expected else None
@@ -134,66 +158,10 @@ class S3Store:
     def _key(self, key: str) -> str:
         return self._prefix + checked_key(key)
 
-    @contextmanager
-    def _told(self, key: str) -> Iterator[None]:
-        """Say what went wrong in the words of someone who can repair it."""
-        place = f"{self.uri}/{key}"
-        try:
-            yield
-        except ClientError as error:
-            raise self._refused(place, error) from None
-        except NoCredentialsError:
-            raise TspinError(
-                f"{place}: no credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY"
-            ) from None
-        except (EndpointConnectionError, ConnectTimeoutError):
-            endpoint = self._client.meta.endpoint_url
-            raise TspinError(
-                f"{place}: cannot reach {endpoint}; is AWS_ENDPOINT_URL right?"
-            ) from None
-        except S3UploadFailedError as error:
-            cause = error.__context__
-            if isinstance(cause, ClientError):
-                raise self._refused(place, cause) from None
-            raise TspinError(f"{place}: upload failed: {error}") from None
-        except RetriesExceededError as error:
-            last = error.last_exception
-            raise TspinError(f"{place}: given up after several tries: {last}") from None
-        except (BotoCoreError, Boto3Error) as error:
-            raise TspinError(f"{place}: {error}") from None
-
-    def _refused(self, place: str, error: ClientError) -> TspinError:
-        code = error.response["Error"].get("Code", "")
-        message = error.response["Error"].get("Message", "")
-        if code in _MISSING:
-            return KeyMissingError(f"{place}: no such object")
-        if code in _CONFLICT:
-            return ConflictError(f"{place}: is there already")
-        if code == "NoSuchBucket":
-            return TspinError(f"{place}: there is no bucket '{self._bucket}'")
-        if code in _DAMAGED:
-            return DamagedError(f"{place}: arrived damaged at the server ({code})")
-        if code in _DENIED:
-            return TspinError(f"{place}: denied ({code}); check the credentials and their rights")
-        return TspinError(f"{place}: the server answered {code}: {message}")
+    def _told(self, key: str) -> AbstractContextManager[None]:
+        return told(f"{self.uri}/{key}", str(self._client.meta.endpoint_url))
 
 
 def _tries() -> Iterator[bool]:
     """As many as damaged bytes are given; whether this is the last."""
-    return (number + 1 == _DAMAGED_TIMES for number in range(_DAMAGED_TIMES))
-
-
-def _settings() -> Config:
-    attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", _ATTEMPTS))
-    silent = float(os.environ.get("TSPIN_S3_READ_SECONDS", _READ_SECONDS))
-    return Config(
-        retries={"mode": "standard", "total_max_attempts": attempts},  # Backoff with jitter.
-        connect_timeout=5,
-        read_timeout=silent,
-        # The server compares each body with the digest that is signed; the newer trailing
-        # checksums are refused by servers other than AWS.
-        s3={"payload_signing_enabled": True},
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
+    return (number + 1 == TIMES for number in range(TIMES))

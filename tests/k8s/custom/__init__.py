@@ -8,11 +8,11 @@ from custom.common import Metadata
 from custom.external_secrets import ExternalSecretSpec, SecretStoreSpec
 from custom.gke import ComputeClassSpec
 from custom.karpenter import EC2NodeClassSpec, NodePoolSpec
-from custom.kueue import ClusterQueueSpec, LocalQueueSpec, ResourceFlavorSpec
+from custom.kueue import ClusterQueueSpec, LocalQueueSpec, ResourceFlavorSpec, WorkloadPriorityClass
 from custom.trainer import TrainingRuntimeSpec
 from tspin.config.strict import Strict
 
-__all__ = ["SCHEMAS", "Metadata"]
+__all__ = ["SCHEMAS", "WHOLE", "Metadata"]
 
 SCHEMAS: dict[tuple[str, str], type[Strict]] = {
     ("karpenter.sh/v1", "NodePool"): NodePoolSpec,
@@ -26,3 +26,8 @@ SCHEMAS: dict[tuple[str, str], type[Strict]] = {
     ("trainer.kubeflow.org/v1alpha1", "TrainingRuntime"): TrainingRuntimeSpec,
 }
 """Of each custom resource's spec, by apiVersion and kind."""
+
+WHOLE: dict[tuple[str, str], type[Strict]] = {
+    ("kueue.x-k8s.io/v1beta2", "WorkloadPriorityClass"): WorkloadPriorityClass,
+}
+"""Of custom resources that have no spec."""

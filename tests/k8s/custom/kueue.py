@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from custom.common import Labels, Name, Quantity, Taint
+from custom.common import Labels, Metadata, Name, Quantity, Taint
 from tspin.config.strict import Strict
 
 
@@ -56,3 +56,13 @@ class ClusterQueueSpec(Strict):
 
 class LocalQueueSpec(Strict):
     clusterQueue: Name
+
+
+class WorkloadPriorityClass(Strict):
+    """The whole object: this kind has no spec."""
+
+    apiVersion: Literal["kueue.x-k8s.io/v1beta2"]
+    kind: Literal["WorkloadPriorityClass"]
+    metadata: Metadata
+    value: int
+    description: str
