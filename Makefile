@@ -6,8 +6,8 @@
 # test-dvc  projects under dvc and git
 # test-s3  stores, commands and faults on a real S3 server (needs memcached)
 # test-vllm  the vLLM engine on the CPU (an environment of 4 GB)
-# bench  each BENCHMARK (generation, with vLLM on the CPU); GSM8K's train.jsonl in TSPIN_GSM8K
 # test-containers  build and run the image cpu (as root: podman, buildah, debootstrap)
+# bench  each BENCHMARK (training_step, generation): speed and memory beside TRL and vLLM
 PYTHON ?= python3
 # A laptop without a GPU saves gigabytes with TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
@@ -22,9 +22,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ENGINE ?= $(firstword $(notdir $(shell command -v docker podman buildah)))
 REGISTRY ?= tspin
 TARGET ?= cpu
+BENCHMARK ?= training_step generation
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' tspin/__init__.py)
 
-.PHONY: setup demo check check-k8s test build-containers test-containers test-s3 test-dvc test-vllm bench bench-generation image sbom clean
+.PHONY: setup demo check check-k8s test build-containers test-containers test-s3 test-dvc \
+	test-vllm bench bench-training_step bench-generation image sbom clean
 
 setup: $(VENV)/installed
 
@@ -60,6 +62,12 @@ test-containers: setup
 test-dvc: setup
 	$(BIN)/pytest -n 2 --dist loadfile -m dvc tests/dvc
 
+bench: $(addprefix bench-,$(BENCHMARK))
+
+bench-training_step: setup
+	$(BIN)/python benchmarks/training_step.py --scaling --json build/bench/training_step.json \
+		--document docs/performance.md
+
 # A real S3 server, with an environment of its own; memcached is a package of the system.
 $(VENV_S3)/installed: tests/s3/requirements.txt
 	$(PYTHON) -m venv $(VENV_S3)
@@ -80,9 +88,6 @@ $(VENV_VLLM)/installed: tests/vllm/requirements.txt pyproject.toml
 # Two processes: one waits for its vLLM to start while the other computes.
 test-vllm: $(VENV_VLLM)/installed
 	TSPIN_REQUIRE_VLLM=1 $(VENV_VLLM)/bin/pytest -n 2 --dist loadfile tests/vllm
-
-BENCHMARK ?= generation
-bench: $(addprefix bench-,$(BENCHMARK))
 
 bench-generation: $(VENV_VLLM)/installed
 	mkdir -p build/bench
