@@ -1,0 +1,58 @@
+"""Records and corpora of the study, from seeds alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from benchmarks.reproduction.skills import SKILLS, Item, Skill, Split, split_of
+from tspin.demo.corpus import Example
+from tspin.records import AnnotatedRecord, Message, write_records
+
+__all__ = ["corpus", "items", "record_id", "write_annotated"]
+
+
+def items(skill: str, split: Split, count: int) -> list[Item]:
+    """The first items of a split, no two of the same substance; more begin with fewer."""
+    return list(islice(_distinct(SKILLS[skill], random.Random(f"{skill}-{split}"), split), count))
+
+
+def corpus(seed: int) -> Iterator[Example]:
+    """The pre-training corpus: all skills in turn, items of the split `train` alone."""
+    rng = random.Random(f"pretraining-{seed}")
+    while True:
+        skill = SKILLS[rng.choice(list(SKILLS))]
+        item = skill.draw(rng)
+        if split_of(item.key) == "train":
+            yield Example(item.prompt, skill.base_answer(item, rng))
+
+
+def write_annotated(path: Path, skill: str, split: Split, count: int) -> None:
+    """Annotated records of one split; equal arguments give equal bytes."""
+    write_records(
+        path,
+        (
+            AnnotatedRecord(
+                id=record_id(skill, split, number),
+                messages=[Message(role="user", content=item.prompt)],
+                response=SKILLS[skill].annotation(item),
+            )
+            for number, item in enumerate(items(skill, split, count))
+        ),
+    )
+
+
+def record_id(skill: str, split: Split, number: int) -> str:
+    """Of the item with this number in `items`."""
+    return f"{skill}-{split}-{number:05d}"
+
+
+def _distinct(skill: Skill, rng: random.Random, split: Split) -> Iterator[Item]:
+    seen: set[str] = set()
+    while True:
+        item = skill.draw(rng)
+        if split_of(item.key) == split and item.key not in seen:
+            seen.add(item.key)
+            yield item
