@@ -39,7 +39,7 @@ class Base:
     """Share of probe items that a greedy answer gets right."""
     seed: int
     learning_rate: float = 3e-3
-    most_steps: int = 12_000
+    most_steps: int = 40_000
 
 
 BASES = {
@@ -101,7 +101,7 @@ def _model(base: Base, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return LlamaForCausalLM(config)
+    return LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
 
 
 def _trained(

@@ -29,15 +29,27 @@ def corpus(seed: int) -> Iterator[Example]:
             yield Example(item.prompt, skill.base_answer(item, rng))
 
 
-def write_annotated(path: Path, skill: str, split: Split, count: int) -> None:
-    """Annotated records of one split; equal arguments give equal bytes."""
+def write_annotated(path: Path, skill: str, split: Split, count: int, *, own: bool = False) -> None:
+    """Annotated records of one split; equal arguments give equal bytes.
+
+    Args:
+        path: The file.
+        skill: Name in `SKILLS`.
+        split: Which items.
+        count: How many.
+        own: Answers as the bases learned to give them, slips among them, instead of the
+            annotator's: likelihood of these is what a base can forget.
+    """
+    known = SKILLS[skill]
     write_records(
         path,
         (
             AnnotatedRecord(
                 id=record_id(skill, split, number),
                 messages=[Message(role="user", content=item.prompt)],
-                response=SKILLS[skill].annotation(item),
+                response=known.base_answer(item, random.Random(item.key))
+                if own
+                else known.annotation(item),
             )
             for number, item in enumerate(items(skill, split, count))
         ),

@@ -60,15 +60,14 @@ def compare(
     sets = dict(_named(text) for text in measured or [])
     from tspin.compare import Comparison, parse_arms
     from tspin.compare import compare as play
-    from tspin.compare.tables import cost_table, paired_tables, values_tables
+    from tspin.compare.tables import summary_table
 
     arms = parse_arms(methods.split(","))
     asked = Comparison(settings, arms, chosen, own_settings, sets, against)
     place = out or f"{settings.run_dir.rstrip('/')}-compare"
     with output_at(place) as made:
         result = play(asked, made.path, kept=made.push)
-    for part in [*values_tables(result), *paired_tables(result), cost_table(result)]:
-        _print(part)
+    _print(summary_table(result))
     typer.echo(f"page: {place}/compare.html")
 
 

@@ -9,7 +9,15 @@ from typing import Any
 from tspin.estimate import Estimate
 from tspin.wording import metric_title, shown
 
-__all__ = ["Part", "Row", "cost_table", "headlines", "paired_tables", "values_tables"]
+__all__ = [
+    "Part",
+    "Row",
+    "cost_table",
+    "headlines",
+    "paired_tables",
+    "summary_table",
+    "values_tables",
+]
 
 _HEADLINES = ("exact_match/", "nll_per_token", "response_tokens/greedy", "truncated/sampled")
 _MOMENTS = {
@@ -44,6 +52,45 @@ def headlines(result: dict[str, Any], dataset: str) -> list[str]:
     return list(dict.fromkeys(name for name in [gate, *chosen] if name in names))
 
 
+def summary_table(result: dict[str, Any]) -> Part:
+    """The gate's metric, its paired differences and the cost in one table: the terminal's."""
+    metric, against = result["config"]["gate"]["metric"], result["against"]
+    over = "seeds" if len(result["arms"][0]["runs"]) > 1 else "records"
+    datasets = list(result["arms"][0]["values"])
+    rows = [
+        Row("initial policy", [*_gate_cells(result["arms"][0], datasets, metric, ["base"] * 2)])
+    ]
+    for arm in result["arms"]:
+        cells = _gate_cells(arm, datasets, metric, ["best", "last"])
+        differences = _paired_rows(result, "heldout", "last", over).get(arm["name"], {})
+        cells += _cells(differences, [metric])
+        rows.append(Row(arm["name"], cells))
+    cost = cost_table(result)
+    width = len(rows[1].cells)
+    rows = [
+        Row(row.label, [*row.cells, *[("", "")] * (width - len(row.cells)), *spent])
+        for row, spent in zip(rows, [[("", "")] * 5, *(r.cells for r in cost.rows)], strict=True)
+    ]
+    titles = [f"{dataset}, {moment}" for dataset in datasets for moment in ("best", "last")]
+    return Part(
+        metric_title(metric),
+        f"Differences are on the held-out records, paired over {over}. The page has the rest.",
+        ["Method", *titles, f"last minus {against}", *cost.columns[1:]],
+        rows,
+    )
+
+
+def _gate_cells(
+    arm: dict[str, Any], datasets: Sequence[str], metric: str, moments: Sequence[str]
+) -> list[tuple[str, str]]:
+    return [
+        cell
+        for dataset in datasets
+        for moment in moments
+        for cell in _cells(arm["values"][dataset][moment], [metric])
+    ]
+
+
 def values_tables(result: dict[str, Any]) -> list[Part]:
     """By set and moment: one row a method, the initial policy first."""
     return [
@@ -73,7 +120,7 @@ def paired_tables(result: dict[str, Any]) -> list[Part]:
     for dataset in result["arms"][0]["values"]:
         names = headlines(result, dataset)
         for moment, words in _MOMENTS.items():
-            rows = _paired_rows(result, dataset, moment, names, over)
+            rows = _paired_rows(result, dataset, moment, over)
             shown_names = [name for name in names if any(name in row for row in rows.values())]
             if shown_names:
                 parts.append(
@@ -89,7 +136,7 @@ def paired_tables(result: dict[str, Any]) -> list[Part]:
 
 
 def _paired_rows(
-    result: dict[str, Any], dataset: str, moment: str, names: Sequence[str], over: str
+    result: dict[str, Any], dataset: str, moment: str, over: str
 ) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for row in result["paired"]:
