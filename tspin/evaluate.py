@@ -23,6 +23,7 @@ from tspin.metrics import (
     verifiable_answers,
 )
 from tspin.policy import load_policy, resolve_device
+from tspin.record_likelihoods import write_likelihoods
 from tspin.records import Response, read_records, write_records
 from tspin.responses import write_responses
 from tspin.samples import SHOWN, choose, samples_path
@@ -37,7 +38,8 @@ def evaluate(
     """Measure a policy on held-out records and write metrics.json.
 
     Generated answers stand beside it (`metrics.greedy.jsonl`, `metrics.sampled.jsonl`), and so do
-    a few held-out records to show (`metrics.samples.jsonl`). A killed evaluation continues with
+    a few held-out records to show (`metrics.samples.jsonl`) and how likely each annotation is
+    (`metrics.likelihoods.jsonl`). A killed evaluation continues with
     its answers where it stopped. Returns at once if `out` is in place and
     made from exactly these inputs. `tspin.metrics` says what is measured.
 
@@ -97,9 +99,9 @@ def _measure(evaluation: Evaluation, heldout: Heldout, out: Path) -> Metrics:
     metrics: Metrics = {}
     for mode, by_id in answers.items():
         metrics |= answer_metrics(by_id, expected, mode=mode, confidence=settings.confidence)
-    metrics |= likelihood_metrics(
-        _likelihoods(evaluation, heldout, responses), confidence=settings.confidence
-    )
+    likelihoods = _likelihoods(evaluation, heldout, responses)
+    write_likelihoods(out, likelihoods["annotated"])
+    metrics |= likelihood_metrics(likelihoods, confidence=settings.confidence)
     return metrics
 
 

@@ -20,7 +20,12 @@ from tspin.samples import choose
 
 __all__ = ["ComparisonFolder", "share_outputs"]
 
-_BASE_FILES = ("metrics.greedy.jsonl", "metrics.sampled.jsonl", "metrics.samples.jsonl")
+_BASE_FILES = (
+    "metrics.greedy.jsonl",
+    "metrics.sampled.jsonl",
+    "metrics.samples.jsonl",
+    "metrics.likelihoods.jsonl",
+)
 
 
 @dataclass(frozen=True)

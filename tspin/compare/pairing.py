@@ -8,15 +8,17 @@ from pathlib import Path
 from tspin.answers import find_extractor
 from tspin.errors import InputError
 from tspin.estimate import Estimate
-from tspin.intervals import mean
+from tspin.intervals import ratio
+from tspin.record_likelihoods import read_likelihoods
 from tspin.records import AnnotatedRecord, Response, read_records
 
-__all__ = ["paired_difference", "rightness"]
+__all__ = ["ByRecord", "nll", "paired_difference", "rightness"]
 
-Right = Mapping[str, float]
+ByRecord = Mapping[str, tuple[float, int]]
+"""By record id a total and its weight: nats and tokens, or 1 for right and 1."""
 
 
-def rightness(metrics: Path, annotated: Path, extractor: str, mode: str) -> dict[str, float]:
+def rightness(metrics: Path, annotated: Path, extractor: str, mode: str) -> ByRecord:
     """By record id, 1 where the answer kept beside `metrics` agrees with the annotation, else 0.
 
     Records whose annotation holds no answer are left out, as in `tspin.metrics.answer_metrics`.
@@ -36,16 +38,22 @@ def rightness(metrics: Path, annotated: Path, extractor: str, mode: str) -> dict
         (record.id, extract(record.response)) for record in read_records(annotated, AnnotatedRecord)
     )
     return {
-        identity: float(answers[identity] == answer)
+        identity: (float(answers[identity] == answer), 1)
         for identity, answer in expected
         if answer and identity in answers
     }
 
 
-def paired_difference(pairs: Sequence[tuple[Right, Right]], *, confidence: float) -> Estimate:
-    """Mean difference of two policies over the records, each record averaged over the seeds.
+def nll(metrics: Path) -> ByRecord:
+    """By record id, negative log-likelihood of the annotation in nats, and its tokens."""
+    found = read_likelihoods(metrics)
+    return {identity: (-each.logp, each.tokens) for identity, each in found.items()}
 
-    The records are the independent draws: the interval (Student's t over the records'
+
+def paired_difference(pairs: Sequence[tuple[ByRecord, ByRecord]], *, confidence: float) -> Estimate:
+    """Difference of two policies over the records, each record averaged over the seeds.
+
+    The records are the independent draws: the interval (`tspin.intervals.ratio` over the records'
     differences) says how the two compare on other records of the same kind, from these very
     seeds. How much another seed would change is the business of the differences over seeds.
 
@@ -56,11 +64,13 @@ def paired_difference(pairs: Sequence[tuple[Right, Right]], *, confidence: float
     Raises:
         InputError: the two were not measured on the same records.
     """
-    first = pairs[0][0].keys()
-    if any(side.keys() != first for pair in pairs for side in pair) or not first:
-        raise InputError("these evaluations are not of the same records; compare them anew")
+    first = pairs[0][0]
+    weights = {identity: weight for identity, (_, weight) in first.items()}
+    for side in (side for pair in pairs for side in pair):
+        if not first or {identity: weight for identity, (_, weight) in side.items()} != weights:
+            raise InputError("these evaluations are not of the same records; compare them anew")
     differences = [
-        sum(one[identity] - other[identity] for one, other in pairs) / len(pairs)
-        for identity in first
+        sum(one[identity][0] - other[identity][0] for one, other in pairs) / len(pairs)
+        for identity in weights
     ]
-    return mean(differences, confidence=confidence)
+    return ratio(differences, list(weights.values()), confidence=confidence)

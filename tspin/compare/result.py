@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tspin.compare.arms import Arm
 from tspin.compare.cost import Cost
-from tspin.compare.pairing import paired_difference, rightness
+from tspin.compare.pairing import ByRecord, nll, paired_difference, rightness
 from tspin.config import RunConfig
 from tspin.estimate import Estimate
 from tspin.intervals import mean
@@ -177,14 +177,20 @@ def _paired(
                 difference = mean(values, confidence=confidence).as_json()
                 rows.append({**where, "metric": name, "over": "seeds", **difference})
     for name in _metrics(paths[0][0]):
-        kind, _, rest = name.partition("/")
-        if kind == "exact_match" and all(name in _metrics(b) for _, b in paths):
-            extractor, _, mode = rest.rpartition("/")
-            records = runs[0].records(dataset)
-            right = [
-                (rightness(a, records, extractor, mode), rightness(b, records, extractor, mode))
-                for a, b in paths
-            ]
-            difference = paired_difference(right, confidence=confidence).as_json()
+        found_by = _by_record(name, runs[0].records(dataset))
+        if found_by is not None and all(name in _metrics(b) for _, b in paths):
+            by_record = [(found_by(a), found_by(b)) for a, b in paths]
+            difference = paired_difference(by_record, confidence=confidence).as_json()
             rows.append({**where, "metric": name, "over": "records", **difference})
     return rows
+
+
+def _by_record(metric: str, records: Path) -> Callable[[Path], ByRecord] | None:
+    """How a metric is read record by record; None where it is not kept so."""
+    if metric == "nll_per_token":
+        return nll
+    kind, _, rest = metric.partition("/")
+    if kind != "exact_match":
+        return None
+    extractor, _, mode = rest.rpartition("/")
+    return lambda path: rightness(path, records, extractor, mode)
