@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from statistics import fmean
-from typing import Any, Literal
 
+from benchmarks.reproduction.judging import (
+    CONFIDENCE,
+    Row,
+    Verdict,
+    above,
+    below,
+    judged,
+    paired,
+)
 from benchmarks.reproduction.protocol import CONTROL, SETTINGS, SHARE
 from tspin.estimate import Estimate
 from tspin.intervals import mean
 
-__all__ = ["Verdict", "paired", "verdicts"]
+__all__ = ["PLAIN", "SPIN", "TSPIN", "verdicts"]
 
-Row = dict[str, Any]
-Word = Literal["confirmed", "not confirmed", "contradicted", "not run"]
-
-CONFIDENCE = 0.95
 MARGIN = 0.02
 """Claim 2: how much worse still counts as a match."""
 NARROW = 0.05
@@ -24,28 +27,6 @@ NARROW = 0.05
 HALF = (0.35, 0.65)
 """Claim 3: what counts as about half."""
 TSPIN, PLAIN, SPIN = f"tspin@{SHARE}", f"tspin_no_history@{SHARE}", f"spin@{SHARE}"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One claim with its figures."""
-
-    claim: str
-    word: Word
-    figures: dict[str, dict[str, float | int | None]]
-
-
-def paired(
-    rows: Sequence[Row], arm: str, other: str, value: Callable[[Row], float]
-) -> Estimate | None:
-    """Mean difference of two methods over skills, bases and seeds; None below two pairs."""
-    found: dict[tuple[str, str, int], dict[str, float]] = {}
-    for row in rows:
-        if row["arm"] in (arm, other):
-            unit = (row["skill"], row["base"], row["seed"])
-            found.setdefault(unit, {})[row["arm"]] = value(row)
-    values = [pair[arm] - pair[other] for pair in found.values() if len(pair) == 2]
-    return mean(values, confidence=CONFIDENCE) if len(values) > 1 else None
 
 
 def verdicts(rows: Sequence[Row], settings: Sequence[Row]) -> list[Verdict]:
@@ -66,21 +47,21 @@ def _rises(rows: Sequence[Row]) -> Verdict:
     gain = mean(gains, confidence=CONFIDENCE) if len(gains) > 1 else None
     falls = paired(rows, SPIN, TSPIN, lambda row: max(_greedy(row)) - _greedy(row)[-1])
     figures = {"T-SPIN, last minus first iteration": gain, "fall, SPIN minus T-SPIN": falls}
-    return _judged(
+    return judged(
         "1. T-SPIN rises from iteration to iteration; SPIN falls back",
         figures,
-        confirmed=[_above(gain, 0), _above(falls, 0)],
-        contradicted=[_below(gain, 0), _below(falls, 0)],
+        confirmed=[above(gain, 0), above(falls, 0)],
+        contradicted=[below(gain, 0), below(falls, 0)],
     )
 
 
 def _quarter_matches_all(rows: Sequence[Row]) -> Verdict:
     difference = paired(rows, TSPIN, "sft", _best_greedy)
-    return _judged(
+    return judged(
         "2. T-SPIN on 25 % of the annotated data matches or beats SFT on all of it",
         {"greedy exactness, T-SPIN minus SFT on all": difference},
-        confirmed=[_above(difference, -MARGIN)],
-        contradicted=[_below(difference, -MARGIN)],
+        confirmed=[above(difference, -MARGIN)],
+        contradicted=[below(difference, -MARGIN)],
     )
 
 
@@ -100,19 +81,19 @@ def _likelihood_and_reward(rows: Sequence[Row]) -> Verdict:
     shares = [fmean(each[name] for each in row["iterations"]) for row in rows if row["arm"] == SPIN]
     share = mean(shares, confidence=CONFIDENCE) if len(shares) > 1 else None
     figures = {f"logp(y) - logp(y'), iteration {at}": gap for at, gap in enumerate(gaps)}
-    return _judged(
+    return judged(
         "3. Under T-SPIN logp(y) stays above logp(y'); under SPIN about half the samples have the "
         "higher reward and the lower likelihood",
         {**figures, "SPIN, share with higher reward and lower likelihood": share},
         confirmed=[
-            *(_above(gap, 0) for gap in gaps),
-            _above(share, HALF[0]),
-            _below(share, HALF[1]),
+            *(above(gap, 0) for gap in gaps),
+            above(share, HALF[0]),
+            below(share, HALF[1]),
         ],
         contradicted=[
-            *(_below(gap, 0) for gap in gaps),
-            _below(share, HALF[0]),
-            _above(share, HALF[1]),
+            *(below(gap, 0) for gap in gaps),
+            below(share, HALF[0]),
+            above(share, HALF[1]),
         ],
     )
 
@@ -120,11 +101,11 @@ def _likelihood_and_reward(rows: Sequence[Row]) -> Verdict:
 def _history_helps(rows: Sequence[Row]) -> Verdict:
     """Progress is exactness averaged over the iterations."""
     difference = paired(rows, TSPIN, PLAIN, lambda row: fmean(_greedy(row)))
-    return _judged(
+    return judged(
         "4. Without the historical advantage progress is slower and unstable",
         {"mean greedy exactness over the iterations, with minus without": difference},
-        confirmed=[_above(difference, 0)],
-        contradicted=[_below(difference, 0)],
+        confirmed=[above(difference, 0)],
+        contradicted=[below(difference, 0)],
     )
 
 
@@ -144,11 +125,11 @@ def _narrow(rows: Sequence[Row], settings: Sequence[Row]) -> Verdict:
         ]
         figures[setting] = mean(values, confidence=CONFIDENCE) if len(values) > 1 else None
     found = list(figures.values())
-    return _judged(
+    return judged(
         "5. Results move little for alpha and beta in {0.1, 0.3, 0.5, 1.0}",
         figures,
-        confirmed=[_above(each, -NARROW) and _below(each, NARROW) for each in found],
-        contradicted=[_below(each, -NARROW) or _above(each, NARROW) for each in found],
+        confirmed=[above(each, -NARROW) and below(each, NARROW) for each in found],
+        contradicted=[below(each, -NARROW) or above(each, NARROW) for each in found],
     )
 
 
@@ -156,36 +137,16 @@ def _beats_control(rows: Sequence[Row]) -> Verdict:
     """Better in what is taught at no loss in what is retained, or the reverse."""
     exact = paired(rows, TSPIN, CONTROL, _best_greedy)
     kept = paired(rows, TSPIN, CONTROL, lambda row: float(row["test"]["best"]["retained/greedy"]))
-    better = (_above(exact, 0) and _above(kept, -MARGIN)) or (
-        _above(kept, 0) and _above(exact, -MARGIN)
+    better = (above(exact, 0) and above(kept, -MARGIN)) or (
+        above(kept, 0) and above(exact, -MARGIN)
     )
-    worse = (_below(exact, 0) and _below(kept, MARGIN)) or (
-        _below(kept, 0) and _below(exact, MARGIN)
-    )
-    return _judged(
+    worse = (below(exact, 0) and below(kept, MARGIN)) or (below(kept, 0) and below(exact, MARGIN))
+    return judged(
         "The control: T-SPIN beats SFT on the same data with the same compute",
         {"greedy exactness": exact, "retained skills": kept},
         confirmed=[better],
         contradicted=[worse],
     )
-
-
-def _judged(
-    claim: str,
-    figures: dict[str, Estimate | None],
-    *,
-    confirmed: Sequence[bool],
-    contradicted: Sequence[bool],
-) -> Verdict:
-    known = {name: asdict(each) for name, each in figures.items() if each is not None}
-    word: Word = "not confirmed"
-    if not known or len(known) < len(figures):
-        word = "not run"
-    elif all(confirmed):
-        word = "confirmed"
-    elif any(contradicted):
-        word = "contradicted"
-    return Verdict(claim, word, known)
 
 
 def _greedy(row: Row) -> list[float]:
@@ -196,11 +157,3 @@ def _greedy(row: Row) -> list[float]:
 def _best_greedy(row: Row) -> float:
     """On test, in the annotator's form, of the iteration that is best on validation."""
     return float(row["test"]["best"]["annotated/greedy"])
-
-
-def _above(estimate: Estimate | None, bound: float) -> bool:
-    return estimate is not None and estimate.low is not None and estimate.low > bound
-
-
-def _below(estimate: Estimate | None, bound: float) -> bool:
-    return estimate is not None and estimate.high is not None and estimate.high < bound

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from benchmarks.reproduction import bases
-from benchmarks.reproduction.claims import CONTROL, PLAIN, SPIN, TSPIN, paired, verdicts
+from benchmarks.reproduction.claims import PLAIN, SPIN, TSPIN, verdicts
 from benchmarks.reproduction.data import corpus, items, write_annotated
+from benchmarks.reproduction.judging import paired
 from benchmarks.reproduction.markdown import as_markdown
+from benchmarks.reproduction.protocol import CONTROL
 from benchmarks.reproduction.skills import SKILLS, split_of
 from tspin.answers import find_extractor
 from tspin.records import AnnotatedRecord, read_records
@@ -153,7 +155,8 @@ def test_verdicts_follow_from_the_rows() -> None:
     yes = "confirmed"
     assert words(make_rows()) == [yes, yes, yes, yes, "not run", yes]
     found = words(make_rows(tspin_test=0.5))
-    assert found[1] == found[5] == "contradicted" or found[1] == "contradicted"
+    assert found[1] == "contradicted"
+    assert found[5] == "not confirmed"  # Worse in what is taught, better in what is kept.
     assert words(make_rows(spin_last=0.9))[0] == "not confirmed"
     assert words([]) == ["not run"] * 6
 
