@@ -60,8 +60,8 @@ class Study:
     def select(self, cell: Cell) -> dict[str, float]:
         """The learning rate of each method: all are tried on validation with the same budget.
 
-        The best is the one with the highest mean of greedy and sampled exactness of its best
-        iteration; among equals the lower held-out negative log-likelihood, then the lower rate.
+        The best is the one with the highest mean of greedy and sampled exactness after any of its
+        iterations; among equals the lower negative log-likelihood there, then the lower rate.
         """
         chosen = self.folder(cell) / "learning_rates.json"
         if not chosen.is_file():
@@ -71,7 +71,8 @@ class Study:
                 overrides = [f"train.learning_rate={rate!r}", f"seed={SELECTION_SEED}"]
                 self._compare(cell, out, [_set for each in overrides for _set in ("--set", each)])
                 for arm in json.loads((out / "compare.json").read_bytes())["arms"]:
-                    score = _selection_score(arm["values"]["heldout"]["best"], cell)
+                    trained = [m for label, m in arm["by_iteration"].items() if label != "base"]
+                    score = max(_selection_score(metrics, cell) for metrics in trained)
                     tried[arm["name"]].append((*score, -rate))
             best = {arm: max(scores) for arm, scores in tried.items()}
             write_json(chosen, {arm: -score[-1] for arm, score in best.items()})
