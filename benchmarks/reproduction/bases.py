@@ -28,7 +28,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 RECORD = "pretraining.json"
 _BLOCK, _SLICE = 250, 10
 """Steps between two looks at the probe items, and where a skill comes suddenly."""
-_REACH = 0.1
+_REACH = 0.05
 """How far from the target a checkpoint may lie."""
 _ROWS = 32
 _WARMUP = 100
@@ -48,11 +48,11 @@ class Base:
 
 
 BASES = {
-    "weak": Base(hidden=96, layers=3, target=0.3, seed=0),
+    "weak": Base(hidden=96, layers=3, target=0.35, seed=0),
     "middle": Base(hidden=128, layers=4, target=0.45, seed=1),
-    "strong": Base(hidden=192, layers=4, target=0.6, seed=2),
+    "strong": Base(hidden=192, layers=4, target=0.55, seed=2),
 }
-PROBED = 96
+PROBED = 192
 """Items a skill, of a split of their own."""
 
 

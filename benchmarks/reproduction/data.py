@@ -14,9 +14,10 @@ from tspin.records import AnnotatedRecord, Message, write_records
 __all__ = ["corpus", "items", "record_id", "write_annotated"]
 
 
-def items(skill: str, split: Split, count: int) -> list[Item]:
-    """The first items of a split, no two of the same substance; more begin with fewer."""
-    return list(islice(_distinct(SKILLS[skill], random.Random(f"{skill}-{split}"), split), count))
+def items(skill: str, split: Split, count: int, *, skip: int = 0) -> list[Item]:
+    """Items of a split behind the first `skip`, no two of the same substance, always the same."""
+    drawn = _distinct(SKILLS[skill], random.Random(f"{skill}-{split}"), split)
+    return list(islice(drawn, skip, skip + count))
 
 
 def corpus(seed: int) -> Iterator[Example]:
@@ -29,7 +30,9 @@ def corpus(seed: int) -> Iterator[Example]:
             yield Example(item.prompt, skill.base_answer(item, rng))
 
 
-def write_annotated(path: Path, skill: str, split: Split, count: int, *, own: bool = False) -> None:
+def write_annotated(
+    path: Path, skill: str, split: Split, count: int, *, skip: int = 0, own: bool = False
+) -> None:
     """Annotated records of one split; equal arguments give equal bytes.
 
     Args:
@@ -37,6 +40,7 @@ def write_annotated(path: Path, skill: str, split: Split, count: int, *, own: bo
         skill: Name in `SKILLS`.
         split: Which items.
         count: How many.
+        skip: How many items of the split to leave out.
         own: Answers as the bases learned to give them, slips among them, instead of the
             annotator's: likelihood of these is what a base can forget.
     """
@@ -51,7 +55,7 @@ def write_annotated(path: Path, skill: str, split: Split, count: int, *, own: bo
                 if own
                 else known.annotation(item),
             )
-            for number, item in enumerate(items(skill, split, count))
+            for number, item in enumerate(items(skill, split, count, skip=skip), start=skip)
         ),
     )
 

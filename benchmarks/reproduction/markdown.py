@@ -75,7 +75,8 @@ def _verdicts(verdicts: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _test_table(rows: Sequence[Row], moment: str) -> str:
-    lines = [["initial", *(_over(rows, _test("base", name)) for name in _TEST)]]
+    one = [row for row in rows if row["arm"] == _arms(rows)[0]]  # All begin with the same.
+    lines = [["initial", *(_over(one, _test("base", name)) for name in _TEST)]]
     for arm in _arms(rows):
         mine = [row for row in rows if row["arm"] == arm]
         lines.append([arm, *(_over(mine, _test(moment, name)) for name in _TEST)])

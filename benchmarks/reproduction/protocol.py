@@ -55,6 +55,8 @@ class Protocol:
     seeds: tuple[int, ...]
     learning_rates: tuple[float, ...]
     """The same for every method."""
+    skipped_tests: int
+    """First items of the test split that are left out."""
     sensitive_base: str | None
     """The base that claim 5 is tried on."""
 
@@ -67,7 +69,8 @@ FULL = Protocol(
     epochs=2,
     global_batch_size=16,
     seeds=(0, 1, 2),
-    learning_rates=(3e-5, 1e-4, 3e-4, 1e-3),
+    learning_rates=(1e-4, 3e-4, 1e-3, 3e-3),
+    skipped_tests=128,  # Those of the pilot.
     sensitive_base="middle",
 )
 PILOT = Protocol(
@@ -79,6 +82,7 @@ PILOT = Protocol(
     global_batch_size=16,
     seeds=(0,),
     learning_rates=(1e-4, 3e-4, 1e-3),
+    skipped_tests=0,
     sensitive_base=None,
 )
 """Shows that the machinery works and how long it takes; too small to decide anything."""

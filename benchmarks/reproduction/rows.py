@@ -77,10 +77,11 @@ def _test(
 ) -> dict[str, float]:
     """Of the skill that was taught; `retained/*` are means over the others."""
     path = folder.measured(arm, seed, "test", number)
-    found = score(path, cell.skill, study.protocol.test)
+    count, skip = study.protocol.test, study.protocol.skipped_tests
+    found = score(path, cell.skill, count, skip)
     found["nll_per_token"] = _values(path)["nll_per_token"]
     others = [(skill, folder.measured(arm, seed, skill, number)) for skill in cell.others]
-    scores = [score(other, skill, study.protocol.test) for skill, other in others]
+    scores = [score(other, skill, count, skip) for skill, other in others]
     for mode in ("greedy", "sampled"):
         found[f"retained/{mode}"] = fmean(each[f"right/{mode}"] for each in scores)
     found["retained/nll_per_token"] = fmean(_values(each)["nll_per_token"] for _, each in others)

@@ -12,13 +12,14 @@ from tspin.records import Response, read_records
 __all__ = ["score"]
 
 
-def score(metrics: Path, skill: str, count: int) -> dict[str, float]:
+def score(metrics: Path, skill: str, count: int, skip: int) -> dict[str, float]:
     """Shares of right answers of an evaluation on the test records, and how diverse samples are.
 
     Args:
         metrics: metrics.json of the evaluation; the answers lie beside it.
         skill: Whose test records were answered.
         count: How many there were.
+        skip: How many of the split were left out before them.
 
     Returns:
         `right/MODE`: the substance is right in whatever wording; `annotated/MODE`: right in every
@@ -26,7 +27,7 @@ def score(metrics: Path, skill: str, count: int) -> dict[str, float]:
         over all such pairs of the samples; `differs_from_greedy`: share of samples that are not
         the greedy answer.
     """
-    known = items(skill, "test", count)
+    known = items(skill, "test", count, skip=skip)
     texts = {
         mode: {
             response.id: response.response
@@ -35,7 +36,7 @@ def score(metrics: Path, skill: str, count: int) -> dict[str, float]:
         for mode in ("greedy", "sampled")
     }
     verifier, found = SKILLS[skill], {}
-    named = [(record_id(skill, "test", at), item) for at, item in enumerate(known)]
+    named = [(record_id(skill, "test", at), item) for at, item in enumerate(known, start=skip)]
     for mode, by_id in texts.items():
         right = [verifier.is_right(item, by_id[name]) for name, item in named]
         annotated = [verifier.is_annotated(item, by_id[name]) for name, item in named]

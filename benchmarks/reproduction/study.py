@@ -54,8 +54,10 @@ class Study:
         for skill in SKILLS:
             for split, size in _SIZES:
                 path = self._records(skill, split)
-                write_annotated(path, skill, split, getattr(self.protocol, size))
-            write_annotated(self._retention(skill), skill, "test", self.protocol.test, own=True)
+                skip = self.protocol.skipped_tests if split == "test" else 0
+                write_annotated(path, skill, split, getattr(self.protocol, size), skip=skip)
+            out, skip = self._retention(skill), self.protocol.skipped_tests
+            write_annotated(out, skill, "test", self.protocol.test, skip=skip, own=True)
 
     def select(self, cell: Cell) -> dict[str, float]:
         """The learning rate of each method: all are tried on validation with the same budget.

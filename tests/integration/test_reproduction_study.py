@@ -21,6 +21,7 @@ TINY = dataclasses.replace(
     annotated=16,
     validation=4,
     test=4,
+    skipped_tests=2,
     iterations=2,
     epochs=1,
     global_batch_size=2,
