@@ -25,6 +25,10 @@ _NUMBER = (
 _ANY_NUMBER = re.compile(_NUMBER)
 _GSM8K = re.compile(rf"####\s*({_NUMBER})")
 _ANSWER_IS = re.compile(rf"\bthe answer is:?\s*({_NUMBER})", re.IGNORECASE)
+# Possessive, and never from within a number: the time is linear in the text.
+_EQUATION = re.compile(r"((?<![0-9])[0-9]++(?: *+[+-] *+[0-9]++)++)(?: *+= *+([0-9]++))?+")
+_TOO_LONG = re.compile(r"[0-9]{100}")
+"""Python itself refuses to read integers of thousands of digits."""
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 
 
@@ -86,12 +90,30 @@ def exact(text: str) -> str | None:
     return " ".join(text.split()) or None
 
 
+def equation(text: str) -> str | None:
+    """What the last sum or difference of whole numbers comes to, if every such equation holds.
+
+    For prompts with many right answers, such as "Split 17 into three parts": all right ones give
+    the same number.
+
+    Example:
+        >>> equation("Parts: 4 and 13. 4 + 13 = 17"), equation("4 + 12 = 17")
+        ('17', None)
+    """
+    found = [(left, right) for left, right in _EQUATION.findall(text) if right]
+    if any(_TOO_LONG.search(left + " " + right) for left, right in found):
+        return None
+    holds = all(str(_value(left)) == _canonical_number(right) for left, right in found)
+    return _canonical_number(found[-1][1]) if found and holds else None
+
+
 EXTRACTORS: Mapping[str, Extractor] = MappingProxyType(
     {
         "gsm8k": gsm8k,
         "answer_is": answer_is,
         "boxed": boxed,
         "last_number": last_number,
+        "equation": equation,
         "exact": exact,
     }
 )
@@ -112,6 +134,10 @@ def find_extractor(name: str) -> Extractor:
         f"evaluate.extractors: no extractor is named {name!r}; {hint}"
         f"the names are: {', '.join(EXTRACTORS)}"
     )
+
+
+def _value(terms: str) -> int:
+    return sum(int(term) for term in re.findall(r"[+-]?[0-9]+", terms.replace(" ", "")))
 
 
 def _canonical_number(text: str) -> str:

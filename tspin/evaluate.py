@@ -23,6 +23,7 @@ from tspin.metrics import (
     verifiable_answers,
 )
 from tspin.policy import Policy, load_policy, resolve_device
+from tspin.record_likelihoods import write_likelihoods
 from tspin.records import Response, read_records, write_records
 from tspin.responses import write_responses
 from tspin.samples import SHOWN, choose, samples_path
@@ -38,7 +39,8 @@ def evaluate(
     """Measure a policy on held-out records and write metrics.json.
 
     Generated answers stand beside it (`metrics.greedy.jsonl`, `metrics.sampled.jsonl`), and so do
-    a few held-out records to show (`metrics.samples.jsonl`). A killed evaluation continues with
+    a few held-out records to show (`metrics.samples.jsonl`) and how likely each annotation is
+    (`metrics.likelihoods.jsonl`). A killed evaluation continues with
     its answers where it stopped. Returns at once if `out` is in place and
     made from exactly these inputs. `tspin.metrics` says what is measured.
 
@@ -106,9 +108,9 @@ def _measure(evaluation: Evaluation, heldout: Heldout, tasks: TaskEvaluation, ou
     config = evaluation.config
     device = resolve_device(config.system)
     policy = load_policy(evaluation.model, config.model, device=device, trainable=False)
-    metrics |= likelihood_metrics(
-        _likelihoods(evaluation, heldout, policy, responses), confidence=settings.confidence
-    )
+    likelihoods = _likelihoods(evaluation, heldout, policy, responses)
+    write_likelihoods(out, likelihoods["annotated"])
+    metrics |= likelihood_metrics(likelihoods, confidence=settings.confidence)
     tasks.ask(policy)
     return metrics | tasks.metrics()
 

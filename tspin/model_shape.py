@@ -16,7 +16,7 @@ from tspin.errors import InputError
 from tspin.model_folder import ModelFolder, find_model
 from tspin.tree_attention import takes_trees
 
-__all__ = ["ModelShape", "model_shape"]
+__all__ = ["ModelShape", "empty_model", "model_shape"]
 
 Targets = tuple[str, ...] | str
 
@@ -73,6 +73,19 @@ def model_shape(model: ModelConfig, lora: LoraConfig | None) -> ModelShape:
         vocabulary=config.vocab_size,
         attention="tree" if takes_trees(built) else str(config._attn_implementation),
     )
+
+
+def empty_model(model: ModelConfig) -> nn.Module:
+    """The full model without its weights, on the meta device; of an adapter its base.
+
+    Raises:
+        InputError: as `model_shape`.
+    """
+    found = find_model(model.path, model, weights=False)
+    built: nn.Module = _on_meta(
+        found.base(model, weights=False) if found.is_adapter else found, model
+    )
+    return built
 
 
 def _on_meta(folder: ModelFolder, model: ModelConfig) -> Any:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from importlib import resources
 from pathlib import Path
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from tspin.files import atomic_file
 from tspin.history import History, read_history
+from tspin.html import render
 from tspin.overview import (
     facts,
     headline_metrics,
@@ -54,15 +48,9 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
 
 
 def _render(history: History) -> str:
-    environment = Environment(
-        loader=PackageLoader("tspin"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     method = history.config.train.method
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         history=history,
         method=METHODS[method],
         paired=method != "sft",
@@ -77,22 +65,4 @@ def _render(history: History) -> str:
         training=list(training_panels(history)),
         gaps=list(gap_panels(history)),
         lengths=list(length_panels(history)),
-        **_own_text(),
     )
-
-
-def _own_text() -> dict[str, Markup]:
-    """The style sheet, the two scripts and their hashes: all that goes in unescaped."""
-    templates = resources.files("tspin") / "templates"
-    css, script = (
-        (templates / name).read_text(encoding="utf-8") for name in ("report.css", "report.js")
-    )
-    scripts = {"plotly": get_plotlyjs(), "script": script}
-    allowed = " ".join(_policy_source(text) for text in scripts.values())
-    unescaped = {"css": css, "script_sources": allowed, **scripts}
-    return {name: Markup(text) for name, text in unescaped.items()}  # noqa: S704
-
-
-def _policy_source(script: str) -> str:
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tspin.best import Best
+from tspin.clock import Timed, untimed
 from tspin.config import RunConfig
 from tspin.evaluate import evaluate
 from tspin.files import atomic_file
@@ -23,7 +24,9 @@ __all__ = ["run"]
 log = logging.getLogger(__name__)
 
 
-def run(config: RunConfig, *, kept: Callable[[], None] | None = None) -> RunFolder:
+def run(
+    config: RunConfig, *, kept: Callable[[], None] | None = None, timed: Timed = untimed
+) -> RunFolder:
     """Play `config.iterations` iterations of self-play, or continue where a run was killed.
 
     Every step returns at once where its output is in place and made from the same inputs, so
@@ -32,6 +35,8 @@ def run(config: RunConfig, *, kept: Callable[[], None] | None = None) -> RunFold
     Args:
         config: Its `run_dir` is a folder on this machine; data and model may be remote.
         kept: Called after each iteration, when its outputs are in place.
+        timed: Called around each step with its name: 'proto', 'generate', 'triplets', 'train',
+            'heldout_proto', 'base', 'evaluate'.
 
     Returns:
         The run folder, with the best model named in best.json and the report written.
@@ -44,11 +49,11 @@ def run(config: RunConfig, *, kept: Callable[[], None] | None = None) -> RunFold
     data = fetch_data(config)
     with folder.opened(config, data):
         policy = config.model.path
-        _evaluate(config, data, folder, policy, BASE)
+        _evaluate(config, data, folder, policy, BASE, timed)
         best = Best.first(config, folder)
         for iteration in range(config.iterations):
             log.info("iteration %d of %d", iteration, config.iterations)
-            policy = _play(config, data, folder, policy, iteration)
+            policy = _play(config, data, folder, policy, iteration, timed)
             best = best.after(config, folder, iteration)
             best.write(config, folder)
             if kept is not None:
@@ -60,23 +65,28 @@ def run(config: RunConfig, *, kept: Callable[[], None] | None = None) -> RunFold
     return folder
 
 
-def _play(config: RunConfig, data: Data, folder: RunFolder, policy: str, iteration: int) -> str:
+def _play(
+    config: RunConfig, data: Data, folder: RunFolder, policy: str, iteration: int, timed: Timed
+) -> str:
     """One iteration: y' from the current policy, triplets, the next policy, its evaluation."""
     made = folder.iteration(iteration)
     if config.train.method == "sft":
         examples = data.annotated
     else:
         examples = made.triplets
-        _generate(config, data.annotated, folder, policy, iteration)
-        build_triplets(
-            config.triplets,
-            annotated=data.annotated,
-            synthetic=made.synthetic,
-            proto=folder.proto,
-            out=examples,
-        )
-    train(config, model=policy, triplets=examples, iteration=iteration, out=made.model)
-    _evaluate(config, data, folder, str(made.model), iteration)
+        with timed("proto" if iteration == 0 else "generate"):
+            _generate(config, data.annotated, folder, policy, iteration)
+        with timed("triplets"):
+            build_triplets(
+                config.triplets,
+                annotated=data.annotated,
+                synthetic=made.synthetic,
+                proto=folder.proto,
+                out=examples,
+            )
+    with timed("train"):
+        train(config, model=policy, triplets=examples, iteration=iteration, out=made.model)
+    _evaluate(config, data, folder, str(made.model), iteration, timed)
     return str(made.model)
 
 
@@ -103,7 +113,7 @@ def _copy_output(source: Path, target: Path) -> None:
 
 
 def _evaluate(
-    config: RunConfig, data: Data, folder: RunFolder, policy: str, iteration: int
+    config: RunConfig, data: Data, folder: RunFolder, policy: str, iteration: int, timed: Timed
 ) -> None:
     heldout = data.heldout
     if heldout is None:
@@ -111,12 +121,14 @@ def _evaluate(
     proto = None
     if config.train.method != "sft":
         proto = folder.heldout_proto
-        generate(config, model=config.model.path, annotated=heldout, out=proto, iteration=0)
-    evaluate(
-        config,
-        model=policy,
-        annotated=heldout,
-        out=folder.iteration(iteration).metrics,
-        proto=None if iteration == BASE else proto,
-        iteration=iteration,
-    )
+        with timed("heldout_proto"):
+            generate(config, model=config.model.path, annotated=heldout, out=proto, iteration=0)
+    with timed("base" if iteration == BASE else "evaluate"):
+        evaluate(
+            config,
+            model=policy,
+            annotated=heldout,
+            out=folder.iteration(iteration).metrics,
+            proto=None if iteration == BASE else proto,
+            iteration=iteration,
+        )

@@ -56,6 +56,21 @@ def test_the_examples_in_the_docstrings_hold() -> None:
     assert results.failed == 0
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("Parts: 4 and 13. 4 + 13 = 17", "17"),
+        ("10 - 3 = 7, so 7 + 2 = 9.", "9"),
+        ("10 - 3 = 8, so 7 + 2 = 9.", None),
+        ("2 - 5 = 3", None),
+        ("x = 3", None),
+        ("1 + 1", None),
+    ],
+)
+def test_an_equation_counts_if_every_one_holds(text: str, answer: str | None) -> None:
+    assert find_extractor("equation")(text) == answer
+
+
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(InputError, match=r"'gms8k'; did you mean 'gsm8k'\?.*last_number"):
         find_extractor("gms8k")
@@ -85,7 +100,15 @@ def test_no_text_breaks_an_extractor(text: str, name: str) -> None:
 def test_long_texts_take_linear_time() -> None:
     """Minutes if any rule were quadratic: model output is not to be trusted."""
     begin = time.process_time()
-    for text in ("1," * 200_000, "-" * 200_000, "1" * 400_000, r"\boxed{" * 50_000, "#" * 400_000):
+    sums = ("1+" * 200_000, "1 " * 200_000, "1 + 2 = " + "3" * 5_000)
+    for text in (
+        *sums,
+        "1," * 200_000,
+        "-" * 200_000,
+        "1" * 400_000,
+        r"\boxed{" * 50_000,
+        "#" * 400_000,
+    ):
         for extractor in EXTRACTORS.values():
             extractor(text)
     assert time.process_time() - begin < 30

@@ -25,7 +25,7 @@ def test_shipped_configurations_load(path: Path) -> None:
 
 
 def test_the_papers_setting() -> None:
-    config = load_config(ROOT / "configs/zephyr-7b-ultrachat.yaml")
+    config = load_config(ROOT / "configs/paper-zephyr-7b.yaml")
     train = config.train
     assert (train.alpha, train.beta, train.global_batch_size, train.epochs) == (1.0, 0.1, 64, 2)
     assert [train.at("learning_rate", t) for t in range(5)] == [5e-7, 5e-7, 1e-7, 1e-7, 1e-7]
@@ -34,7 +34,7 @@ def test_the_papers_setting() -> None:
 
 
 def test_defaults_are_the_papers_setting() -> None:
-    paper = load_config(ROOT / "configs/zephyr-7b-ultrachat.yaml").train
+    paper = load_config(ROOT / "configs/paper-zephyr-7b.yaml").train
     assert TrainConfig() == paper
 
 

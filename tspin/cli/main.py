@@ -16,7 +16,7 @@ from rich.logging import RichHandler
 import tspin
 import tspin.cli.data as data
 import tspin.cli.dvc as dvc
-from tspin.cli import export, project, registry, retrain, run, steps
+from tspin.cli import compare, export, project, registry, retrain, run, steps
 from tspin.cli.parent import end_with_runner
 from tspin.errors import TspinError
 
@@ -32,7 +32,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(dvc.app, name="dvc")
 app.add_typer(registry.app, name="registry")
-for module in (run, export, steps, registry, retrain, project):
+for module in (run, compare, export, steps, registry, retrain, project):
     for command in module.COMMANDS:
         app.command(rich_help_panel=module.PANEL)(command)
 

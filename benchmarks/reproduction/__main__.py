@@ -1,0 +1,78 @@
+"""Runs the study, or what is left of it: `python -m benchmarks.reproduction --out FOLDER`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.reproduction.claims import verdicts
+from benchmarks.reproduction.markdown import as_markdown
+from benchmarks.reproduction.protocol import PROTOCOLS, Cell, cells
+from benchmarks.reproduction.rows import collect_rows, collect_settings
+from benchmarks.reproduction.study import Study
+from tspin.files import atomic_file, write_json
+
+STAGES = ("prepare", "select", "compare", "vary", "collect")
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Everything goes below it; again, it continues.")],
+    only: Annotated[
+        list[str] | None, typer.Option(help="SKILL/BASE, such as sums/weak; may be repeated.")
+    ] = None,
+    protocol: Annotated[str, typer.Option(help=f"One of {', '.join(PROTOCOLS)}.")] = "full",
+    until: Annotated[str, typer.Option(help=f"The last of {', '.join(STAGES)}.")] = "collect",
+) -> None:
+    """Bases, learning rates, final runs, other alphas and betas, and what came of all that."""
+    if protocol not in PROTOCOLS or until not in STAGES:
+        raise typer.BadParameter(
+            f"--protocol: {', '.join(PROTOCOLS)}; --until: {', '.join(STAGES)}"
+        )
+    wanted = _cells(only)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # Equal bytes whatever the machine.
+    study = Study(out, PROTOCOLS[protocol])
+    stages = STAGES[: STAGES.index(until) + 1]
+    study.prepare(wanted)
+    sensitive = [cell for cell in wanted if cell.base == study.protocol.sensitive_base]
+    if "select" in stages:
+        for cell in wanted:
+            study.select(cell)
+    if "compare" in stages:  # Every learning rate is chosen before any test record is looked at.
+        for cell in wanted:
+            study.compare(cell)
+    if "vary" in stages:
+        for cell in sensitive:
+            study.vary(cell)
+    if "collect" in stages:
+        _collect(study, protocol, wanted, sensitive)
+
+
+def _cells(only: list[str] | None) -> list[Cell]:
+    known = {cell.name: cell for cell in cells()}
+    for name in only or []:
+        if name not in known:
+            raise typer.BadParameter(f"--only {name}: the names are {', '.join(known)}")
+    return [known[name] for name in only or known]
+
+
+def _collect(study: Study, protocol: str, wanted: list[Cell], sensitive: list[Cell]) -> None:
+    rows = [row for cell in wanted for row in collect_rows(study, cell)]
+    settings = [row for cell in sensitive for row in collect_settings(study, cell)]
+    result = {
+        "protocol": {"name": protocol, **asdict(study.protocol)},
+        "rows": rows,
+        "settings": settings,
+        "verdicts": [asdict(each) for each in verdicts(rows, settings)],
+    }
+    write_json(study.out / "result.json", result)
+    with atomic_file(study.out / "result.md") as file:
+        file.write(as_markdown(result).encode())
+    typer.echo(f"wrote {study.out / 'result.json'} and {study.out / 'result.md'}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,74 @@
+"""Records and corpora of the study, from seeds alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from benchmarks.reproduction.skills import SKILLS, Item, Skill, Split, split_of
+from tspin.demo.corpus import Example
+from tspin.records import AnnotatedRecord, Message, write_records
+
+__all__ = ["corpus", "items", "record_id", "write_annotated"]
+
+
+def items(skill: str, split: Split, count: int, *, skip: int = 0) -> list[Item]:
+    """Items of a split behind the first `skip`, no two of the same substance, always the same."""
+    drawn = _distinct(SKILLS[skill], random.Random(f"{skill}-{split}"), split)
+    return list(islice(drawn, skip, skip + count))
+
+
+def corpus(seed: int) -> Iterator[Example]:
+    """The pre-training corpus: all skills in turn, items of the split `train` alone."""
+    rng = random.Random(f"pretraining-{seed}")
+    while True:
+        skill = SKILLS[rng.choice(list(SKILLS))]
+        item = skill.draw(rng)
+        if split_of(item.key) == "train":
+            yield Example(item.prompt, skill.base_answer(item, rng))
+
+
+def write_annotated(
+    path: Path, skill: str, split: Split, count: int, *, skip: int = 0, own: bool = False
+) -> None:
+    """Annotated records of one split; equal arguments give equal bytes.
+
+    Args:
+        path: The file.
+        skill: Name in `SKILLS`.
+        split: Which items.
+        count: How many.
+        skip: How many items of the split to leave out.
+        own: Answers as the bases learned to give them, slips among them, instead of the
+            annotator's: likelihood of these is what a base can forget.
+    """
+    known = SKILLS[skill]
+    write_records(
+        path,
+        (
+            AnnotatedRecord(
+                id=record_id(skill, split, number),
+                messages=[Message(role="user", content=item.prompt)],
+                response=known.base_answer(item, random.Random(item.key))
+                if own
+                else known.annotation(item),
+            )
+            for number, item in enumerate(items(skill, split, count, skip=skip), start=skip)
+        ),
+    )
+
+
+def record_id(skill: str, split: Split, number: int) -> str:
+    """Of the item with this number in `items`."""
+    return f"{skill}-{split}-{number:05d}"
+
+
+def _distinct(skill: Skill, rng: random.Random, split: Split) -> Iterator[Item]:
+    seen: set[str] = set()
+    while True:
+        item = skill.draw(rng)
+        if split_of(item.key) == split and item.key not in seen:
+            seen.add(item.key)
+            yield item

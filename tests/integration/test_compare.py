@@ -1,0 +1,194 @@
+"""Methods side by side on a tiny model: one run each, shared outputs, matched compute, kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tspin.records import AnnotatedRecord, read_records, write_records
+
+pytestmark = pytest.mark.integration
+
+DEADLINE = 240.0
+METHODS = "tspin@0.5,spin@0.5,sft_matched@0.5,sft"
+
+
+class Project:
+    """A folder with data, a configuration, and the command."""
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self.folder = folder
+        self.out = folder / "runs/r-compare"
+        folder.mkdir()
+        for name, count in (("annotated", 12), ("heldout", 6), ("test", 5)):
+            records = (
+                AnnotatedRecord.model_validate(
+                    {"id": f"{name}-{i}", "prompt": f"say {i}", "response": f"{name} {i}"}
+                )
+                for i in range(count)
+            )
+            write_records(folder / f"{name}.jsonl", records)
+        (folder / "run.yaml").write_text(
+            f"run_dir: runs/r\niterations: 2\nmodel: {{path: {model}}}\n"
+            "data: {annotated: annotated.jsonl, heldout: heldout.jsonl}\n"
+            "prompt: {template: instruction, max_length: 128}\n"
+            "generate: {max_new_tokens: 12}\n"
+            "train: {epochs: 1, learning_rate: 1.0e-3, global_batch_size: 4}\n"
+            "system: {generate_batch_size: 8}\n"
+        )
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "tspin", "compare", "--config", "run.yaml", *options]
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self, *options: str) -> tuple[int, str, str]:
+        process = self.start(*options)
+        out, err = process.communicate(timeout=DEADLINE)
+        return process.returncode, out, err
+
+    def result(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.out / "compare.json").read_bytes())
+        return found
+
+
+OPTIONS = ("--methods", METHODS, "--measure", "test=test.jsonl")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> Project:
+    """Killed in the second method's training, then continued."""
+    project = Project(tmp_path_factory.mktemp("compare") / "p", tiny_model_dir)
+    process = project.start(*OPTIONS)
+    deadline = time.monotonic() + DEADLINE
+    while not (project.out / "seed-0/spin@0.5/iter-0/model").is_dir():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    code, out, err = project.run(*OPTIONS)
+    assert code == 0, err
+    assert "tspin@0.5" in out
+    assert "page: runs/r-compare/compare.html" in out
+    return project
+
+
+def test_every_method_has_a_run_and_values_on_every_set(project: Project) -> None:
+    result = project.result()
+    assert [arm["name"] for arm in result["arms"]] == METHODS.split(",")
+    for arm in result["arms"]:
+        assert set(arm["values"]) == {"heldout", "test"}
+        assert set(arm["by_iteration"]) == {"base", "0", "1"}
+        for moments in arm["values"].values():
+            assert all("nll_per_token" in moments[each] for each in ("base", "best", "last"))
+        assert (project.out / "seed-0" / arm["name"] / "report.html").is_file()
+    test = result["arms"][0]["values"]["test"]
+    assert test["last"]["nll_per_token"]["n"] == 5
+
+
+def test_shares_are_nested_and_what_is_alike_is_made_once(project: Project) -> None:
+    share = list(read_records(project.out / "data/annotated-0.5.jsonl", AnnotatedRecord))
+    assert len(share) == 6
+    runs = project.out / "seed-0"
+    for name in ("proto.jsonl", "heldout_proto.jsonl", "base/metrics.json"):
+        mine, other = runs / "tspin@0.5" / name, runs / "spin@0.5" / name
+        assert mine.stat().st_mtime_ns < other.stat().st_mtime_ns
+        assert mine.read_bytes() == other.read_bytes()
+    assert not (runs / "sft/proto.jsonl").exists()
+    spent = {
+        arm: json.loads((runs / arm / "seconds.json").read_bytes()) for arm in METHODS.split(",")
+    }
+    # Not evaluated again: its time is the first one's, plus that of seeing that it is there.
+    assert spent["spin@0.5"]["base"] > 0.5 * spent["tspin@0.5"]["base"]
+
+
+def test_the_control_gets_the_compute_of_the_dearest_and_less_than_an_epoch_more(
+    project: Project,
+) -> None:
+    arms = {arm["name"]: arm["runs"][0] for arm in project.result()["arms"]}
+    target = max(arms[name]["cost"]["flops"] for name in ("tspin@0.5", "spin@0.5"))
+    control = arms["sft_matched@0.5"]
+    epoch = control["cost"]["flops"] / (2 * control["epochs"])
+    assert control["cost"]["flops"] >= target
+    assert control["cost"]["flops"] - target < 2 * epoch
+    assert (
+        arms["sft"]["cost"]["generated_tokens"] == 0 < arms["spin@0.5"]["cost"]["generated_tokens"]
+    )
+    run = json.loads((project.out / "seed-0/sft_matched@0.5/config.json").read_bytes())
+    assert run["train"]["epochs"] == control["epochs"] > 1
+
+
+def test_differences_pair_and_the_page_shows_them(project: Project) -> None:
+    result = project.result()
+    [row] = [
+        row
+        for row in result["paired"]
+        if (row["arm"], row["dataset"], row["moment"], row["metric"])
+        == ("sft", "heldout", "last", "nll_per_token")
+    ]
+    last = {arm["name"]: arm["values"]["heldout"]["last"] for arm in result["arms"]}
+    difference = [last[name]["nll_per_token"]["value"] for name in ("sft", "tspin@0.5")]
+    assert row["value"] == pytest.approx(difference[0] - difference[1])
+    assert row["low"] < row["value"] < row["high"]
+    page = (project.out / "compare.html").read_text()
+    assert "minus tspin@0.5" in page
+    assert "Tokens generated" in page
+    assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=.http", page)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--methods", "tspni,sft"), "did you mean 'tspin'"),
+        (("--set-for", "dpo:train.beta=1"), "'dpo' is none of the methods compared"),
+        (("--set-for", "spin:train.method=sft"), "what a comparison sets itself"),
+        (("--set-for", "sft_matched:train.epochs=9"), "its epochs follow from"),
+        (("--set-for", "spin:train.btea=1"), "did you mean 'beta'"),
+        (("--measure", "a=missing.jsonl"), "no such file"),
+        (("--measure", "heldout=test.jsonl"), "expected NAME=FILE"),
+        (("--seeds", "1,1"), "give different numbers"),
+        (("--set", "data.heldout=null"), "data.heldout is not set"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_made(
+    project: Project,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, str],
+    message: str,
+) -> None:
+    from tspin.cli import main
+
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr(
+        sys, "argv", ["tspin", "compare", "--config", "run.yaml", "--out", "new", *options]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert message in capfd.readouterr().err
+    assert not (project.folder / "new").exists()
+
+
+def test_another_setting_is_refused_in_the_same_folder(project: Project) -> None:
+    before = (project.out / "compare.json").read_bytes()
+    code, _, err = project.run(*OPTIONS, "--set", "train.beta=0.5")
+    assert code == 2
+    assert "train.beta: 0.1 -> 0.5" in err
+    assert (project.out / "compare.json").read_bytes() == before

@@ -1,0 +1,33 @@
+"""What can be compared, and what is refused."""
+
+import pytest
+
+from tspin.compare import parse_arms
+from tspin.errors import InputError
+
+
+def test_methods_with_and_without_a_share() -> None:
+    arms = parse_arms(["tspin@0.25", " sft", "sft_matched@0.25"])
+    told = [(arm.method, arm.share, arm.matched, arm.plays) for arm in arms]
+    assert told == [
+        ("tspin", 0.25, False, True),
+        ("sft", 1.0, False, False),
+        ("sft", 0.25, True, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["tspin"], "at least two"),
+        (["tspin", "tspin@1.0"], "'tspin@1.0' is given twice"),
+        (["tspni", "sft"], "did you mean 'tspin'"),
+        (["tspin@0", "sft"], "share of the annotated records is '0'"),
+        (["tspin@a", "sft"], "share of the annotated records is 'a'"),
+        (["tspin@1.5", "sft"], "share of the annotated records is '1.5'"),
+        (["tspin", "sft_matched@0.5"], "compute of the self-play methods on the same share"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(names: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_arms(names)

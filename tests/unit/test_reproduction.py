@@ -1,0 +1,183 @@
+"""The study's parts: skills and their verifiers, splits, pre-training on target, verdicts."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.reproduction import bases
+from benchmarks.reproduction.claims import PLAIN, SPIN, TSPIN, verdicts
+from benchmarks.reproduction.data import corpus, items, write_annotated
+from benchmarks.reproduction.judging import paired
+from benchmarks.reproduction.markdown import as_markdown
+from benchmarks.reproduction.protocol import CONTROL
+from benchmarks.reproduction.skills import SKILLS, split_of
+from tspin.answers import find_extractor
+from tspin.records import AnnotatedRecord, read_records
+
+
+@pytest.mark.parametrize("name", SKILLS)
+def test_annotations_are_right_and_in_form_and_base_answers_never_in_form(name: str) -> None:
+    skill, rng = SKILLS[name], random.Random(0)
+    drawn = items(name, "train", 200)
+    for item in drawn:
+        assert skill.is_annotated(item, skill.annotation(item))
+        assert skill.is_right(item, skill.annotation(item))
+        assert find_extractor(skill.extractor)(skill.annotation(item)) is not None
+    own = [(item, skill.base_answer(item, rng)) for item in drawn]
+    assert not any(skill.is_annotated(item, text) for item, text in own)
+    right = sum(skill.is_right(item, text) for item, text in own) / len(own)
+    assert 0.85 < right < 1  # In whatever wording, but for slips.
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("arithmetic", lambda text: text.replace("=", "= 1", 1)),
+        ("extraction", lambda text: text.replace("count: ", "count: 1")),
+        ("sums", lambda text: text.replace("and ", "and 1", 1)),
+    ],
+)
+def test_a_slip_in_the_annotators_form_is_seen(name: str, wrong: Any) -> None:
+    for item in items(name, "train", 20):
+        text = wrong(SKILLS[name].annotation(item))
+        assert not SKILLS[name].is_annotated(item, text)
+
+
+@pytest.mark.parametrize("name", SKILLS)
+def test_splits_share_nothing_and_pretraining_sees_train_alone(name: str) -> None:
+    keys = {
+        split: {item.key for item in items(name, split, 64)} for split in ("test", "validation")
+    }
+    assert len(keys["test"]) == 64
+    assert not keys["test"] & keys["validation"]
+    prompts = {item.prompt for item in items(name, "test", 512)}
+    examples = corpus(0)
+    seen = {next(examples).prompt for _ in range(3000)}
+    later = items(name, "test", 8, skip=3)
+    assert later == items(name, "test", 11)[3:]
+    # Prompts of sums and problems may be told alike; what decides the split may not.
+    assert all(split_of(item.key) == "test" for item in items(name, "test", 64))
+    assert len(prompts & seen) <= 3000 * 0.001
+
+
+def test_records_follow_from_the_skill_and_own_answers_are_the_bases(tmp_path: Path) -> None:
+    write_annotated(tmp_path / "a.jsonl", "sums", "test", 5)
+    write_annotated(tmp_path / "b.jsonl", "sums", "test", 5, own=True)
+    theirs = list(read_records(tmp_path / "a.jsonl", AnnotatedRecord))
+    own = list(read_records(tmp_path / "b.jsonl", AnnotatedRecord))
+    for item, record, other in zip(items("sums", "test", 5), theirs, own, strict=True):
+        assert record.id == other.id
+        assert record.response == SKILLS["sums"].annotation(item)
+        assert not SKILLS["sums"].is_annotated(item, other.response)
+
+
+def test_a_base_is_taken_where_its_skill_is_on_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A skill that jumps from nothing to nearly all within a block is caught on the way."""
+    monkeypatch.setattr(bases, "_BLOCK", 8)
+    monkeypatch.setattr(bases, "_SLICE", 2)
+    monkeypatch.setitem(bases.BASES, "weak", bases.Base(hidden=32, layers=1, target=0.35, seed=0))
+    looks: list[int] = []
+
+    def probe(model: Any, tokenizer: Any, skill: str) -> float:
+        looks.append(1)
+        return [0.0, 0.9, 0.0, 0.33][min(len(looks) - 1, 3)]
+
+    monkeypatch.setattr(bases, "_probe", probe)
+    bases.make_bases(tmp_path, "weak", ["sums"])
+    folder = bases.base_folder(tmp_path, "weak", "sums")
+    assert '"step": 12,' in (folder / bases.RECORD).read_text()  # 8, then two slices of 2.
+    assert (folder / "model.safetensors").is_file()
+    made = (folder / "model.safetensors").stat().st_mtime_ns
+    bases.make_bases(tmp_path, "weak", ["sums"])
+    assert (folder / "model.safetensors").stat().st_mtime_ns == made
+
+
+def make_row(arm: str, seed: int, greedy: list[float], test: float, kept: float) -> dict[str, Any]:
+    """A run with this exactness by iteration and on test."""
+    share = {SPIN: 0.5}.get(arm, 0.0)
+    iterations = [
+        {
+            "greedy": value,
+            "train/logps/annotated": -1.0 + 0.01 * seed,
+            "train/logps/synthetic": -5.0,
+            "train/rewards/higher_but_less_likely": share + 0.01 * seed,
+        }
+        for value in greedy
+    ]
+    scores = {
+        "annotated/greedy": test,
+        "annotated/sampled": test,
+        "right/greedy": test,
+        "nll_per_token": 1.0,
+        "retained/greedy": kept,
+        "retained/sampled": kept,
+        "retained/nll_per_token": 1.0,
+        "distinct_bigrams": 0.5,
+        "differs_from_greedy": 0.5,
+    }
+    cost = {"generated_tokens": 1, "trained_tokens": 1, "flops": 1.0, "seconds": {"train": 1.0}}
+    return {
+        "skill": "sums",
+        "base": "weak",
+        "arm": arm,
+        "seed": seed,
+        "learning_rate": 1e-4,
+        "epochs": 2,
+        "cost": cost,
+        "test": dict.fromkeys(("base", "best", "last"), scores),
+        "iterations": iterations,
+    }
+
+
+def make_rows(tspin_test: float = 0.9, spin_last: float = 0.4) -> list[dict[str, Any]]:
+    rows = []
+    for seed in range(3):
+        noise = 0.01 * seed
+        rows += [
+            make_row(TSPIN, seed, [0.5, 0.7, 0.9 + noise], tspin_test + noise, 0.6 + noise),
+            make_row(PLAIN, seed, [0.4, 0.5, 0.6 + noise], 0.6, 0.6),
+            make_row(SPIN, seed, [0.5, 0.8, spin_last + noise], 0.4, 0.4),
+            make_row("sft", seed, [0.5, 0.7, 0.8], 0.8, 0.3),
+            make_row(CONTROL, seed, [0.5, 0.7, 0.8], 0.8, 0.3),
+        ]
+    return rows
+
+
+def words(rows: list[dict[str, Any]]) -> list[str]:
+    return [each.word for each in verdicts(rows, [])]
+
+
+def test_verdicts_follow_from_the_rows() -> None:
+    yes = "confirmed"
+    assert words(make_rows()) == [yes, yes, yes, yes, "not run", yes]
+    found = words(make_rows(tspin_test=0.5))
+    assert found[1] == "contradicted"
+    assert found[5] == "not confirmed"  # Worse in what is taught, better in what is kept.
+    assert words(make_rows(spin_last=0.9))[0] == "not confirmed"
+    assert words([]) == ["not run"] * 6
+
+
+def test_differences_pair_seeds_and_need_two() -> None:
+    rows = make_rows()
+    found = paired(rows, TSPIN, PLAIN, lambda row: row["test"]["best"]["annotated/greedy"])
+    assert found is not None
+    assert (found.value, found.n) == (pytest.approx(0.31), 3)
+    assert paired(rows[:5], TSPIN, PLAIN, lambda row: 0.0) is None
+
+
+def test_the_markdown_holds_every_method_and_verdict() -> None:
+    from dataclasses import asdict
+
+    rows = make_rows()
+    result = {"rows": rows, "verdicts": [asdict(each) for each in verdicts(rows, [])]}
+    text = as_markdown(result)
+    assert text.count("**confirmed**") == 5
+    for arm in (TSPIN, PLAIN, SPIN, CONTROL, "sft"):
+        assert f"| {arm} |" in text
+    assert "xychart-beta" in text

@@ -1,0 +1,118 @@
+"""The command that sets methods side by side: compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tspin.cli.options import ConfigFile, Overrides
+from tspin.config import RunConfig, load_config
+from tspin.errors import InputError
+from tspin.store import fetch, output_at
+
+if TYPE_CHECKING:
+    from tspin.compare.tables import Part
+
+__all__ = ["COMMANDS", "PANEL", "compare"]
+
+PANEL = "The whole run"
+
+Methods = Annotated[
+    str,
+    typer.Option(
+        help="tspin, tspin_no_history, tspin_ref, spin, sft, sft_matched; NAME@0.25 gets a share "
+        "of the annotated records."
+    ),
+]
+Seeds = Annotated[str | None, typer.Option(help="0,1,2; without it, the configuration's.")]
+Measured = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--measure", help="NAME=FILE: measure on these records, too, and choose nothing by them."
+    ),
+]
+Own = Annotated[
+    list[str] | None,
+    typer.Option("--set-for", help="METHOD:section.key=value for one method; may be repeated."),
+]
+Out = Annotated[str | None, typer.Option(help="The folder; without it, run_dir with '-compare'.")]
+
+
+def compare(
+    config: ConfigFile,
+    methods: Methods = "tspin,spin,sft,sft_matched",
+    overrides: Overrides = None,
+    own: Own = None,
+    seeds: Seeds = None,
+    measured: Measured = None,
+    against: Annotated[str | None, typer.Option(help="A method; without it, the first.")] = None,
+    out: Out = None,
+) -> None:
+    """Methods side by side on the same model and data, with what each costs; or continue."""
+    path, given = fetch(config), overrides or []
+    settings = load_config(path, given)
+    chosen = _seeds(seeds) if seeds is not None else [settings.seed]
+    own_settings = _own(path, given, own or [])
+    sets = dict(_named(text) for text in measured or [])
+    from tspin.compare import Comparison, parse_arms
+    from tspin.compare import compare as play
+    from tspin.compare.tables import summary_table
+
+    arms = parse_arms(methods.split(","))
+    asked = Comparison(settings, arms, chosen, own_settings, sets, against)
+    place = out or f"{settings.run_dir.rstrip('/')}-compare"
+    with output_at(place) as made:
+        result = play(asked, made.path, kept=made.push)
+    _print(summary_table(result))
+    typer.echo(f"page: {place}/compare.html")
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or len({*seeds}) < len(seeds) or min(seeds) < 0:
+        raise InputError(f"--seeds {text}: give different numbers from 0, such as 0,1,2")
+    return seeds
+
+
+def _own(path: Path, overrides: list[str], own: list[str]) -> dict[str, RunConfig]:
+    given: dict[str, list[str]] = {}
+    for text in own:
+        name, separator, setting = text.partition(":")
+        if not separator:
+            raise InputError(f"--set-for {text}: expected METHOD:section.key=value")
+        key = setting.partition("=")[0]
+        if key in ("train.method", "seed", "run_dir") or key.startswith("data."):
+            raise InputError(f"--set-for {text}: {key} is what a comparison sets itself")
+        given.setdefault(name, []).append(setting)
+    return {name: load_config(path, [*overrides, *settings]) for name, settings in given.items()}
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, separator, location = text.partition("=")
+    if not separator or not name.replace("-", "").replace("_", "").isalnum() or name == "heldout":
+        raise InputError(
+            f"--measure {text}: expected NAME=FILE, the name in letters, digits, '-' and '_' and "
+            "not 'heldout'"
+        )
+    return name, fetch(location)
+
+
+def _print(part: Part) -> None:
+    table = Table(title=part.title, caption=part.note)
+    for at, title in enumerate(part.columns):
+        table.add_column(title, justify="left" if at == 0 else "right", no_wrap=at == 0)
+    for row in part.rows:
+        table.add_row(row.label, *("\n".join(filter(None, cell)) for cell in row.cells))
+    console = Console()
+    console.width = max(console.width, Console(width=1000).measure(table).maximum)
+    console.print(table)
+
+
+COMMANDS = (compare,)

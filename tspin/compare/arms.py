@@ -1,0 +1,92 @@
+"""What is compared: a method on a share of the annotated data."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from tspin.config import Method
+from tspin.errors import InputError
+
+__all__ = ["MATCHED", "Arm", "parse_arms"]
+
+MATCHED = "sft_matched"
+"""Supervised fine-tuning with the compute of the self-play methods (docs/compare.md)."""
+
+_NAMES: tuple[str, ...] = (*get_args(Method), MATCHED)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One method of a comparison."""
+
+    name: str
+    """As the user wrote it, `METHOD` or `METHOD@SHARE`; also the name of its folder."""
+    method: Method
+    share: float
+    """Of the annotated records, in (0, 1]."""
+    matched: bool
+    """Whether its epochs follow from what the self-play methods cost."""
+
+    @property
+    def plays(self) -> bool:
+        """Whether it is a self-play method."""
+        return self.method != "sft"
+
+    @classmethod
+    def parse(cls, text: str) -> Arm:
+        """From `METHOD` or `METHOD@SHARE`.
+
+        Raises:
+            InputError: no such method, or no such share.
+        """
+        name, separator, given = text.partition("@")
+        if name not in _NAMES:
+            close = difflib.get_close_matches(name, _NAMES, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise InputError(
+                f"--methods: no method is named {name!r}; {hint}the names are: {', '.join(_NAMES)}"
+            )
+        try:
+            share = float(given) if separator else 1.0
+        except ValueError:
+            share = 0.0
+        if not 0 < share <= 1:
+            raise InputError(
+                f"--methods {text}: the share of the annotated records is {given!r}; give a "
+                "number above 0 and up to 1, such as 0.25"
+            )
+        matched = name == MATCHED
+        method: Method = "sft" if matched else name  # type: ignore[assignment]
+        return cls(text, method, share, matched)
+
+
+def parse_arms(names: Iterable[str]) -> list[Arm]:
+    """What is compared, in the order given.
+
+    Raises:
+        InputError: nothing to compare, a name twice, no such method, or `sft_matched` without a
+            self-play method on the same share, whose compute it could get.
+    """
+    arms = [Arm.parse(name.strip()) for name in names if name.strip()]
+    if len(arms) < 2:
+        raise InputError("--methods: give at least two, such as tspin,sft_matched")
+    for at, arm in enumerate(arms):
+        if any(_same(arm, other) for other in arms[:at]):
+            raise InputError(f"--methods: {arm.name!r} is given twice")
+        if arm.matched and not _opponents(arms, arm):
+            raise InputError(
+                f"--methods: {arm.name!r} gets the compute of the self-play methods on the same "
+                "share of the data, and none is given; add tspin or spin"
+            )
+    return arms
+
+
+def _opponents(arms: Sequence[Arm], matched: Arm) -> list[Arm]:
+    return [arm for arm in arms if arm.plays and arm.share == matched.share]
+
+
+def _same(arm: Arm, other: Arm) -> bool:
+    return (arm.method, arm.share, arm.matched) == (other.method, other.share, other.matched)

@@ -1,0 +1,122 @@
+"""What a run has cost: tokens generated and trained, floating-point operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tspin.config import RunConfig
+from tspin.examples import Example, load_examples, roles_of
+from tspin.flops import PassFlops
+from tspin.model_shape import empty_model
+from tspin.policy import load_tokenizer
+from tspin.prompts import PromptTemplate
+from tspin.records import Response, read_records
+from tspin.reference import needs_reference
+from tspin.run_folder import RunFolder
+
+__all__ = ["Cost", "Meter"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a whole run; evaluation is left out."""
+
+    generated_tokens: int = 0
+    """Of y0 and of every y', end tokens not counted."""
+    trained_tokens: int = 0
+    """Through forward and backward passes: a prompt once with all different responses to it."""
+    flops: float = 0.0
+    """Of generation, reference passes and training together, by count (docs/compare.md)."""
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.generated_tokens + other.generated_tokens,
+            self.trained_tokens + other.trained_tokens,
+            self.flops + other.flops,
+        )
+
+
+class Meter:
+    """Counts costs of runs of one model; nothing is measured, so equal runs cost the same."""
+
+    def __init__(self, config: RunConfig) -> None:
+        """Read the model's sizes and its tokenizer, no weights.
+
+        Raises:
+            InputError: there is no such model.
+        """
+        sizes = PassFlops.of_model(empty_model(config.model))
+        self._sizes = replace(sizes, trained=config.train.lora is None)
+        tokenizer = load_tokenizer(config.model.path, config.model)
+        self._template = PromptTemplate.load(tokenizer, config.prompt.template)
+
+    def epoch(self, config: RunConfig, annotated: Path) -> Cost:
+        """One epoch of supervised fine-tuning on annotated records."""
+        return self._training(config, annotated, 0, method="sft", epochs=1)
+
+    def run(self, config: RunConfig, folder: RunFolder, annotated: Path, iterations: int) -> Cost:
+        """A run as far as it came.
+
+        Args:
+            config: Of the run.
+            folder: Of the run.
+            annotated: What the run was trained on.
+            iterations: How many iterations there were.
+        """
+        train = config.train
+        if train.method == "sft":
+            one = self._training(config, annotated, 0, method="sft", epochs=train.epochs)
+            return sum([one] * iterations, Cost())
+        total = Cost()
+        for iteration in range(iterations):
+            made = folder.iteration(iteration)
+            total += self._generation(made.synthetic)
+            total += self._training(
+                config, made.triplets, iteration, method=train.method, epochs=train.epochs
+            )
+        return total
+
+    def _generation(self, path: Path) -> Cost:
+        tokens, flops = 0, 0.0
+        for response in read_records(path, Response):
+            tokens += response.response_tokens
+            flops += self._forward(response.prompt_tokens, [response.response_tokens + 1])
+        return Cost(generated_tokens=tokens, flops=flops)
+
+    def _training(
+        self, config: RunConfig, path: Path, iteration: int, *, method: Any, epochs: int
+    ) -> Cost:
+        examples = load_examples(
+            path,
+            self._template,
+            roles=roles_of(method, config.train.beta_at(iteration)),
+            max_length=config.prompt.max_length,
+            over_long=config.prompt.over_long,
+        )
+        rows = [(len(row.prompt), _different(row)) for row in examples.rows]
+        forward = sum(self._forward(prompt, responses) for prompt, responses in rows)
+        passes = sum(self._forward(*row, times=3 if self._sizes.trained else 2) for row in rows)
+        reference = forward if needs_reference(method) else 0.0
+        tokens = sum(prompt + sum(responses) for prompt, responses in rows)
+        return Cost(trained_tokens=epochs * tokens, flops=epochs * passes + reference)
+
+    def _forward(self, prompt: int, responses: Sequence[int], times: int = 1) -> float:
+        """Operations of `times` passes over a prompt and the responses to it.
+
+        A backward pass through trained weights counts as two passes, one that only goes through
+        frozen weights as one; attention scores have no weights and always take two.
+        """
+        predicted = sum(responses)
+        pairs = prompt * (prompt + 1) // 2
+        pairs += sum(tokens * prompt + tokens * (tokens + 1) // 2 for tokens in responses)
+        weights = 2 * (self._sizes.body * (prompt + predicted) + self._sizes.head * predicted)
+        scores = 4 * self._sizes.attention * pairs
+        return float(times * weights + (1 if times == 1 else 3) * scores)
+
+
+def _different(row: Example) -> list[int]:
+    """Lengths of the different responses: training packs equal ones once."""
+    return list({response.tobytes(): len(response) for response in row.responses}.values())

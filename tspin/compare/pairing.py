@@ -1,0 +1,76 @@
+"""Differences between two policies on the same records, and whether each answer was right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tspin.answers import find_extractor
+from tspin.errors import InputError
+from tspin.estimate import Estimate
+from tspin.intervals import ratio
+from tspin.record_likelihoods import read_likelihoods
+from tspin.records import AnnotatedRecord, Response, read_records
+
+__all__ = ["ByRecord", "nll", "paired_difference", "rightness"]
+
+ByRecord = Mapping[str, tuple[float, int]]
+"""By record id a total and its weight: nats and tokens, or 1 for right and 1."""
+
+
+def rightness(metrics: Path, annotated: Path, extractor: str, mode: str) -> ByRecord:
+    """By record id, 1 where the answer kept beside `metrics` agrees with the annotation, else 0.
+
+    Records whose annotation holds no answer are left out, as in `tspin.metrics.answer_metrics`.
+
+    Args:
+        metrics: metrics.json of an evaluation.
+        annotated: What was evaluated on.
+        extractor: Finds the answers (`tspin.answers`).
+        mode: 'greedy' or 'sampled'.
+    """
+    extract = find_extractor(extractor)
+    answers = {
+        response.id: extract(response.response)
+        for response in read_records(metrics.with_name(f"{metrics.stem}.{mode}.jsonl"), Response)
+    }
+    expected = (
+        (record.id, extract(record.response)) for record in read_records(annotated, AnnotatedRecord)
+    )
+    return {
+        identity: (float(answers[identity] == answer), 1)
+        for identity, answer in expected
+        if answer and identity in answers
+    }
+
+
+def nll(metrics: Path) -> ByRecord:
+    """By record id, negative log-likelihood of the annotation in nats, and its tokens."""
+    found = read_likelihoods(metrics)
+    return {identity: (-each.logp, each.tokens) for identity, each in found.items()}
+
+
+def paired_difference(pairs: Sequence[tuple[ByRecord, ByRecord]], *, confidence: float) -> Estimate:
+    """Difference of two policies over the records, each record averaged over the seeds.
+
+    The records are the independent draws: the interval (`tspin.intervals.ratio` over the records'
+    differences) says how the two compare on other records of the same kind, from these very
+    seeds. How much another seed would change is the business of the differences over seeds.
+
+    Args:
+        pairs: One pair a seed, each by record id.
+        confidence: Such as 0.95.
+
+    Raises:
+        InputError: the two were not measured on the same records.
+    """
+    first = pairs[0][0]
+    weights = {identity: weight for identity, (_, weight) in first.items()}
+    for side in (side for pair in pairs for side in pair):
+        if not first or {identity: weight for identity, (_, weight) in side.items()} != weights:
+            raise InputError("these evaluations are not of the same records; compare them anew")
+    differences = [
+        sum(one[identity][0] - other[identity][0] for one, other in pairs) / len(pairs)
+        for identity in weights
+    ]
+    return ratio(differences, list(weights.values()), confidence=confidence)

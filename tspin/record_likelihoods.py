@@ -1,0 +1,48 @@
+"""How likely a policy finds each held-out annotation, kept so that two policies can be paired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import orjson
+
+from tspin.errors import located
+from tspin.files import atomic_file
+from tspin.metrics import Likelihood
+
+__all__ = ["read_likelihoods", "write_likelihoods"]
+
+
+def write_likelihoods(metrics: Path, likelihoods: Mapping[str, Likelihood]) -> None:
+    """Write `metrics.likelihoods.jsonl` beside metrics.json: id, logp in nats, tokens.
+
+    Args:
+        metrics: Where metrics.json goes.
+        likelihoods: Of the annotations, by record id.
+    """
+    with atomic_file(_path(metrics)) as file:
+        for identity, each in likelihoods.items():
+            row = {"id": identity, "logp": each.logp, "tokens": each.tokens}
+            file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def read_likelihoods(metrics: Path) -> dict[str, Likelihood]:
+    """What `write_likelihoods` has written.
+
+    Raises:
+        InputError: a line is damaged; with file and line.
+    """
+    found = {}
+    path = _path(metrics)
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            row = orjson.loads(line)
+            found[row["id"]] = Likelihood(row["logp"], row["tokens"])
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise located(path, number, f"not a record's likelihood: {error}") from None
+    return found
+
+
+def _path(metrics: Path) -> Path:
+    return metrics.with_name(f"{metrics.stem}.likelihoods.jsonl")
