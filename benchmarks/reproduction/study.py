@@ -150,4 +150,4 @@ def _selection_score(metrics: dict[str, Any], cell: Cell) -> tuple[float, float]
 
 def _tspin(*arguments: str) -> None:
     typer.echo(f"tspin {' '.join(arguments)}")
-    subprocess.run([sys.executable, "-m", "tspin", *arguments], check=True)  # noqa: S603 - of this project
+    subprocess.run([sys.executable, "-m", "tspin", *arguments], check=True)
