@@ -149,7 +149,8 @@ def _plain(path: str, records: Sequence[AnnotatedRecord], **padding: Any) -> Con
     That script pads to multiples of 8 and decodes greedily; here it samples, as all others do.
     """
     tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    model.eval()  # type: ignore[no-untyped-call]
     template = _template(_config(path, "transformers"))
     prompts = [template.render(record.messages) for record in records]
 

@@ -27,7 +27,7 @@ def small_model(folder: Path, pairs: Sequence[tuple[str, str]]) -> Path:
         return folder
     tokenizer = _tokenizer(pairs)
     torch.manual_seed(0)
-    model = LlamaForCausalLM(
+    model = LlamaForCausalLM(  # type: ignore[no-untyped-call]
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=192,
@@ -59,7 +59,7 @@ def _tokenizer(pairs: Sequence[tuple[str, str]]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     made.train_from_iterator((text for pair in pairs for text in pair), trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=made, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
     )
 

@@ -97,7 +97,7 @@ class TaskEvaluation:
                 policy,
                 load_tokenizer(self.evaluation.model, config.model),
                 max_length=self.evaluation.context,
-                batch_size=config.system.train_batch_size,
+                batch_size=config.system.generate_batch_size,
             )
         )
 

@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import typer
@@ -184,11 +185,12 @@ def _model(base: Base, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 @torch.inference_mode()
 def _probe(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, skill: str) -> float:
     """Share of the probe items that a greedy answer gets right."""
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
     probed = items(skill, "probe", PROBED)
     prompts = [TEMPLATE.format(prompt=item.prompt) for item in probed]
     batch = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False)
-    made = model.generate(**batch, do_sample=False, max_new_tokens=64)
+    # transformers' own signature knows no Llama.
+    made = cast(Any, model).generate(**batch, do_sample=False, max_new_tokens=64)
     texts = tokenizer.batch_decode(made[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
     right = sum(
         SKILLS[skill].is_right(item, text) for item, text in zip(probed, texts, strict=True)

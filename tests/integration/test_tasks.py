@@ -87,7 +87,7 @@ def config_of(heldout: Path, *tasks: str, **harness: Any) -> RunConfig:
                 "tasks": tasks,
                 "harness": {"task_folder": str(heldout.parent / "tasks"), **harness},
             },
-            "system": {"device": "cpu", "train_batch_size": 6},
+            "system": {"device": "cpu", "generate_batch_size": 6},
         }
     )
 
