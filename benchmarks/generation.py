@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -162,7 +162,7 @@ def _plain(path: str, records: Sequence[AnnotatedRecord], **padding: Any) -> Con
             inputs = tokenizer(batch, return_tensors="pt", padding="longest", **padding)
             inputs.pop("token_type_ids", None)
             with torch.inference_mode():
-                output = model.generate(
+                output = cast(Any, model).generate(
                     **inputs, do_sample=True, top_k=0, max_new_tokens=SAMPLING.max_new_tokens
                 )
             answers = output[:, inputs["input_ids"].shape[1] :]
