@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from tspin.config import ModelConfig, SystemConfig
 from tspin.errors import InputError
 
-__all__ = ["resolve_device", "resolve_dtype"]
+__all__ = ["denormals_flushed", "resolve_device", "resolve_dtype"]
 
 
 def resolve_device(system: SystemConfig) -> torch.device:
@@ -37,3 +39,17 @@ def resolve_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16
     return torch.float32
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Take numbers too small to be normal as 0 while the block computes on a CPU.
+
+    They cost a CPU many times more than others, and saturated triplets make millions of them:
+    gradients, and their squares in the optimiser, far below its epsilon.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)

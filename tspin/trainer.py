@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from tspin.batches import PassDataset, StepCollator, StepSampler
+from tspin.device import denormals_flushed
 from tspin.examples import Examples
 from tspin.flops import PassFlops
 from tspin.guards import refuse_not_finite, refuse_unmoved_policy
@@ -81,7 +82,7 @@ class TSPINTrainer(Trainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As `transformers.Trainer.train`, with the policy set up for its forward passes."""
-        with self.passes.on(self._policy):
+        with denormals_flushed(), self.passes.on(self._policy):
             return super().train(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
