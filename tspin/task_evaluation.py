@@ -7,13 +7,13 @@ import gc
 import json
 import logging
 from dataclasses import dataclass
-from importlib.util import find_spec
 from math import sqrt
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tspin.engines.choice import find_vllm
 from tspin.errors import InputError
 from tspin.estimate import Estimate
 from tspin.evaluation import Evaluation
@@ -54,7 +54,7 @@ class TaskEvaluation:
         """
         requests = task_requests(evaluation.config.evaluate)
         tasks = cls(evaluation, out, requests, ())
-        if requests and tasks.in_vllm and find_spec("vllm") is None:
+        if requests and tasks.in_vllm and find_vllm() is None:
             raise InputError("evaluate.harness.backend is 'vllm', which is not installed here")
         undone = [r for r in requests if not is_current(tasks._path(r), tasks._wanted(r))]
         pending = tuple(load_task(r, evaluation.task_folder) for r in undone)
@@ -65,7 +65,7 @@ class TaskEvaluation:
         """Whether vLLM answers, rather than the policy that the likelihoods come from."""
         backend = self.evaluation.config.evaluate.harness.backend
         if backend == "auto":
-            return find_spec("vllm") is not None and torch.cuda.is_available()
+            return find_vllm() is not None and torch.cuda.is_available()
         return backend == "vllm"
 
     def ask_vllm(self) -> None:
