@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 import trl.trainer.utils
 import typer
 from typer.testing import CliRunner
@@ -23,6 +26,17 @@ from benchmarks.training.task import Task
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def as_loud_as_before() -> Iterator[None]:
+    """The command silences this process; the tests after it want to hear warnings."""
+    log, verbosity = logging.getLogger("tspin"), transformers.utils.logging.get_verbosity()
+    level = log.level
+    with warnings.catch_warnings():
+        yield
+    log.setLevel(level)
+    transformers.utils.logging.set_verbosity(verbosity)
 
 
 @pytest.fixture
