@@ -121,3 +121,9 @@ def test_a_folder_of_tasks_is_watched_where_it_is_used(project: Path) -> None:
     remote = {"task_folder": "s3://bucket/tasks"}
     change(project, evaluate={"tasks": ["demo_answer"], "harness": remote})
     assert watching() == []
+
+
+def test_what_experiments_are_told_to_change_is_there(project: Path) -> None:
+    """DVC changes a parameter only where it stands already."""
+    train = yaml.safe_load((project / "params.yaml").read_text())["train"]
+    assert {"beta", "learning_rate"} <= train.keys()
