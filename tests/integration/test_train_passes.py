@@ -12,7 +12,7 @@ import torch
 from test_architectures import build
 from tiny_models import VOCABULARY, llama
 from training_runs import make_job, write_triplets
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, TrainerCallback
 
 from tspin.examples import Example, Examples
 from tspin.passes import ForwardPasses
@@ -41,7 +41,11 @@ def examples(roles: int) -> Examples:
 
 
 def trained(
-    passes: ForwardPasses, budget: int, out: Path, **settings: Any
+    passes: ForwardPasses,
+    budget: int,
+    out: Path,
+    callbacks: list[TrainerCallback] | None = None,
+    **settings: Any,
 ) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor], list[dict[str, Any]]]:
     """The log's rows, the weights, and all that was logged."""
     args = TSPINConfig(
@@ -58,7 +62,7 @@ def trained(
     )
     model = llama()
     roles = 1 if args.method == "sft" else 3
-    trainer = TSPINTrainer(model, args, examples(roles), passes=passes)
+    trainer = TSPINTrainer(model, args, examples(roles), passes=passes, callbacks=callbacks)
     trainer.train()
     history = trainer.state.log_history
     return step_rows(history), model.state_dict(), history
@@ -107,3 +111,22 @@ def test_an_architecture_that_does_not_pack_trains_all_the_same(
     log = read_train_log(job.out.parent / "train_log.jsonl")
     assert [row["step"] for row in log] == [1, 2, 3]
     assert all(np.isfinite(row["loss"]) for row in log)
+
+
+class Arithmetic(TrainerCallback):
+    """Whether numbers too small to be normal were 0 after each optimiser step."""
+
+    def __init__(self) -> None:
+        self.flushed: list[bool] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.flushed.append(bool((torch.full((4,), 1e-38) / 10 == 0).all()))
+
+
+def test_denormal_numbers_cost_no_time_while_training_and_are_back_afterwards(
+    tmp_path: Path,
+) -> None:
+    seen = Arithmetic()
+    trained(ForwardPasses(0, packed=True), 100, tmp_path, callbacks=[seen], beta=0.1)
+    assert seen.flushed == [True] * 4
+    assert (torch.full((4,), 1e-38) / 10 > 0).all()

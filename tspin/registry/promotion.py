@@ -60,25 +60,14 @@ def promote(
             the champion's, or without `metric`.
         TspinError: the store cannot be reached.
     """
-    if not (candidate / "config.json").is_file() and not list(candidate.glob("adapter_config.*")):
-        raise InputError(f"{candidate}: no model here; expected a folder with config.json")
-    measured, manifest = _measured(candidate, metrics)
-    if metric not in measured:
-        raise InputError(
-            f"{metrics}: metric {metric!r} is not in it; it holds {', '.join(sorted(measured))}"
-        )
+    measured, manifest = _measured(candidate, metrics, metric)
     opened = Registry(registry)
     champion = opened.champion()
     evaluation = _evaluation(manifest)
     if champion is not None:
         if champion.model == content_hash(candidate):
             return champion
-        if champion.evaluation != evaluation:
-            raise InputError(
-                f"{metrics}: was not measured as the champion of {opened.uri} was (other held-out "
-                "records, template or settings); measure both in the same way, or begin a new "
-                "registry"
-            )
+        _refuse_other_evaluation(champion, evaluation, metrics, opened.uri)
         Comparison(metric, direction, min_gain, certain, measured, champion.metrics).enforce()
     trained = read_manifest(candidate)
     record = Record(
@@ -137,7 +126,12 @@ def rollback(registry: str, *, to: int | None = None, by: str | None = None) -> 
     return record
 
 
-def _measured(candidate: Path, metrics: Path) -> tuple[Mapping[str, Estimate], Manifest]:
+def _measured(
+    candidate: Path, metrics: Path, metric: str
+) -> tuple[Mapping[str, Estimate], Manifest]:
+    """A model's metrics, `metric` among them, and their manifest."""
+    if not (candidate / "config.json").is_file() and not list(candidate.glob("adapter_config.*")):
+        raise InputError(f"{candidate}: no model here; expected a folder with config.json")
     manifest = read_manifest(metrics) if metrics.is_file() else None
     if manifest is None or manifest.kind != "metrics":
         raise InputError(f"{metrics}: expected metrics.json of an evaluation, with its manifest")
@@ -148,7 +142,19 @@ def _measured(candidate: Path, metrics: Path) -> tuple[Mapping[str, Estimate], M
             f"({content_hash(candidate):.12})"
         )
     listed: dict[str, Any] = json.loads(metrics.read_bytes())["metrics"]
+    if metric not in listed:
+        raise InputError(
+            f"{metrics}: metric {metric!r} is not in it; it holds {', '.join(sorted(listed))}"
+        )
     return {name: Estimate(**values) for name, values in listed.items()}, manifest
+
+
+def _refuse_other_evaluation(champion: Record, evaluation: str, metrics: Path, uri: str) -> None:
+    if champion.evaluation != evaluation:
+        raise InputError(
+            f"{metrics}: was not measured as the champion of {uri} was (other held-out records, "
+            "template or settings); measure both in the same way, or begin a new registry"
+        )
 
 
 def _evaluation(manifest: Manifest) -> str:
