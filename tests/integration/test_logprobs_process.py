@@ -27,13 +27,16 @@ TOKENS = 2_000  # All logits: 60,000 * 2,000 * 4 bytes = 458 MiB.
 CHUNK = 200  # 46 MiB; less than 32 would measure the holes that glibc's allocator leaves.
 
 PEAK = f"""
-import resource
+import re
+from pathlib import Path
 import torch
 from tiny_models import llama, plain_logps
 from tspin.logprobs import response_logps
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB
+    # Not ru_maxrss: a process has that of the one that started it, and pytest may be the larger.
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\\s*([0-9]+) kB", status)[1]) / 1024  # MiB
 
 model = llama(vocab_size={VOCABULARY}, max_position_embeddings={TOKENS} + 1)
 ids = torch.zeros(1, {TOKENS} + 1, dtype=torch.int64)
@@ -57,10 +60,9 @@ def test_peak_memory_is_that_of_chunks() -> None:
     )
     assert done.returncode == 0, done.stderr
     chunked, plain = (float(number) for number in done.stdout.split())
-    # Logits, their log-softmax, and the gradients of both: of a chunk, and of everything. How much
-    # of it stands at the same time varies with the load, but never comes near each other.
+    # Logits, their log-softmax, and the gradients of both: of a chunk, and of everything.
     assert chunked < 5 * 46
-    assert plain > 1.5 * 458
+    assert plain > 2.5 * 458
 
 
 def loss_of(model: nn.Module, batch: Batch) -> Tensor:
