@@ -90,13 +90,16 @@ class LocalKubeflow:
             enable_caching=True,
             cache_root=str(self.folder / "cache"),
         )
-        # Its own: it prints each task's log, and under a test runner twice.
-        logging.getLogger().setLevel(logging.ERROR)
         placed = _impatient(profile or load_profile("cpu"), self.registry)
         graph = GRAPHS[name](Plan(config, placed, **plan))
+        root = logging.getLogger()
+        level = root.level
+        # kfp prints each task's log itself, and under a test runner twice.
+        root.setLevel(logging.ERROR)
         try:
             graph(**(given or {}))
         finally:
+            root.setLevel(level)
             made = set(self.root.glob("tspin-*")) - before
             self.runs.append(made.pop() if made else self.root / "none")
 
