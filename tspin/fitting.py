@@ -55,7 +55,7 @@ def fit(job: TrainJob, wanted: Manifest, template: PromptTemplate) -> None:
         max_length=prompt.max_length,
         over_long=prompt.over_long,
     )
-    refuse_flat_loss(examples, settings.method)
+    refuse_flat_loss(examples, settings.method, sft_weight=settings.sft_weight)
     args = trainer_arguments(job)
     leave_group_at_exit()
     if not args.should_save:

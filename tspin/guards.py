@@ -23,16 +23,17 @@ _LONGEST_WINDOW = 10
 _NAMED_IDS = 8
 
 
-def refuse_flat_loss(examples: Examples, method: str) -> None:
+def refuse_flat_loss(examples: Examples, method: str, *, sft_weight: float = 0.0) -> None:
     """Refuse data on which the loss is the same for every policy.
 
     With y' = y the current advantage is 0 whatever the policy does; only y0 could still tell
-    (eq. (7) of arXiv 2601.08198), where it is used and differs.
+    (eq. (7) of arXiv 2601.08198), where it is used and differs; and the likelihood of y, where it
+    is in the loss.
 
     Raises:
         InputError: in every example all responses that the loss reads are the same tokens.
     """
-    if method == "sft" or not all(row.identical for row in examples.rows):
+    if method == "sft" or sft_weight > 0 or not all(row.identical for row in examples.rows):
         return
     raise InputError(
         f"the loss of method '{method}' cannot decrease: in all {len(examples)} triplets the "

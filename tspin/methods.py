@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from tspin.errors import InputError
@@ -31,6 +33,17 @@ def method_loss(
     """
     if args.method == "sft":
         return sft_loss(logps[0], tokens[0])
+    terms = _preference_loss(args, logps, tokens, reference)
+    if args.sft_weight == 0:
+        return terms
+    # Per token and triplet, as in eq. (1) of arXiv 2404.19733.
+    likelihood = length_normalised(logps[0], tokens[0]).mean()
+    return replace(terms, loss=terms.loss - args.sft_weight * likelihood)
+
+
+def _preference_loss(
+    args: TSPINConfig, logps: Tensor, tokens: Tensor, reference: Tensor | None
+) -> LossTerms:
     if args.length_normalised:
         logps = length_normalised(logps, tokens)
         reference = None if reference is None else length_normalised(reference, tokens)

@@ -37,6 +37,7 @@ class TSPINConfig(TrainingArguments):
     link: Link = "logistic"
     spin_lambda: float = 0.1
     length_normalised: bool = False
+    sft_weight: float = 0.0
     global_batch_size: int = 64
     """Triplets an optimiser step, over all processes and forward passes."""
     tokens_per_device: int = 8192
@@ -81,6 +82,7 @@ def trainer_arguments(job: TrainJob) -> TSPINConfig:
         link=settings.link,
         spin_lambda=settings.at("spin_lambda", job.iteration),
         length_normalised=settings.length_normalised,
+        sft_weight=settings.sft_weight,
         global_batch_size=settings.global_batch_size,
         logps_chunk_size=system.logps_chunk_size,
         saturated_gradient=settings.guards.saturated_gradient,

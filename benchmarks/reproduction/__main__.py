@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,10 +15,11 @@ from benchmarks.reproduction.claims import verdicts
 from benchmarks.reproduction.markdown import as_markdown
 from benchmarks.reproduction.protocol import PROTOCOLS, Cell, cells
 from benchmarks.reproduction.rows import collect_rows, collect_settings
+from benchmarks.reproduction.search import collect_search, search
 from benchmarks.reproduction.study import Study
 from tspin.files import atomic_file, write_json
 
-STAGES = ("prepare", "select", "compare", "vary", "collect")
+STAGES = ("prepare", "select", "search", "compare", "vary", "collect")
 
 
 def main(
@@ -36,17 +39,19 @@ def main(
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # Equal bytes whatever the machine.
     study = Study(out, PROTOCOLS[protocol])
     stages = STAGES[: STAGES.index(until) + 1]
-    study.prepare(wanted)
     sensitive = [cell for cell in wanted if cell.base == study.protocol.sensitive_base]
-    if "select" in stages:
-        for cell in wanted:
-            study.select(cell)
-    if "compare" in stages:  # Every learning rate is chosen before any test record is looked at.
-        for cell in wanted:
-            study.compare(cell)
-    if "vary" in stages:
-        for cell in sensitive:
-            study.vary(cell)
+    study.prepare(wanted)
+    # Every learning rate is chosen, and every search is over, before a test record is looked at.
+    work: list[tuple[str, Callable[[Cell], object], list[Cell]]] = [
+        ("select", study.select, wanted),
+        ("search", partial(search, study), sensitive),
+        ("compare", study.compare, wanted),
+        ("vary", study.vary, sensitive),
+    ]
+    for stage, done_for, chosen in work:
+        if stage in stages:
+            for cell in chosen:
+                done_for(cell)
     if "collect" in stages:
         _collect(study, protocol, wanted, sensitive)
 
@@ -66,6 +71,7 @@ def _collect(study: Study, protocol: str, wanted: list[Cell], sensitive: list[Ce
         "protocol": {"name": protocol, **asdict(study.protocol)},
         "rows": rows,
         "settings": settings,
+        "search": [row for cell in wanted for row in collect_search(study, cell)],
         "verdicts": [asdict(each) for each in verdicts(rows, settings)],
     }
     write_json(study.out / "result.json", result)

@@ -14,11 +14,11 @@ from benchmarks.reproduction.judging import (
     judged,
     paired,
 )
-from benchmarks.reproduction.protocol import CONTROL, SETTINGS, SHARE
+from benchmarks.reproduction.protocol import CONTROL, SETTINGS, SHARE, TSPIN
 from tspin.estimate import Estimate
 from tspin.intervals import mean
 
-__all__ = ["PLAIN", "SPIN", "TSPIN", "verdicts"]
+__all__ = ["PLAIN", "SPIN", "verdicts"]
 
 MARGIN = 0.02
 """Claim 2: how much worse still counts as a match."""
@@ -26,7 +26,7 @@ NARROW = 0.05
 """Claim 5: how far other settings may lie from the papers'."""
 HALF = (0.35, 0.65)
 """Claim 3: what counts as about half."""
-TSPIN, PLAIN, SPIN = f"tspin@{SHARE}", f"tspin_no_history@{SHARE}", f"spin@{SHARE}"
+PLAIN, SPIN = f"tspin_no_history@{SHARE}", f"spin@{SHARE}"
 
 
 def verdicts(rows: Sequence[Row], settings: Sequence[Row]) -> list[Verdict]:

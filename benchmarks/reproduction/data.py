@@ -11,7 +11,7 @@ from benchmarks.reproduction.skills import SKILLS, Item, Skill, Split, split_of
 from tspin.demo.corpus import Example
 from tspin.records import AnnotatedRecord, Message, write_records
 
-__all__ = ["corpus", "items", "record_id", "write_annotated"]
+__all__ = ["corpus", "items", "named_items", "write_annotated"]
 
 
 def items(skill: str, split: Split, count: int, *, skip: int = 0) -> list[Item]:
@@ -49,20 +49,21 @@ def write_annotated(
         path,
         (
             AnnotatedRecord(
-                id=record_id(skill, split, number),
+                id=name,
                 messages=[Message(role="user", content=item.prompt)],
                 response=known.base_answer(item, random.Random(item.key))
                 if own
                 else known.annotation(item),
             )
-            for number, item in enumerate(items(skill, split, count, skip=skip), start=skip)
+            for name, item in named_items(skill, split, count, skip=skip).items()
         ),
     )
 
 
-def record_id(skill: str, split: Split, number: int) -> str:
-    """Of the item with this number in `items`."""
-    return f"{skill}-{split}-{number:05d}"
+def named_items(skill: str, split: Split, count: int, *, skip: int = 0) -> dict[str, Item]:
+    """The same as `items`, by the ids of their records."""
+    found = items(skill, split, count, skip=skip)
+    return {f"{skill}-{split}-{number:05d}": item for number, item in enumerate(found, start=skip)}
 
 
 def _distinct(skill: Skill, rng: random.Random, split: Split) -> Iterator[Item]:

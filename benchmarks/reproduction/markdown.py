@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
-from benchmarks.reproduction.claims import TSPIN
 from benchmarks.reproduction.judging import CONFIDENCE, Row, paired
-from benchmarks.reproduction.protocol import ARMS
+from benchmarks.reproduction.protocol import ARMS, TSPIN
 from benchmarks.reproduction.skills import SKILLS
 from tspin.estimate import Estimate
 from tspin.intervals import mean

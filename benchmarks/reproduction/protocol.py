@@ -16,6 +16,7 @@ __all__ = [
     "SELECTION_SEED",
     "SETTINGS",
     "SHARE",
+    "TSPIN",
     "Cell",
     "Protocol",
     "cells",
@@ -23,9 +24,10 @@ __all__ = [
 
 SHARE = 0.25
 """Of the annotated records, for all methods but SFT on all of them."""
+TSPIN = f"tspin@{SHARE}"
 CONTROL = f"sft_matched@{SHARE}"
 ARMS = (
-    f"tspin@{SHARE}",
+    TSPIN,
     f"tspin_no_history@{SHARE}",
     f"tspin_ref@{SHARE}",
     f"spin@{SHARE}",
@@ -49,6 +51,8 @@ class Protocol:
     annotated: int
     validation: int
     test: int
+    kept: int
+    """Validation records of each skill that is not taught."""
     iterations: int
     epochs: int
     global_batch_size: int
@@ -58,13 +62,14 @@ class Protocol:
     skipped_tests: int
     """First items of the test split that are left out."""
     sensitive_base: str | None
-    """The base that claim 5 is tried on."""
+    """The base that claim 5 and the search for regimes are tried on."""
 
 
 FULL = Protocol(
     annotated=1024,
     validation=256,
     test=512,
+    kept=128,
     iterations=5,
     epochs=2,
     global_batch_size=16,
@@ -77,6 +82,7 @@ PILOT = Protocol(
     annotated=512,
     validation=64,
     test=128,
+    kept=64,
     iterations=3,
     epochs=2,
     global_batch_size=16,

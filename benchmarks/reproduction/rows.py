@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from benchmarks.reproduction.protocol import SETTINGS, Cell
 from benchmarks.reproduction.scoring import score
+from benchmarks.reproduction.skills import Split
 from benchmarks.reproduction.study import Study
 from tspin.compare.arms import Arm
 from tspin.compare.folders import ComparisonFolder
 from tspin.run_folder import BASE, RunFolder
 from tspin.train_log import read_train_log
 
-__all__ = ["collect_rows", "collect_settings"]
+__all__ = ["collect_rows", "collect_settings", "kept_skills", "validation_values"]
 
 _TRAINING = (
     "rewards/higher_but_less_likely",
@@ -36,7 +38,7 @@ def collect_rows(study: Study, cell: Cell) -> list[dict[str, Any]]:
     for arm in result["arms"]:
         for run in arm["runs"]:
             moments = {"base": BASE, "best": run["best"], "last": run["iterations"] - 1}
-            parsed = Arm.parse(arm["name"])
+            parsed = Arm(arm["name"], arm["method"], arm["share"], arm["matched"])
             rows.append(
                 {
                     "skill": cell.skill,
@@ -52,7 +54,7 @@ def collect_rows(study: Study, cell: Cell) -> list[dict[str, Any]]:
                         for moment, number in moments.items()
                     },
                     "iterations": [
-                        _iteration(folder.run(parsed, run["seed"]), number, cell)
+                        _iteration(folder.run(parsed, run["seed"]), number)
                         for number in range(run["iterations"])
                     ],
                 }
@@ -66,7 +68,7 @@ def collect_settings(study: Study, cell: Cell) -> list[dict[str, Any]]:
     for setting in SETTINGS:
         for seed in study.protocol.seeds:
             folder = RunFolder(study.sensitive(cell, setting, seed))
-            last = _iteration(folder, study.protocol.iterations - 1, cell)
+            last = _iteration(folder, study.protocol.iterations - 1)
             where = {"skill": cell.skill, "base": cell.base, "setting": setting, "seed": seed}
             rows.append({**where, "greedy": last["greedy"]})
     return rows
@@ -77,21 +79,46 @@ def _test(
 ) -> dict[str, float]:
     """Of the skill that was taught; `retained/*` are means over the others."""
     path = folder.measured(arm, seed, "test", number)
-    count, skip = study.protocol.test, study.protocol.skipped_tests
-    found = score(path, cell.skill, count, skip)
+    found = score(path, cell.skill, study.items(cell.skill, "test"))
     found["nll_per_token"] = _values(path)["nll_per_token"]
-    others = [(skill, folder.measured(arm, seed, skill, number)) for skill in cell.others]
-    scores = [score(other, skill, count, skip) for skill, other in others]
+    others = {skill: folder.measured(arm, seed, skill, number) for skill in cell.others}
+    return found | kept_skills(study, others, "test")
+
+
+def kept_skills(study: Study, others: Mapping[str, Path], split: Split) -> dict[str, float]:
+    """What is left of the skills that are not taught, as means over them.
+
+    Args:
+        study: Knows how many records there are.
+        others: By skill: metrics.json of the evaluation on its own answers.
+        split: Of which split they are.
+    """
+    found: dict[str, float] = {}
+    scores = [
+        score(path, skill, study.items(skill, split, taught=False))
+        for skill, path in others.items()
+    ]
     for mode in ("greedy", "sampled"):
         found[f"retained/{mode}"] = fmean(each[f"right/{mode}"] for each in scores)
-    found["retained/nll_per_token"] = fmean(_values(each)["nll_per_token"] for _, each in others)
+    nlls = [_values(path)["nll_per_token"] for path in others.values()]
+    return found | {"retained/nll_per_token": fmean(nlls)}
+
+
+def _iteration(folder: RunFolder, number: int) -> dict[str, float]:
+    """On validation, and at the end of training: means over the last tenth of its steps."""
+    made = folder.iteration(number)
+    found = validation_values(made.metrics)
+    log = read_train_log(made.path / "train_log.jsonl")
+    last = log[-(len(log) // 10 or 1) :]
+    for name in _TRAINING:
+        if all(name in row for row in last):
+            found[f"train/{name}"] = fmean(row[name] for row in last)
     return found
 
 
-def _iteration(folder: RunFolder, number: int, cell: Cell) -> dict[str, float]:
-    """On validation, and at the end of training: means over the last tenth of its steps."""
-    made = folder.iteration(number)
-    metrics = _values(made.metrics)
+def validation_values(path: Path) -> dict[str, float]:
+    """On the held-out records: exactness as `greedy` and `sampled`, likelihood, margins, tokens."""
+    metrics = _values(path)
     found = {
         mode: next(
             value
@@ -101,13 +128,7 @@ def _iteration(folder: RunFolder, number: int, cell: Cell) -> dict[str, float]:
         for mode in ("greedy", "sampled")
     }
     kept = ("nll_per_token", "margins/", "accuracies/", "response_tokens/")
-    found |= {name: value for name, value in metrics.items() if name.startswith(kept)}
-    log = read_train_log(made.path / "train_log.jsonl")
-    last = log[-(len(log) // 10 or 1) :]
-    for name in _TRAINING:
-        if all(name in row for row in last):
-            found[f"train/{name}"] = fmean(row[name] for row in last)
-    return found
+    return found | {name: value for name, value in metrics.items() if name.startswith(kept)}
 
 
 def _values(path: Path) -> dict[str, float]:

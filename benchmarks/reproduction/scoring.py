@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from benchmarks.reproduction.data import items, record_id
-from benchmarks.reproduction.skills import SKILLS
+from benchmarks.reproduction.skills import SKILLS, Item
 from tspin.records import Response, read_records
 
 __all__ = ["score"]
 
 
-def score(metrics: Path, skill: str, count: int, skip: int) -> dict[str, float]:
-    """Shares of right answers of an evaluation on the test records, and how diverse samples are.
+def score(metrics: Path, skill: str, known: Mapping[str, Item]) -> dict[str, float]:
+    """Shares of right answers of an evaluation, and how diverse its samples are.
 
     Args:
         metrics: metrics.json of the evaluation; the answers lie beside it.
-        skill: Whose test records were answered.
-        count: How many there were.
-        skip: How many of the split were left out before them.
+        skill: Whose records were answered.
+        known: Their items by id.
 
     Returns:
         `right/MODE`: the substance is right in whatever wording; `annotated/MODE`: right in every
@@ -27,7 +26,6 @@ def score(metrics: Path, skill: str, count: int, skip: int) -> dict[str, float]:
         over all such pairs of the samples; `differs_from_greedy`: share of samples that are not
         the greedy answer.
     """
-    known = items(skill, "test", count, skip=skip)
     texts = {
         mode: {
             response.id: response.response
@@ -36,15 +34,14 @@ def score(metrics: Path, skill: str, count: int, skip: int) -> dict[str, float]:
         for mode in ("greedy", "sampled")
     }
     verifier, found = SKILLS[skill], {}
-    named = [(record_id(skill, "test", at), item) for at, item in enumerate(known, start=skip)]
     for mode, by_id in texts.items():
-        right = [verifier.is_right(item, by_id[name]) for name, item in named]
-        annotated = [verifier.is_annotated(item, by_id[name]) for name, item in named]
-        found[f"right/{mode}"] = sum(right) / len(named)
-        found[f"annotated/{mode}"] = sum(annotated) / len(named)
+        right = [verifier.is_right(item, by_id[name]) for name, item in known.items()]
+        annotated = [verifier.is_annotated(item, by_id[name]) for name, item in known.items()]
+        found[f"right/{mode}"] = sum(right) / len(known)
+        found[f"annotated/{mode}"] = sum(annotated) / len(known)
     words = [text.split() for text in texts["sampled"].values()]
     pairs = [pair for text in words for pair in pairwise(text)]
     found["distinct_bigrams"] = len({*pairs}) / len(pairs) if pairs else 0.0
     differ = sum(text != texts["greedy"][name] for name, text in texts["sampled"].items())
-    found["differs_from_greedy"] = differ / len(named)
+    found["differs_from_greedy"] = differ / len(known)
     return found

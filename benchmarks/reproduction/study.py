@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ import typer
 import yaml
 
 from benchmarks.reproduction.bases import base_folder, make_bases
-from benchmarks.reproduction.data import write_annotated
+from benchmarks.reproduction.data import named_items, write_annotated
 from benchmarks.reproduction.protocol import ARMS, SELECTION_SEED, SETTINGS, Cell, Protocol
-from benchmarks.reproduction.skills import SKILLS, Split
+from benchmarks.reproduction.skills import SKILLS, Item, Split
 from tspin.files import atomic_file, write_json
 
 __all__ = ["Study"]
@@ -26,6 +27,8 @@ _SIZES: tuple[tuple[Split, str], ...] = (
     ("test", "test"),
 )
 """What is written of each skill, and the protocol's number of it."""
+_KEPT: tuple[Split, ...] = ("validation", "test")
+"""Splits on which the skills that are not taught are measured."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,14 @@ class Study:
         """The comparison that counts."""
         return self.folder(cell) / "final"
 
+    def selected(self, cell: Cell, rate: float) -> Path:
+        """All methods with one learning rate, from the seed that chooses."""
+        return self.folder(cell) / "selection" / f"{rate:g}"
+
+    def search(self, cell: Cell, *, warm_seed: int | None = None) -> Path:
+        """Regimes from the base, or from the policy that SFT made of it from one seed."""
+        return self.folder(cell) / ("search" if warm_seed is None else f"search-warm-{warm_seed}")
+
     def sensitive(self, cell: Cell, setting: str, seed: int) -> Path:
         """One run of T-SPIN with another alpha or beta."""
         return self.folder(cell) / "sensitivity" / f"{setting}-seed-{seed}"
@@ -53,11 +64,23 @@ class Study:
             make_bases(self.out, base, [cell.skill for cell in cells if cell.base == base])
         for skill in SKILLS:
             for split, size in _SIZES:
-                path = self._records(skill, split)
-                skip = self.protocol.skipped_tests if split == "test" else 0
-                write_annotated(path, skill, split, getattr(self.protocol, size), skip=skip)
-            out, skip = self._retention(skill), self.protocol.skipped_tests
-            write_annotated(out, skill, "test", self.protocol.test, skip=skip, own=True)
+                count, skip = getattr(self.protocol, size), self._skip(split)
+                write_annotated(self._records(skill, split), skill, split, count, skip=skip)
+            for split in _KEPT:
+                count, skip = self._kept(split), self._skip(split)
+                write_annotated(self._own(skill, split), skill, split, count, skip=skip, own=True)
+
+    def items(self, skill: str, split: Split, *, taught: bool = True) -> dict[str, Item]:
+        """What the records of a split are about, by id.
+
+        Args:
+            skill: Whose records.
+            split: Which of them.
+            taught: Whether it is the skill that is taught, or one that is to be kept.
+        """
+        sizes = dict(_SIZES)
+        count = getattr(self.protocol, sizes[split]) if taught else self._kept(split)
+        return named_items(skill, split, count, skip=self._skip(split))
 
     def select(self, cell: Cell) -> dict[str, float]:
         """The learning rate of each method: all are tried on validation with the same budget.
@@ -69,9 +92,10 @@ class Study:
         if not chosen.is_file():
             tried: dict[str, list[tuple[float, float, float]]] = {arm: [] for arm in ARMS}
             for rate in self.protocol.learning_rates:
-                out = self.folder(cell) / "selection" / f"{rate:g}"
+                out = self.selected(cell, rate)
                 overrides = [f"train.learning_rate={rate!r}", f"seed={SELECTION_SEED}"]
-                self._compare(cell, out, [_set for each in overrides for _set in ("--set", each)])
+                options = [part for each in overrides for part in ("--set", each)]
+                self.play(cell, ARMS, out, [*options, *self.measure_kept(cell, "validation")])
                 for arm in json.loads((out / "compare.json").read_bytes())["arms"]:
                     trained = [m for label, m in arm["by_iteration"].items() if label != "base"]
                     score = max(_selection_score(metrics, cell) for metrics in trained)
@@ -86,11 +110,10 @@ class Study:
         rates = self.select(cell)
         options = ["--seeds", ",".join(map(str, self.protocol.seeds))]
         options += ["--measure", f"test={self._records(cell.skill, 'test')}"]
-        for skill in cell.others:
-            options += ["--measure", f"{skill}={self._retention(skill)}"]
+        options += self.measure_kept(cell, "test")
         for arm, rate in rates.items():
             options += ["--set-for", f"{arm}:train.learning_rate={rate!r}"]
-        self._compare(cell, self.final(cell), options)
+        self.play(cell, ARMS, self.final(cell), options)
 
     def vary(self, cell: Cell) -> None:
         """T-SPIN with other alphas and betas, on validation."""
@@ -105,15 +128,30 @@ class Study:
                 sets = [part for option in options for part in ("--set", option)]
                 _tspin("run", "--config", str(self._config(cell)), *sets)
 
-    def _compare(self, cell: Cell, out: Path, options: list[str]) -> None:
-        given = ["--config", str(self._config(cell)), "--methods", ",".join(ARMS)]
+    def play(self, cell: Cell, arms: Iterable[str], out: Path, options: list[str]) -> None:
+        """A comparison on a cell's data and base."""
+        given = ["--config", str(self._config(cell)), "--methods", ",".join(arms)]
         _tspin("compare", *given, "--out", str(out), *options)
+
+    def measure_kept(self, cell: Cell, split: Split) -> list[str]:
+        """Options of `tspin compare`: what is left of the skills that are not taught."""
+        return [
+            part
+            for skill in cell.others
+            for part in ("--measure", f"{skill}={self._own(skill, split)}")
+        ]
+
+    def _skip(self, split: Split) -> int:
+        return self.protocol.skipped_tests if split == "test" else 0
+
+    def _kept(self, split: Split) -> int:
+        return self.protocol.test if split == "test" else self.protocol.kept
 
     def _records(self, skill: str, split: str) -> Path:
         return self.out / "data" / f"{skill}-{split}.jsonl"
 
-    def _retention(self, skill: str) -> Path:
-        return self.out / "data" / f"{skill}-test-own.jsonl"
+    def _own(self, skill: str, split: Split) -> Path:
+        return self.out / "data" / f"{skill}-{split}-own.jsonl"
 
     def _config(self, cell: Cell) -> Path:
         path = self.folder(cell) / "run.yaml"

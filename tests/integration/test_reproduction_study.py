@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import benchmarks.reproduction.__main__ as command
+import benchmarks.reproduction.search as search_module
 import benchmarks.reproduction.study as study_module
 from benchmarks.reproduction import bases
 from benchmarks.reproduction.protocol import ARMS, PILOT, PROTOCOLS
@@ -21,6 +22,7 @@ TINY = dataclasses.replace(
     annotated=16,
     validation=4,
     test=4,
+    kept=4,
     skipped_tests=2,
     iterations=2,
     epochs=1,
@@ -36,6 +38,14 @@ def test_the_study_runs_to_its_verdicts_and_continues(
     monkeypatch.setitem(PROTOCOLS, "pilot", TINY)
     monkeypatch.setattr(study_module, "SETTINGS", {"alpha-0.1": {"alpha": 0.1}})
     monkeypatch.setattr("benchmarks.reproduction.rows.SETTINGS", {"alpha-0.1": {}})
+    # The search on one seed, with two settings from each start.
+    for name, kept in (
+        ("FROM_BASE", ("falling", "matched_gentle")),
+        ("FROM_SFT", ("warm", "warm_matched")),
+    ):
+        some = {label: getattr(search_module, name)[label] for label in kept}
+        monkeypatch.setattr(search_module, name, some)
+    monkeypatch.setattr(search_module, "SEARCH_SEEDS", (1001,))
     base = bases.base_folder(tmp_path, "weak", "sums")
     shutil.copytree(tiny_model_dir, base)
     (base / bases.RECORD).write_text("{}")
@@ -44,7 +54,8 @@ def test_the_study_runs_to_its_verdicts_and_continues(
     cell = tmp_path / "cells/sums/weak"
     rates = json.loads((cell / "learning_rates.json").read_bytes())
     assert rates == dict.fromkeys(ARMS, 1e-3)
-    assert not (cell / "final").exists()  # No test record is looked at while rates are chosen.
+    command.main(tmp_path, ["sums/weak"], "pilot", "search")
+    assert not (cell / "final").exists()  # No test record is looked at until all that is over.
 
     command.main(tmp_path, ["sums/weak"], "pilot", "collect")
     result = json.loads((tmp_path / "result.json").read_bytes())
@@ -55,6 +66,16 @@ def test_the_study_runs_to_its_verdicts_and_continues(
         assert 0 <= row["test"]["last"]["retained/greedy"] <= 1
         assert row["cost"]["flops"] > 0
     assert [row["setting"] for row in result["settings"]] == ["alpha-0.1"]
+    searched = {(row["part"], row["arm"]): row for row in result["search"]}
+    assert {arm for part, arm in searched if part == "rate-0.001"} == {*ARMS}
+    from_base = {"falling", "matched_gentle", "sft@0.25"}
+    assert {arm for part, arm in searched if part == "search"} == from_base
+    assert {arm for part, arm in searched if part == "warm-1001"} == {"warm", "warm_matched"}
+    assert 0 <= searched["search", "falling"]["last"]["retained/greedy"] <= 1
+    falling = json.loads((cell / "search/seed-1001/falling/config.json").read_bytes())
+    assert falling["train"]["learning_rate"] == [1e-3, 5e-4, 2.5e-4, 1.25e-4]
+    warm = json.loads((cell / "search-warm-1001/seed-1001/warm/config.json").read_bytes())
+    assert warm["model"]["path"].endswith("search/seed-1001/sft@0.25/iter-1/model")
     assert all(
         each["word"] == "not run" for each in result["verdicts"]
     )  # One seed decides nothing.

@@ -16,9 +16,20 @@ def test_methods_with_and_without_a_share() -> None:
     ]
 
 
+def test_a_label_tells_settings_of_one_method_apart() -> None:
+    plain, labelled = parse_arms(["tspin@0.25", "with_nll=tspin@0.25"])
+    assert (plain.name, labelled.name) == ("tspin@0.25", "with_nll")
+    assert (labelled.method, labelled.share, labelled.plays) == ("tspin", 0.25, True)
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
+        (["a=tspin", "a=spin"], "'a' is given twice"),
+        (["../a=tspin", "sft"], "the label is '../a'"),
+        (["sft=tspin", "sft"], "the label is 'sft'"),
+        (["=tspin", "sft"], "the label is ''"),
+        (["a=b=tspin", "sft"], "the label is 'a=b'"),
         (["tspin"], "at least two"),
         (["tspin", "tspin@1.0"], "'tspin@1.0' is given twice"),
         (["tspni", "sft"], "did you mean 'tspin'"),

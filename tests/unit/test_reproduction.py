@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from benchmarks.reproduction import bases
-from benchmarks.reproduction.claims import PLAIN, SPIN, TSPIN, verdicts
+from benchmarks.reproduction.claims import PLAIN, SPIN, verdicts
 from benchmarks.reproduction.data import corpus, items, write_annotated
 from benchmarks.reproduction.judging import paired
 from benchmarks.reproduction.markdown import as_markdown
-from benchmarks.reproduction.protocol import CONTROL
+from benchmarks.reproduction.protocol import CONTROL, TSPIN
 from benchmarks.reproduction.skills import SKILLS, split_of
 from tspin.answers import find_extractor
 from tspin.records import AnnotatedRecord, read_records

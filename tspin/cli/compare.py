@@ -25,7 +25,7 @@ Methods = Annotated[
     str,
     typer.Option(
         help="tspin, tspin_no_history, tspin_ref, spin, sft, sft_matched; NAME@0.25 gets a share "
-        "of the annotated records."
+        "of the annotated records, LABEL=NAME a name of its own for --set-for."
     ),
 ]
 Seeds = Annotated[str | None, typer.Option(help="0,1,2; without it, the configuration's.")]

@@ -1,8 +1,9 @@
-"""What is compared: a method on a share of the annotated data."""
+"""What is compared: a method on a share of the annotated data, perhaps with its own settings."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -16,6 +17,7 @@ MATCHED = "sft_matched"
 """Supervised fine-tuning with the compute of the self-play methods (docs/compare.md)."""
 
 _NAMES: tuple[str, ...] = (*get_args(Method), MATCHED)
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Arm:
     """One method of a comparison."""
 
     name: str
-    """As the user wrote it, `METHOD` or `METHOD@SHARE`; also the name of its folder."""
+    """`METHOD` or `METHOD@SHARE` as the user wrote it, or the label in front of that; also the name
+    of its folder."""
     method: Method
     share: float
     """Of the annotated records, in (0, 1]."""
@@ -37,12 +40,18 @@ class Arm:
 
     @classmethod
     def parse(cls, text: str) -> Arm:
-        """From `METHOD` or `METHOD@SHARE`.
+        """From `METHOD` or `METHOD@SHARE`, either with `LABEL=` in front.
 
         Raises:
-            InputError: no such method, or no such share.
+            InputError: no such method, no such share, or a label that names no folder.
         """
-        name, separator, given = text.partition("@")
+        label, labelled, told = text.rpartition("=")
+        if labelled and (not _LABEL.fullmatch(label) or label in _NAMES):
+            raise InputError(
+                f"--methods {text}: the label is {label!r}; give letters, digits, '-' and '_', and "
+                "not a method's name"
+            )
+        name, separator, given = told.partition("@")
         if name not in _NAMES:
             close = difflib.get_close_matches(name, _NAMES, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
@@ -60,7 +69,12 @@ class Arm:
             )
         matched = name == MATCHED
         method: Method = "sft" if matched else name  # type: ignore[assignment]
-        return cls(text, method, share, matched)
+        return cls(label or text, method, share, matched)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the user gave it a name, for settings of its own."""
+        return self.name.partition("@")[0] not in _NAMES
 
 
 def parse_arms(names: Iterable[str]) -> list[Arm]:
@@ -89,4 +103,6 @@ def _opponents(arms: Sequence[Arm], matched: Arm) -> list[Arm]:
 
 
 def _same(arm: Arm, other: Arm) -> bool:
+    if arm.labelled or other.labelled:
+        return arm.name == other.name
     return (arm.method, arm.share, arm.matched) == (other.method, other.share, other.matched)

@@ -48,6 +48,8 @@ class TrainConfig(Strict):
     """Only for method spin."""
     length_normalised: bool = False
     """Divide each summed logp by its number of tokens: not the papers' method."""
+    sft_weight: float = Field(0.0, ge=0)
+    """Weight of -logp(y) per token, in the loss of every method but sft: not the papers' method."""
     epochs: int = Field(2, gt=0)
     learning_rate: float | tuple[float, ...] = (5e-7, 5e-7, 1e-7)
     global_batch_size: int = Field(64, gt=0)

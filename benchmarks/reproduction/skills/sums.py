@@ -10,7 +10,7 @@ from tspin.demo.problems import NAMES
 
 __all__ = ["Sums"]
 
-TOTALS = (10, 30)
+TOTALS = (10, 20)
 SLIP_RATE = 0.04
 _NUMBERS = re.compile(r"[0-9]+")
 _FORM = re.compile(r"Parts: (\d+) and (\d+) and (\d+)\. (\d+) \+ (\d+) \+ (\d+) = (\d+)")

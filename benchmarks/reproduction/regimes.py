@@ -1,0 +1,79 @@
+"""When does self-play win? Settings of T-SPIN and of its control that the search tries.
+
+The papers' setting is not among them: the final runs have it. Everything here is judged on
+validation, so that test records stay unseen until a regime is confirmed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.reproduction.protocol import CONTROL, SHARE, TSPIN
+from tspin.compare.arms import MATCHED
+
+__all__ = ["FEW", "FROM_BASE", "FROM_SFT", "SEARCH_SEEDS", "START", "Regime"]
+
+SEARCH_SEEDS = (1001, 1002)
+"""Of the search; no final run has them."""
+FEW = 0.0625
+START = f"sft@{SHARE}"
+"""The arm whose last policies the second part of the search starts from."""
+
+
+@dataclass(frozen=True)
+class Regime:
+    """One arm of the search."""
+
+    arm: str
+    """METHOD@SHARE."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Besides the learning rate."""
+    rates: tuple[float, ...] = (1.0,)
+    """By iteration, times the learning rate that was chosen for `like`; the last one stays."""
+
+    @property
+    def like(self) -> str:
+        """The arm of the final runs whose learning rate counts."""
+        return CONTROL if self.arm.startswith(MATCHED) else TSPIN
+
+    def options(self, label: str, rate: float) -> list[str]:
+        """Of `tspin compare`, given the learning rate of `like`."""
+        rates = [factor * rate for factor in self.rates]
+        told = {"train.learning_rate": rates if len(rates) > 1 else rates[0], **self.settings}
+        return [
+            part
+            for name, value in told.items()
+            for part in ("--set-for", f"{label}:{name}={json.dumps(value)}")
+        ]
+
+
+FROM_BASE: Mapping[str, Regime] = {
+    "papers": Regime(TSPIN),
+    "gentle": Regime(TSPIN, rates=(0.3,)),
+    "falling": Regime(TSPIN, rates=(1.0, 0.5, 0.25, 0.125)),
+    "sft_weight_1": Regime(TSPIN, {"train.sft_weight": 1.0}),
+    "sft_weight_10": Regime(TSPIN, {"train.sft_weight": 10.0}),
+    "normalised": Regime(TSPIN, {"train.length_normalised": True}),
+    "filtered": Regime(TSPIN, {"triplets.identical": "drop", "triplets.truncated": "drop"}),
+    "matched": Regime(CONTROL),
+    "matched_gentle": Regime(CONTROL, rates=(0.3,)),
+    "few": Regime(f"tspin@{FEW}"),
+    "few_matched": Regime(f"{MATCHED}@{FEW}"),
+    "all": Regime("tspin"),
+    "all_matched": Regime(MATCHED),
+}
+"""From the base, as it is; `START` runs beside them."""
+
+FROM_SFT: Mapping[str, Regime] = {
+    "warm": Regime(TSPIN),
+    "warm_gentle": Regime(TSPIN, rates=(0.3,)),
+    "warm_gentler": Regime(TSPIN, rates=(0.1,)),
+    "warm_sft_weight_10": Regime(TSPIN, {"train.sft_weight": 10.0}, (0.3,)),
+    "warm_matched": Regime(CONTROL),
+    "warm_matched_gentle": Regime(CONTROL, rates=(0.3,)),
+    "warm_matched_gentler": Regime(CONTROL, rates=(0.1,)),
+}
+"""From a policy that SFT has already taught the same annotated data, as the papers' Zephyr was."""
