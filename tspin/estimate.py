@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
-__all__ = ["Estimate"]
+__all__ = ["Estimate", "read_estimates"]
 
 
 @dataclass(frozen=True)
@@ -21,3 +23,9 @@ class Estimate:
     def as_json(self) -> dict[str, float | int | None]:
         """The estimate as it stands in metrics.json."""
         return asdict(self)
+
+
+def read_estimates(metrics: Path) -> dict[str, Estimate]:
+    """What a metrics.json of this project holds, by name."""
+    found: dict[str, dict[str, float | int | None]] = json.loads(metrics.read_bytes())["metrics"]
+    return {name: Estimate(**values) for name, values in found.items()}  # type: ignore[arg-type]

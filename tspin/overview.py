@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tspin.heldout_guard import sampled_drops
 from tspin.history import History
 from tspin.run_folder import BASE
 from tspin.wording import GUARDS, metric_title, shown
@@ -116,16 +117,19 @@ def _tasks(history: History) -> str | None:
 
 
 def warnings(history: History) -> list[str]:
-    """What the guards of training found past their thresholds, by iteration."""
+    """What the guards found past their thresholds, in training and held out, by iteration."""
     told = []
+    limits = history.config.train.guards
     for each in history.iterations:
         manifest = history.manifests.get(f"iter-{each.number}/model")
         for kind, words in GUARDS.items():
             count = manifest.counts.get(f"past_{kind}", 0) if manifest else 0
             if count:
-                threshold = getattr(history.config.train.guards, kind)
-                sentence = words.format(count=count, threshold=threshold)
+                sentence = words.format(count=count, threshold=getattr(limits, kind))
                 told.append(f"Iteration {each.number}: {sentence}")
+        until = [earlier.metrics for earlier in history.played if earlier.number <= each.number]
+        drops = sampled_drops(until, limits.sampled_drop)
+        told += [f"Iteration {each.number}: {sentence}." for sentence in drops]
     return told
 
 

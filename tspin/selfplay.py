@@ -9,9 +9,11 @@ from pathlib import Path
 from tspin.best import Best
 from tspin.clock import Timed, untimed
 from tspin.config import RunConfig
+from tspin.estimate import read_estimates
 from tspin.evaluate import evaluate
 from tspin.files import atomic_file
 from tspin.generate import generate
+from tspin.heldout_guard import sampled_drops
 from tspin.inputs import Data, fetch_data
 from tspin.manifest import forget, is_current, read_manifest, write_manifest
 from tspin.report import write_report
@@ -58,11 +60,20 @@ def run(
             best.write(config, folder)
             if kept is not None:
                 kept()
+            _warn(config, folder, iteration)
             if best.stopped:
                 log.warning("stopped: %s", best.stopped)
                 break
         write_report(folder.path)
     return folder
+
+
+def _warn(config: RunConfig, folder: RunFolder, iteration: int) -> None:
+    if config.data.heldout is None:
+        return
+    paths = [folder.iteration(number).metrics for number in range(BASE, iteration + 1)]
+    for warning in sampled_drops([*map(read_estimates, paths)], config.train.guards.sampled_drop):
+        log.warning("%s", warning)
 
 
 def _play(

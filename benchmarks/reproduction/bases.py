@@ -51,7 +51,7 @@ class Base:
 BASES = {
     "weak": Base(hidden=96, layers=3, target=0.35, seed=0),
     "middle": Base(hidden=128, layers=4, target=0.45, seed=1),
-    "strong": Base(hidden=192, layers=4, target=0.55, seed=2),
+    "strong": Base(hidden=160, layers=3, target=0.55, seed=2),
 }
 PROBED = 192
 """Items a skill, of a split of their own."""

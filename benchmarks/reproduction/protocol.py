@@ -54,6 +54,8 @@ class Protocol:
     kept: int
     """Validation records of each skill that is not taught."""
     iterations: int
+    selection_iterations: int
+    """Of the runs that choose learning rates."""
     epochs: int
     global_batch_size: int
     seeds: tuple[int, ...]
@@ -67,16 +69,17 @@ class Protocol:
 
 FULL = Protocol(
     annotated=1024,
-    validation=256,
-    test=512,
-    kept=128,
+    validation=128,
+    test=256,
+    kept=64,
     iterations=5,
+    selection_iterations=3,
     epochs=2,
     global_batch_size=16,
     seeds=(0, 1, 2),
     learning_rates=(1e-4, 3e-4, 1e-3, 3e-3),
     skipped_tests=128,  # Those of the pilot.
-    sensitive_base="middle",
+    sensitive_base="weak",
 )
 PILOT = Protocol(
     annotated=512,
@@ -84,6 +87,7 @@ PILOT = Protocol(
     test=128,
     kept=64,
     iterations=3,
+    selection_iterations=3,
     epochs=2,
     global_batch_size=16,
     seeds=(0,),

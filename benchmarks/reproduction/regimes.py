@@ -62,8 +62,6 @@ FROM_BASE: Mapping[str, Regime] = {
     "matched_gentle": Regime(CONTROL, rates=(0.3,)),
     "few": Regime(f"tspin@{FEW}"),
     "few_matched": Regime(f"{MATCHED}@{FEW}"),
-    "all": Regime("tspin"),
-    "all_matched": Regime(MATCHED),
 }
 """From the base, as it is; `START` runs beside them."""
 

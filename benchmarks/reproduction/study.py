@@ -93,7 +93,11 @@ class Study:
             tried: dict[str, list[tuple[float, float, float]]] = {arm: [] for arm in ARMS}
             for rate in self.protocol.learning_rates:
                 out = self.selected(cell, rate)
-                overrides = [f"train.learning_rate={rate!r}", f"seed={SELECTION_SEED}"]
+                overrides = [
+                    f"train.learning_rate={rate!r}",
+                    f"seed={SELECTION_SEED}",
+                    f"iterations={self.protocol.selection_iterations}",
+                ]
                 options = [part for each in overrides for part in ("--set", each)]
                 self.play(cell, ARMS, out, [*options, *self.measure_kept(cell, "validation")])
                 for arm in json.loads((out / "compare.json").read_bytes())["arms"]:

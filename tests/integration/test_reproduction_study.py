@@ -25,6 +25,7 @@ TINY = dataclasses.replace(
     kept=4,
     skipped_tests=2,
     iterations=2,
+    selection_iterations=1,
     epochs=1,
     global_batch_size=2,
     learning_rates=(1e-3,),

@@ -33,6 +33,8 @@ class GuardConfig(Strict):
     """|l'(z)| under which a sample counts as saturated (logistic: margins over 4.6 nats)."""
     length_drift: float = Field(2.0, gt=1)
     """Mean length of y' over that of y, or the reverse."""
+    sampled_drop: float = Field(0.1, gt=0, le=1)
+    """Fall of sampled exactness on held-out records below an earlier policy's as greedy holds."""
 
 
 class TrainConfig(Strict):
