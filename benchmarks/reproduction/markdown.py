@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
+from benchmarks.reproduction.frontier import found, points
 from benchmarks.reproduction.judging import CONFIDENCE, Row, paired
 from benchmarks.reproduction.protocol import ARMS, TSPIN
 from benchmarks.reproduction.skills import SKILLS
@@ -58,7 +59,23 @@ def as_markdown(result: dict[str, Any]) -> str:
             parts += [f"Test, {moment} iteration:", _test_table(mine, moment)]
         parts += [f"Test, best iteration, minus {TSPIN}, paired:", _paired_table(mine)]
         parts += ["Cost of a run, means:", _cost_table(mine), *_charts(mine)]
+    parts += _search(result.get("search", []))
     return "\n\n".join(parts) + "\n"
+
+
+def _search(rows: Sequence[Row]) -> Iterator[str]:
+    made = points(rows)
+    if not made:
+        return
+    yield "### Search for a regime in which self-play wins"
+    names = list(made[0].values)
+    lines = [
+        [each.skill, each.start, each.arm, *(f"{each.values[name]:.3f}" for name in names)]
+        for each in made
+    ]
+    yield _table(["skill", "start", "regime", *names], lines)
+    lines = [[arm, ", ".join(skills) or "none"] for arm, skills in found(made).items()]
+    yield _table(["regime", "beats the control on"], lines)
 
 
 def _verdicts(verdicts: Sequence[dict[str, Any]]) -> Iterator[str]:

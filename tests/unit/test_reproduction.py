@@ -11,6 +11,7 @@ import pytest
 from benchmarks.reproduction import bases
 from benchmarks.reproduction.claims import PLAIN, SPIN, verdicts
 from benchmarks.reproduction.data import corpus, items, write_annotated
+from benchmarks.reproduction.frontier import found, points
 from benchmarks.reproduction.judging import paired
 from benchmarks.reproduction.markdown import as_markdown
 from benchmarks.reproduction.protocol import CONTROL, TSPIN
@@ -181,3 +182,32 @@ def test_the_markdown_holds_every_method_and_verdict() -> None:
     for arm in (TSPIN, PLAIN, SPIN, CONTROL, "sft"):
         assert f"| {arm} |" in text
     assert "xychart-beta" in text
+
+
+def search_row(skill: str, arm: str, seed: int, greedy: float, kept: float) -> dict[str, Any]:
+    values = {"greedy": greedy, "sampled": greedy, "nll_per_token": 1.0}
+    values |= {"retained/greedy": kept, "retained/nll_per_token": 1.0}
+    return {"skill": skill, "arm": arm, "seed": seed, "best": values}
+
+
+def test_a_regime_wins_where_it_beats_the_control_at_its_best_rate() -> None:
+    rows = []
+    for seed, noise in ((1001, 0.0), (1002, 0.01)):
+        rows += [
+            search_row("sums", "matched", seed, 0.8 + noise, 0.3),
+            search_row("sums", "matched_gentle", seed, 0.5, 0.5),  # Not the best rate.
+            search_row("sums", "gentle", seed, 0.8 + noise, 0.4),  # As exact, keeps more.
+            search_row("sums", "papers", seed, 0.9, 0.2),  # More exact, keeps less.
+            search_row("sums", "falling", seed, 0.7, 0.9),  # The other way about.
+            search_row("sums", "few", seed, 0.4, 0.3),
+            search_row("sums", "few_matched", seed, 0.3, 0.3),  # The control of few pairs.
+            search_row("sums", "sft@0.25", seed, 0.9, 0.9),  # No regime.
+        ]
+    made = points(rows)
+    assert [each.values["greedy"] for each in made if each.arm == "matched"] == [
+        pytest.approx(0.805)
+    ]
+    wins = {"papers": [], "gentle": ["sums"], "falling": [], "few": ["sums"]}
+    assert found(made) == wins
+    result = {"rows": make_rows(), "verdicts": [], "search": rows}
+    assert "| gentle | sums |" in as_markdown(result)

@@ -1,0 +1,73 @@
+"""What the search found: exactness against retention, every regime beside the best control."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from benchmarks.reproduction.judging import Row
+from benchmarks.reproduction.regimes import FROM_BASE, FROM_SFT
+from benchmarks.reproduction.skills import SKILLS
+from tspin.compare.arms import MATCHED
+
+__all__ = ["Point", "found", "points"]
+
+MARGIN = 0.02
+"""Less than this counts as equal."""
+_KEYS = ("greedy", "sampled", "nll_per_token", "retained/greedy", "retained/nll_per_token")
+
+
+@dataclass(frozen=True)
+class Point:
+    """An arm of the search on one skill: means over its seeds, at each run's best iteration."""
+
+    skill: str
+    start: str
+    """'base' or 'sft'."""
+    arm: str
+    values: dict[str, float]
+
+    @property
+    def control(self) -> bool:
+        """Whether it is supervised fine-tuning with the compute of self-play."""
+        return {**FROM_BASE, **FROM_SFT}[self.arm].arm.startswith(MATCHED)
+
+    def beats(self, other: Point) -> bool:
+        """Better in exactness or retention by more than the margin, and not worse in the other."""
+        exact, kept = (
+            self.values[name] - other.values[name] for name in ("greedy", "retained/greedy")
+        )
+        return (exact > MARGIN and kept >= -MARGIN) or (kept > MARGIN and exact >= -MARGIN)
+
+
+def points(search: Sequence[Row]) -> list[Point]:
+    """All regimes, in the order of `regimes`; the runs that chose learning rates are left out."""
+    named = [("base", arm) for arm in FROM_BASE] + [("sft", arm) for arm in FROM_SFT]
+    made = []
+    for skill in SKILLS:
+        for start, arm in named:
+            mine = [row["best"] for row in search if (row["skill"], row["arm"]) == (skill, arm)]
+            if mine:
+                values = {name: fmean(each[name] for each in mine) for name in _KEYS}
+                made.append(Point(skill, start, arm, values))
+    return made
+
+
+def found(made: Sequence[Point]) -> dict[str, list[str]]:
+    """By regime: the skills on which it beats the control, at the control's best learning rate."""
+    wins: dict[str, list[str]] = {}
+    for point in made:
+        rivals = [
+            each
+            for each in made
+            if each.control and (each.skill, each.start) == (point.skill, point.start)
+            if ("few" in each.arm) == ("few" in point.arm)
+        ]
+        if point.control or not rivals:
+            continue
+        best = max(rivals, key=lambda each: each.values["greedy"])
+        wins.setdefault(point.arm, [])
+        if point.beats(best):
+            wins[point.arm].append(point.skill)
+    return wins
