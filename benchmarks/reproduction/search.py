@@ -44,6 +44,7 @@ def collect_search(study: Study, cell: Cell) -> list[dict[str, Any]]:
         for part, path in folders.items()
         if (path / "compare.json").is_file()
         for row in _rows(study, cell, ComparisonFolder(path))
+        if cell.base == study.protocol.sensitive_base
     ]
 
 

@@ -99,7 +99,9 @@ class Study:
                     f"iterations={self.protocol.selection_iterations}",
                 ]
                 options = [part for each in overrides for part in ("--set", each)]
-                self.play(cell, ARMS, out, [*options, *self.measure_kept(cell, "validation")])
+                if cell.base == self.protocol.sensitive_base:  # Part of the search.
+                    options += self.measure_kept(cell, "validation")
+                self.play(cell, ARMS, out, options)
                 for arm in json.loads((out / "compare.json").read_bytes())["arms"]:
                     trained = [m for label, m in arm["by_iteration"].items() if label != "base"]
                     score = max(_selection_score(metrics, cell) for metrics in trained)

@@ -1,0 +1,100 @@
+"""What the guards look at, iteration by iteration, and whether the policy really got worse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.reproduction.rows import validation_values
+from tspin.run_folder import RunFolder
+from tspin.train_log import read_train_log
+
+__all__ = ["SIGNS", "Alarm", "alarm", "collect_signs"]
+
+SIGNS = {
+    "annotated_logps_drop": (0.1, 0.25, 0.5, 1.0),
+    "saturated_share": (0.5, 0.75, 0.9, 0.95),
+    "length_drift": (1.25, 1.5, 2.0, 3.0),
+    "sampled_drop": (0.02, 0.05, 0.1, 0.2),
+}
+"""Setting in `train.guards`, and thresholds to try."""
+WORSE = 0.05
+"""Fall of greedy exactness below an earlier policy of the run that counts as damage."""
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """What a threshold would have told."""
+
+    damaged: int
+    """Iterations that left the policy worse."""
+    caught: int
+    """Of these, how many were past the threshold."""
+    sound: int
+    false: int
+    """Past the threshold, of the sound ones."""
+
+
+def alarm(rows: Sequence[dict[str, Any]], sign: str, threshold: float) -> Alarm:
+    """Count iterations by what they did and by what the guard would have said."""
+    known = [row for row in rows if row[sign] is not None]
+    past = [(row["worse"], row[sign] > threshold) for row in known]
+    return Alarm(
+        damaged=sum(worse for worse, _ in past),
+        caught=sum(worse and over for worse, over in past),
+        sound=sum(not worse for worse, _ in past),
+        false=sum(over and not worse for worse, over in past),
+    )
+
+
+def collect_signs(comparison: Path) -> Iterator[dict[str, Any]]:
+    """One row an iteration of each run of a finished comparison."""
+    for path in sorted(comparison.glob("seed-*/*/config.json")):
+        run = RunFolder(path.parent)
+        greedy, sampled = [0.0], [0.0]
+        number = 0
+        while (made := run.iteration(number)).metrics.is_file():
+            values = validation_values(made.metrics)
+            log = read_train_log(made.path / "train_log.jsonl")
+            yield {
+                "run": path.parent.relative_to(comparison.parents[2]).as_posix(),
+                "iteration": number,
+                "worse": max(greedy) - values["greedy"] > WORSE,
+                **_training_signs(log),
+                "sampled_drop": _lone_fall(greedy, sampled, values),
+            }
+            greedy.append(values["greedy"])
+            sampled.append(values["sampled"])
+            number += 1
+
+
+def _training_signs(log: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """At the end of an iteration's training, as `tspin.guards` measures them."""
+    window = max(1, min(10, len(log) // 10))
+    start, end = log[:window], log[-window:]
+    found: dict[str, float | None] = dict.fromkeys(SIGNS)
+    found["annotated_logps_drop"] = _per_token(start) - _per_token(end)
+    if "rewards/saturated" in log[0]:
+        found["saturated_share"] = fmean(row["rewards/saturated"] for row in end)
+        lengths = [
+            fmean(row[f"lengths/{role}"] for row in log) for role in ("annotated", "synthetic")
+        ]
+        found["length_drift"] = max(lengths) / max(min(lengths), 1.0)
+    return found
+
+
+def _lone_fall(
+    greedy: Sequence[float], sampled: Sequence[float], values: dict[str, float]
+) -> float:
+    """Fall of sampled exactness where greedy has not fallen half as far, as the guard has it."""
+    at = max(range(len(sampled)), key=sampled.__getitem__)
+    fall = sampled[at] - values["sampled"]
+    return fall if greedy[at] - values["greedy"] < fall / 2 else 0.0
+
+
+def _per_token(rows: Sequence[dict[str, Any]]) -> float:
+    logps, tokens = (sum(row[f"{name}/annotated"] for row in rows) for name in ("logps", "lengths"))
+    return float(logps / tokens)
