@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from benchmarks.reproduction.markdown import as_markdown
 from benchmarks.reproduction.protocol import PROTOCOLS, Cell, cells
 from benchmarks.reproduction.rows import collect_rows, collect_settings
 from benchmarks.reproduction.search import collect_search, search
+from benchmarks.reproduction.signs import collect_signs
 from benchmarks.reproduction.study import Study
 from tspin.files import atomic_file, write_json
 
@@ -72,12 +73,18 @@ def _collect(study: Study, protocol: str, wanted: list[Cell], sensitive: list[Ce
         "rows": rows,
         "settings": settings,
         "search": [row for cell in wanted for row in collect_search(study, cell)],
+        "signs": [row for cell in wanted for row in _signs(study, cell)],
         "verdicts": [asdict(each) for each in verdicts(rows, settings)],
     }
     write_json(study.out / "result.json", result)
     with atomic_file(study.out / "result.md") as file:
         file.write(as_markdown(result).encode())
     typer.echo(f"wrote {study.out / 'result.json'} and {study.out / 'result.md'}")
+
+
+def _signs(study: Study, cell: Cell) -> Iterator[dict[str, Any]]:
+    for comparison in sorted(study.folder(cell).rglob("compare.json")):
+        yield from collect_signs(comparison.parent, study.out)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.reproduction.frontier import found, points
 from benchmarks.reproduction.judging import CONFIDENCE, Row, paired
 from benchmarks.reproduction.protocol import ARMS, TSPIN
+from benchmarks.reproduction.signs import SIGNS, alarm
 from benchmarks.reproduction.skills import SKILLS
 from tspin.estimate import Estimate
 from tspin.intervals import mean
@@ -59,7 +60,7 @@ def as_markdown(result: dict[str, Any]) -> str:
             parts += [f"Test, {moment} iteration:", _test_table(mine, moment)]
         parts += [f"Test, best iteration, minus {TSPIN}, paired:", _paired_table(mine)]
         parts += ["Cost of a run, means:", _cost_table(mine), *_charts(mine)]
-    parts += _search(result.get("search", []))
+    parts += [*_search(result.get("search", [])), *_signs(result.get("signs", []))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -76,6 +77,20 @@ def _search(rows: Sequence[Row]) -> Iterator[str]:
     yield _table(["skill", "start", "regime", *names], lines)
     lines = [[arm, ", ".join(skills) or "none"] for arm, skills in found(made).items()]
     yield _table(["regime", "beats the control on"], lines)
+
+
+def _signs(rows: Sequence[Row]) -> Iterator[str]:
+    if not rows:
+        return
+    yield "### What the guards would have told"
+    lines = []
+    for sign, thresholds in SIGNS.items():
+        for threshold in thresholds:
+            told = alarm(rows, sign, threshold)
+            caught, false = f"{told.caught} of {told.damaged}", f"{told.false} of {told.sound}"
+            lines.append([sign, f"{threshold:g}", caught, false])
+    titles = ["guard", "threshold", "damaged iterations past it", "sound iterations past it"]
+    yield _table(titles, lines)
 
 
 def _verdicts(verdicts: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -50,8 +50,8 @@ def alarm(rows: Sequence[dict[str, Any]], sign: str, threshold: float) -> Alarm:
     )
 
 
-def collect_signs(comparison: Path) -> Iterator[dict[str, Any]]:
-    """One row an iteration of each run of a finished comparison."""
+def collect_signs(comparison: Path, out: Path) -> Iterator[dict[str, Any]]:
+    """One row an iteration of each run of a finished comparison below `out`."""
     for path in sorted(comparison.glob("seed-*/*/config.json")):
         run = RunFolder(path.parent)
         greedy, sampled = [0.0], [0.0]
@@ -60,7 +60,7 @@ def collect_signs(comparison: Path) -> Iterator[dict[str, Any]]:
             values = validation_values(made.metrics)
             log = read_train_log(made.path / "train_log.jsonl")
             yield {
-                "run": path.parent.relative_to(comparison.parents[2]).as_posix(),
+                "run": path.parent.relative_to(out).as_posix(),
                 "iteration": number,
                 "worse": max(greedy) - values["greedy"] > WORSE,
                 **_training_signs(log),

@@ -15,6 +15,7 @@ from benchmarks.reproduction.frontier import found, points
 from benchmarks.reproduction.judging import paired
 from benchmarks.reproduction.markdown import as_markdown
 from benchmarks.reproduction.protocol import CONTROL, TSPIN
+from benchmarks.reproduction.signs import alarm
 from benchmarks.reproduction.skills import SKILLS, split_of
 from tspin.answers import find_extractor
 from tspin.records import AnnotatedRecord, read_records
@@ -211,3 +212,11 @@ def test_a_regime_wins_where_it_beats_the_control_at_its_best_rate() -> None:
     assert found(made) == wins
     result = {"rows": make_rows(), "verdicts": [], "search": rows}
     assert "| gentle | sums |" in as_markdown(result)
+
+
+def test_a_threshold_is_judged_by_what_became_of_the_policy() -> None:
+    values = [(True, 0.9), (True, 0.3), (False, 0.6), (False, 0.1), (False, 0.2), (True, None)]
+    rows = [{"worse": worse, "saturated_share": share} for worse, share in values]
+    found = alarm(rows, "saturated_share", 0.5)
+    assert (found.caught, found.damaged) == (1, 2)
+    assert (found.false, found.sound) == (1, 3)
