@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from benchmarks.reproduction.judging import Row
-from benchmarks.reproduction.regimes import FROM_BASE, FROM_SFT
+from benchmarks.reproduction.regimes import FROM_BASE, STARTS
 from benchmarks.reproduction.skills import SKILLS
-from tspin.compare.arms import MATCHED
 
 __all__ = ["Point", "found", "points"]
 
 MARGIN = 0.02
 """Less than this counts as equal."""
+_ALL = {"base": FROM_BASE} | {start: regimes for start, (_, regimes) in STARTS.items()}
 _KEYS = ("greedy", "sampled", "nll_per_token", "retained/greedy", "retained/nll_per_token")
 
 
@@ -24,14 +24,14 @@ class Point:
 
     skill: str
     start: str
-    """'base' or 'sft'."""
+    """'base', or a name in `regimes.STARTS`."""
     arm: str
     values: dict[str, float]
 
     @property
     def control(self) -> bool:
-        """Whether it is supervised fine-tuning with the compute of self-play."""
-        return {**FROM_BASE, **FROM_SFT}[self.arm].arm.startswith(MATCHED)
+        """Whether it is supervised fine-tuning with the compute of self-play, or on all records."""
+        return _ALL[self.start][self.arm].arm.startswith("sft")
 
     def beats(self, other: Point) -> bool:
         """Better in exactness or retention by more than the margin, and not worse in the other."""
@@ -43,7 +43,7 @@ class Point:
 
 def points(search: Sequence[Row]) -> list[Point]:
     """All regimes, in the order of `regimes`; the runs that chose learning rates are left out."""
-    named = [("base", arm) for arm in FROM_BASE] + [("sft", arm) for arm in FROM_SFT]
+    named = [(start, arm) for start, regimes in _ALL.items() for arm in regimes]
     made = []
     for skill in SKILLS:
         for start, arm in named:

@@ -14,13 +14,13 @@ from typing import Any
 from benchmarks.reproduction.protocol import CONTROL, SHARE, TSPIN
 from tspin.compare.arms import MATCHED
 
-__all__ = ["FEW", "FROM_BASE", "FROM_SFT", "SEARCH_SEEDS", "START", "Regime"]
+__all__ = ["FEW", "FROM_BASE", "SEARCH_SEEDS", "START", "STARTS", "Regime"]
 
 SEARCH_SEEDS = (1001,)
 """Of the search; no final run has it."""
 FEW = 0.0625
 START = f"sft@{SHARE}"
-"""The arm whose last policies the second part of the search starts from."""
+"""Runs beside the regimes from the base; some start from its policies."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Regime:
     @property
     def like(self) -> str:
         """The arm of the final runs whose learning rate counts."""
+        if self.arm == "sft":
+            return self.arm
         return CONTROL if self.arm.startswith(MATCHED) else TSPIN
 
     def options(self, label: str, rate: float) -> list[str]:
@@ -75,3 +77,27 @@ FROM_SFT: Mapping[str, Regime] = {
     "warm_matched_gentler": Regime(CONTROL, rates=(0.1,)),
 }
 """From a policy that SFT has already taught the same annotated data, as the papers' Zephyr was."""
+
+FROM_MATCHED: Mapping[str, Regime] = {
+    "spent": Regime(TSPIN, rates=(0.1,)),
+    "spent_gentle": Regime(TSPIN, rates=(0.03,)),
+    "spent_sft_weight_10": Regime(TSPIN, {"train.sft_weight": 10.0}, (0.1,)),
+    "spent_matched": Regime(CONTROL, rates=(0.1,)),
+    "spent_matched_gentle": Regime(CONTROL, rates=(0.03,)),
+}
+"""From a policy on which SFT has spent the compute of self-play already: is there more to get?"""
+
+ON_ALL: Mapping[str, Regime] = {
+    "all": Regime("tspin"),
+    "all_gentle": Regime("tspin", rates=(0.3,)),
+    "all_sft": Regime("sft"),
+}
+"""From the base, on all annotated records: four times as many."""
+
+STARTS: Mapping[str, tuple[str | None, Mapping[str, Regime]]] = {
+    "all": (None, ON_ALL),
+    "warm": (START, FROM_SFT),
+    "spent": ("matched_gentle", FROM_MATCHED),
+}
+"""By name: the arm of the search from the base whose last policy is the start (None is the base
+itself), and the regimes."""

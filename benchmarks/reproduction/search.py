@@ -8,25 +8,29 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reproduction.protocol import Cell
-from benchmarks.reproduction.regimes import FROM_BASE, FROM_SFT, SEARCH_SEEDS, START, Regime
+from benchmarks.reproduction.regimes import FROM_BASE, SEARCH_SEEDS, START, STARTS, Regime
 from benchmarks.reproduction.rows import kept_skills, validation_values
 from benchmarks.reproduction.study import Study
 from tspin.compare.arms import Arm
 from tspin.compare.folders import ComparisonFolder
+from tspin.run_folder import RunFolder
 
 __all__ = ["collect_search", "search"]
 
 
 def search(study: Study, cell: Cell) -> None:
-    """Every regime from every seed of the search, first from the base, then from SFT's policies."""
+    """Every regime from every seed of the search: from the base, then from policies of SFT."""
     seeds = ",".join(map(str, SEARCH_SEEDS))
     options = ["--seeds", seeds, "--set-for", f"{START}:train.learning_rate={_rate(study, cell)}"]
     _play(study, cell, study.search(cell), FROM_BASE, options, [START])
-    for seed in SEARCH_SEEDS:
-        started = ComparisonFolder(study.search(cell)).run(Arm.parse(START), seed)
-        policy = started.iteration(study.protocol.iterations - 1).model
-        options = ["--seeds", str(seed), "--set", f"model.path={policy}"]
-        _play(study, cell, study.search(cell, warm_seed=seed), FROM_SFT, options)
+    for start, (arm, regimes) in STARTS.items():
+        for seed in SEARCH_SEEDS:
+            options = ["--seeds", str(seed)]
+            if arm is not None:
+                started = RunFolder(study.search(cell) / f"seed-{seed}" / arm)
+                policy = started.iteration(study.protocol.iterations - 1).model
+                options += ["--set", f"model.path={policy}"]
+            _play(study, cell, study.search(cell, f"{start}-{seed}"), regimes, options)
 
 
 def collect_search(study: Study, cell: Cell) -> list[dict[str, Any]]:
@@ -38,7 +42,8 @@ def collect_search(study: Study, cell: Cell) -> list[dict[str, Any]]:
         f"rate-{rate:g}": study.selected(cell, rate) for rate in study.protocol.learning_rates
     }
     folders |= {"search": study.search(cell)}
-    folders |= {f"warm-{seed}": study.search(cell, warm_seed=seed) for seed in SEARCH_SEEDS}
+    parts = [f"{start}-{seed}" for start in STARTS for seed in SEARCH_SEEDS]
+    folders |= {part: study.search(cell, part) for part in parts}
     return [
         {"skill": cell.skill, "base": cell.base, "part": part, **row}
         for part, path in folders.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,9 @@ SIGNS = {
     "sampled_drop": (0.02, 0.05, 0.1, 0.2),
 }
 """Setting in `train.guards`, and thresholds to try."""
-WORSE = 0.05
-"""Fall of greedy exactness below an earlier policy of the run that counts as damage."""
+WORSE, LESS_LIKELY = 0.05, 0.1
+"""Fall of greedy exactness, and of the held-out annotations' likelihood in nats a token, below an
+earlier policy of the run: either counts as damage."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def collect_signs(comparison: Path, out: Path) -> Iterator[dict[str, Any]]:
     """One row an iteration of each run of a finished comparison below `out`."""
     for path in sorted(comparison.glob("seed-*/*/config.json")):
         run = RunFolder(path.parent)
-        greedy, sampled = [0.0], [0.0]
+        greedy, sampled, nll = [0.0], [0.0], [math.inf]
         number = 0
         while (made := run.iteration(number)).metrics.is_file():
             values = validation_values(made.metrics)
@@ -62,12 +64,14 @@ def collect_signs(comparison: Path, out: Path) -> Iterator[dict[str, Any]]:
             yield {
                 "run": path.parent.relative_to(out).as_posix(),
                 "iteration": number,
-                "worse": max(greedy) - values["greedy"] > WORSE,
+                "worse": max(greedy) - values["greedy"] > WORSE
+                or values["nll_per_token"] - min(nll) > LESS_LIKELY,
                 **_training_signs(log),
                 "sampled_drop": _lone_fall(greedy, sampled, values),
             }
             greedy.append(values["greedy"])
             sampled.append(values["sampled"])
+            nll.append(values["nll_per_token"])
             number += 1
 
 

@@ -50,9 +50,9 @@ class Study:
         """All methods with one learning rate, from the seed that chooses."""
         return self.folder(cell) / "selection" / f"{rate:g}"
 
-    def search(self, cell: Cell, *, warm_seed: int | None = None) -> Path:
-        """Regimes from the base, or from the policy that SFT made of it from one seed."""
-        return self.folder(cell) / ("search" if warm_seed is None else f"search-warm-{warm_seed}")
+    def search(self, cell: Cell, part: str | None = None) -> Path:
+        """Regimes from the base, or from a policy that SFT has made of it."""
+        return self.folder(cell) / ("search" if part is None else f"search-{part}")
 
     def sensitive(self, cell: Cell, setting: str, seed: int) -> Path:
         """One run of T-SPIN with another alpha or beta."""

@@ -40,12 +40,12 @@ def test_the_study_runs_to_its_verdicts_and_continues(
     monkeypatch.setattr(study_module, "SETTINGS", {"alpha-0.1": {"alpha": 0.1}})
     monkeypatch.setattr("benchmarks.reproduction.rows.SETTINGS", {"alpha-0.1": {}})
     # The search on one seed, with two settings from each start.
-    for name, kept in (
-        ("FROM_BASE", ("falling", "matched_gentle")),
-        ("FROM_SFT", ("warm", "warm_matched")),
-    ):
+    for name, kept in (("FROM_BASE", ("falling", "matched_gentle")), ("STARTS", ("warm",))):
         some = {label: getattr(search_module, name)[label] for label in kept}
         monkeypatch.setattr(search_module, name, some)
+    start, regimes = search_module.STARTS["warm"]
+    two = {label: regimes[label] for label in ("warm", "warm_matched")}
+    monkeypatch.setitem(search_module.STARTS, "warm", (start, two))
     monkeypatch.setattr(search_module, "SEARCH_SEEDS", (1001,))
     base = bases.base_folder(tmp_path, "weak", "sums")
     shutil.copytree(tiny_model_dir, base)
