@@ -79,10 +79,11 @@ test-s3: setup $(VENV_S3)/installed
 		tests/s3 tests/unit/test_store.py tests/integration/test_checkpoint_mirror.py
 
 # vLLM pins other versions than constraints.txt: an environment of its own, on the CPU.
-$(VENV_VLLM)/installed: tests/vllm/requirements.txt pyproject.toml
+$(VENV_VLLM)/installed: tests/vllm/requirements.txt tests/vllm/named_vllm/pyproject.toml pyproject.toml
 	$(PYTHON) -m venv $(VENV_VLLM)
 	$(VENV_VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
-		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r tests/vllm/requirements.txt --editable .
+		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r tests/vllm/requirements.txt tests/vllm/named_vllm \
+		--editable .
 	touch $@
 
 # Two processes: one waits for its vLLM to start while the other computes.

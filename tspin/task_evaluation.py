@@ -14,12 +14,14 @@ from typing import Any
 import torch
 
 from tspin.engines.choice import find_vllm
+from tspin.engines.lifeline import Lifeline
+from tspin.engines.vllm_args import vllm_environment
 from tspin.errors import InputError
 from tspin.estimate import Estimate
 from tspin.evaluation import Evaluation
 from tspin.files import write_json
 from tspin.harness.loading import LoadedTask, harness_version, load_task
-from tspin.harness.models import policy_model, vllm_model
+from tspin.harness.models import end_vllm, policy_model, vllm_model
 from tspin.harness.requests import AVERAGE, TaskRequest, task_requests
 from tspin.harness.scoring import score
 from tspin.intervals import from_error
@@ -74,16 +76,21 @@ class TaskEvaluation:
             return
         config = self.evaluation.config
         found = find_model(self.evaluation.model, config.model)
-        self._run(
-            vllm_model(
-                str((found.base(config.model) if found.is_adapter else found).path),
-                adapter=str(found.path) if found.is_adapter else None,
-                dtype=config.model.dtype,
-                max_model_len=self.evaluation.context,
-                seed=config.seed,
-                **config.evaluate.harness.vllm_args,
-            )
-        )
+        lifeline = Lifeline()
+        try:
+            with vllm_environment(lifeline.mark):
+                model = vllm_model(
+                    str((found.base(config.model) if found.is_adapter else found).path),
+                    adapter=str(found.path) if found.is_adapter else None,
+                    dtype=config.model.dtype,
+                    max_model_len=self.evaluation.context,
+                    seed=config.seed,
+                    **config.evaluate.harness.vllm_args,
+                )
+            self._run(model)
+            end_vllm(model)
+        finally:
+            lifeline.cut()
         gc.collect()
         torch.cuda.empty_cache()
 

@@ -7,7 +7,7 @@ from typing import Any
 from tspin.harness.quiet import quiet
 from tspin.prompts import CHAT_ARGUMENTS
 
-__all__ = ["policy_model", "vllm_model"]
+__all__ = ["end_vllm", "policy_model", "vllm_model"]
 
 
 def policy_model(policy: Any, tokenizer: Any, *, max_length: int | None, batch_size: int) -> Any:
@@ -50,3 +50,8 @@ def vllm_model(base: str, *, adapter: str | None, **arguments: Any) -> Any:
         chat_template_args=dict(CHAT_ARGUMENTS),
         **arguments,
     )
+
+
+def end_vllm(model: Any) -> None:
+    """End the processes of a `vllm_model`, which can be asked nothing afterwards."""
+    model.model.llm_engine.engine_core.shutdown()
