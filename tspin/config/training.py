@@ -25,13 +25,13 @@ class LoraConfig(Strict):
 class GuardConfig(Strict):
     """Past these thresholds training warns: preference metrics look perfect as a model breaks."""
 
-    annotated_logps_drop: float = Field(0.5, gt=0)
+    annotated_logps_drop: float = Field(0.2, gt=0)
     """Fall of logp(y) per token below its value at the start of the iteration, in nats."""
     saturated_share: float = Field(0.9, gt=0, le=1)
     """Share of samples whose loss no longer gives a gradient."""
     saturated_gradient: float = Field(0.01, gt=0, lt=1)
     """|l'(z)| under which a sample counts as saturated (logistic: margins over 4.6 nats)."""
-    length_drift: float = Field(2.0, gt=1)
+    length_drift: float = Field(3.0, gt=1)
     """Mean length of y' over that of y, or the reverse."""
     sampled_drop: float = Field(0.1, gt=0, le=1)
     """Fall of sampled exactness on held-out records below an earlier policy's as greedy holds."""
