@@ -27,7 +27,7 @@ from tspin.samples import choose
 from tspin.temperature import LIMITS, Measure, Numbers, TemperatureFit, fit_temperature
 from tspin.tempering import tempered_nll
 
-__all__ = ["FittedTemperature", "check_temperature", "fitted_temperature"]
+__all__ = ["FittedTemperature", "check_temperature", "fitted_temperature", "temperature_path"]
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,11 @@ def check_temperature(evaluation: Evaluation, heldout: Heldout) -> None:
         )
 
 
+def temperature_path(metrics: Path) -> Path:
+    """Where the fitted temperature of an evaluation stands; its likelihoods stand beside it."""
+    return metrics.with_name(f"{metrics.stem}.temperature.json")
+
+
 def fitted_temperature(evaluation: Evaluation, heldout: Heldout, out: Path) -> FittedTemperature:
     """Fit a temperature to the held-out annotations, or take the one that is there already.
 
@@ -75,7 +80,7 @@ def fitted_temperature(evaluation: Evaluation, heldout: Heldout, out: Path) -> F
         heldout: The records.
         out: metrics.json.
     """
-    path, wanted = out.with_name(f"{out.stem}.temperature.json"), _wanted(evaluation)
+    path, wanted = temperature_path(out), _wanted(evaluation)
     if not is_current(path, wanted):
         forget(path)
         made = _made(evaluation, heldout)

@@ -23,6 +23,7 @@ __all__ = [
 
 _HEADLINES = (
     "nll_per_token",
+    "temperature/fitted",
     "exact_match/",
     "lm_eval/paper/average",
     "accuracies/annotated_synthetic",

@@ -261,7 +261,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(tspin.evaluate, "open_engine", refuse)
+    monkeypatch.setattr(tspin.heldout_answers, "open_engine", refuse)
     monkeypatch.setattr(tspin.evaluate, "load_policy", refuse)
 
 
