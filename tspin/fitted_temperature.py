@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import logging
 from collections.abc import Mapping
@@ -145,8 +146,11 @@ def _measure(evaluation: Evaluation, pairs: list[tuple[list[int], list[int]]]) -
         chunk_size=config.system.logps_chunk_size,
     )
 
+    numbers = itertools.count(1)
+
     def measure(inverses: Numbers) -> Numbers:
-        sums = passes.sums(tempered_nll(inverses.tolist()), label="evaluate, temperature")
+        label = f"evaluate, temperature, pass {next(numbers)}"
+        sums = passes.sums(tempered_nll(inverses.tolist()), label=label)
         return sums.double().reshape(len(pairs), len(inverses), 3).numpy()
 
     return measure

@@ -9,6 +9,7 @@ import pytest
 from evaluations import config_of, records_of, write_heldout
 
 import tspin.evaluate
+import tspin.heldout_answers
 from tspin.errors import InputError
 from tspin.evaluate import evaluate
 from tspin.generate import generate

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 import tspin.evaluate
+import tspin.heldout_answers
 import tspin.task_evaluation
 from tests.unit.policy_folders import save_adapter
 from tspin.answers import EXTRACTORS
