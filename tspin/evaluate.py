@@ -72,9 +72,7 @@ def evaluate(
             task that is unknown or whose data cannot be had.
         TspinError: the work failed; run again to continue.
     """
-    evaluation = Evaluation.of(
-        config, model, annotated, proto, iteration, temperature=temperature
-    )
+    evaluation = Evaluation.of(config, model, annotated, proto, iteration, temperature=temperature)
     wanted = evaluation.wanted
     if not is_current(out, wanted):
         heldout = evaluation.heldout()

@@ -89,9 +89,7 @@ class Evaluation:
             },
             seed=config.seed,
         )
-        return cls(
-            config, model, annotated, proto, template, context, folder, wanted, temperature
-        )
+        return cls(config, model, annotated, proto, template, context, folder, wanted, temperature)
 
     @property
     def max_length(self) -> int:
@@ -110,7 +108,9 @@ class Evaluation:
         settings = self.config.evaluate
         if not settings.sampled:
             return ("greedy",)
-        return ("greedy", "sampled", "fitted") if settings.fit_temperature else ("greedy", "sampled")
+        return (
+            ("greedy", "sampled", "fitted") if settings.fit_temperature else ("greedy", "sampled")
+        )
 
     @property
     def fits_temperature(self) -> bool:

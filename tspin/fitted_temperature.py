@@ -47,7 +47,9 @@ class FittedTemperature:
     def metrics(self, *, confidence: float) -> Metrics:
         """`temperature/fitted` where it was fitted here, and `nll_per_token/fitted`."""
         each = self.likelihoods.values()
-        nll = ratio([-one.logp for one in each], [one.tokens for one in each], confidence=confidence)
+        nll = ratio(
+            [-one.logp for one in each], [one.tokens for one in each], confidence=confidence
+        )
         fitted = {} if self.estimate is None else {"temperature/fitted": self.estimate}
         return {**fitted, "nll_per_token/fitted": nll}
 

@@ -73,7 +73,9 @@ class ResponsePasses:
         """Choose the passes; see `response_likelihoods`. There is at least one pair."""
         self._policy = policy
         self._groups = _by_prompt(pairs)
-        self._prompted = [(pairs[each[0]][0], [pairs[at][1] for at in each]) for each in self._groups]
+        self._prompted = [
+            (pairs[each[0]][0], [pairs[at][1] for at in each]) for each in self._groups
+        ]
         self._tokens_per_device = tokens_per_device
         self._sizes = [_sizes(prompt, responses) for prompt, responses in self._prompted]
         self._by_length = sorted(range(len(self._groups)), key=lambda group: self._sizes[group][1])

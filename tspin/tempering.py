@@ -33,11 +33,11 @@ def tempered_nll(inverses: Sequence[float]) -> TokenScores:
         logits it holds two arrays of their size, in float32, however many temperatures there are.
     """
 
-    def scores(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
-        exact = torch.promote_types(logits_NV.dtype, torch.float32)
-        z_NV = logits_NV.to(exact)
+    def scores(logits: Tensor, targets: Tensor) -> Tensor:
+        exact = torch.promote_types(logits.dtype, torch.float32)
+        z_NV = logits.to(exact)
         z_NV = (z_NV - z_NV.amax(dim=-1, keepdim=True)).clamp_(min=_FLOOR)
-        target_N = z_NV.gather(-1, targets_N[:, None]).squeeze(-1)
+        target_N = z_NV.gather(-1, targets[:, None]).squeeze(-1)
         found: list[Tensor] = []
         for inverse in inverses:
             # Element by element and not as a matrix product, which a GPU may round to 10 bits.

@@ -10,7 +10,6 @@ from tspin.estimate import Estimate
 
 __all__ = [
     "GROUPS",
-    "GUARDS",
     "METHODS",
     "Wording",
     "is_share",
@@ -39,23 +38,6 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "sft": "Supervised fine-tuning",
     }
 )
-
-GUARDS: Mapping[str, str] = MappingProxyType(
-    {
-        "annotated_logps_drop": (
-            "at {count} logged steps logp(y) stood more than {threshold:g} nats a token below its "
-            "start, so the policy unlearns the annotations, however good its margins look."
-        ),
-        "saturated_share": (
-            "at {count} logged steps more than {threshold:.0%} of the samples had such a margin "
-            "that their gradient vanishes, so more training on them teaches little."
-        ),
-        "length_drift": (
-            "the mean lengths of y\u2032 and y lie apart by more than a factor of {threshold:g}."
-        ),
-    }
-)
-"""Setting in `train.guards` to the sentence when it was passed."""
 
 _SERIES = {
     "annotated": "y (annotated)",

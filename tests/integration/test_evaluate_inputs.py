@@ -39,7 +39,9 @@ def test_what_is_current_is_not_measured_again(
         again = evaluate(config, model=model, annotated=annotated, out=out, proto=None, iteration=0)
     assert again == first
     narrower = config_of(tiny_model_dir, evaluate={"confidence": 0.5})
-    monkeypatch.setattr(tspin.heldout_answers, "open_engine", refuse)  # The answers are current still.
+    monkeypatch.setattr(
+        tspin.heldout_answers, "open_engine", refuse
+    )  # The answers are current still.
     other = evaluate(narrower, model=model, annotated=annotated, out=out, proto=None, iteration=0)
     assert other["metrics"]["nll_per_token"]["low"] > first["metrics"]["nll_per_token"]["low"]
 

@@ -1,4 +1,4 @@
-"""A fitted temperature end to end: in evaluations, in a comparison's files, in an exported model."""
+"""A fitted temperature end to end: in an evaluation, in a run, in an exported model."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def test_an_evaluation_fits_samples_and_continues(
     temperature = metrics["temperature/fitted"]
     assert temperature["low"] < temperature["value"] < temperature["high"]
     assert metrics["nll_per_token/fitted"]["value"] < metrics["nll_per_token"]["value"]
-    assert {"exact_match/exact/fitted", "truncated/fitted", "response_tokens/fitted"} <= set(metrics)
+    assert {"exact_match/exact/fitted", "truncated/fitted", "response_tokens/fitted"} <= set(
+        metrics
+    )
     made = read_manifest(whole.with_name("metrics.fitted.jsonl"))
     assert made is not None
     assert (made.parameters["temperature"], made.parameters["top_p"]) == (temperature["value"], 1.0)

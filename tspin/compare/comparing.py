@@ -170,7 +170,7 @@ def _measure(
                 proto=None,
                 iteration=number,
                 # Nothing is fitted to what only measures.
-                temperature=fitted and fitted.value,
+                temperature=None if fitted is None else fitted.value,
             )
             made.setdefault(name, {})[number] = out
     return made

@@ -10,13 +10,7 @@ from typing import Any
 
 from tspin.compare.arms import Arm
 from tspin.compare.cost import Cost
-from tspin.compare.pairing import (
-    ByRecord,
-    fitted_nll,
-    nll,
-    paired_difference,
-    rightness,
-)
+from tspin.compare.pairing import ByRecord, fitted_nll, nll, paired_difference, rightness
 from tspin.config import RunConfig
 from tspin.estimate import Estimate
 from tspin.intervals import mean
