@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tspin.config import RunConfig
-from tspin.engines import engine_parameters, open_engine
-from tspin.evaluation import Evaluation, Mode
+from tspin.evaluation import Evaluation
 from tspin.files import write_json
+from tspin.fitted_temperature import check_temperature, fitted_temperature
 from tspin.heldout import Heldout
+from tspin.heldout_answers import heldout_answers
 from tspin.likelihoods import response_likelihoods
 from tspin.manifest import forget, is_current, write_manifest
 from tspin.metrics import (
@@ -24,23 +24,29 @@ from tspin.metrics import (
 )
 from tspin.policy import Policy, load_policy, resolve_device
 from tspin.record_likelihoods import write_likelihoods
-from tspin.records import Response, read_records, write_records
-from tspin.responses import write_responses
+from tspin.records import Response, write_records
 from tspin.samples import SHOWN, choose, samples_path
-from tspin.seeds import derive_seed
 from tspin.task_evaluation import TaskEvaluation
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
-    config: RunConfig, *, model: str, annotated: Path, out: Path, proto: Path | None, iteration: int
+    config: RunConfig,
+    *,
+    model: str,
+    annotated: Path,
+    out: Path,
+    proto: Path | None,
+    iteration: int,
+    temperature: float | None = None,
 ) -> dict[str, Any]:
     """Measure a policy on held-out records and write metrics.json.
 
-    Generated answers stand beside it (`metrics.greedy.jsonl`, `metrics.sampled.jsonl`), and so do
-    a few held-out records to show (`metrics.samples.jsonl`) and how likely each annotation is
-    (`metrics.likelihoods.jsonl`). A killed evaluation continues with
+    Generated answers stand beside it (`metrics.greedy.jsonl`, `metrics.sampled.jsonl`, and with
+    `evaluate.fit_temperature` `metrics.fitted.jsonl`), and so do a few held-out records to show
+    (`metrics.samples.jsonl`), how likely each annotation is (`metrics.likelihoods.jsonl`) and the
+    fitted temperature (`metrics.temperature.json`). A killed evaluation continues with
     its answers where it stopped. Returns at once if `out` is in place and
     made from exactly these inputs. `tspin.metrics` says what is measured.
 
@@ -52,6 +58,8 @@ def evaluate(
         proto: Responses of the initial policy to the same prompts (y0); None leaves out what is
             compared with them, as for the initial policy itself.
         iteration: The one that the policy ended; -1 for the initial policy.
+        temperature: This policy's, fitted on other records; None fits it on these, if
+            `evaluate.fit_temperature` asks for one. Not used otherwise.
 
     Returns:
         What metrics.json holds: `iteration`, `model` (its identity), `records`, and `metrics`, a
@@ -64,7 +72,7 @@ def evaluate(
             task that is unknown or whose data cannot be had.
         TspinError: the work failed; run again to continue.
     """
-    evaluation = Evaluation.of(config, model, annotated, proto, iteration)
+    evaluation = Evaluation.of(config, model, annotated, proto, iteration, temperature=temperature)
     wanted = evaluation.wanted
     if not is_current(out, wanted):
         heldout = evaluation.heldout()
@@ -99,9 +107,20 @@ def _measure(evaluation: Evaluation, heldout: Heldout, tasks: TaskEvaluation, ou
     # Before hours of generation: whatever can be wrong with the inputs.
     expected = verifiable_answers(heldout.records, settings.extractors)
     proto = evaluation.proto_responses(heldout)
-    answers = {mode: _answers(evaluation, heldout, out, mode) for mode in evaluation.modes}
-    responses = {"synthetic": answers.get("sampled"), "proto_synthetic": proto}
+    check_temperature(evaluation, heldout)
     metrics: Metrics = {}
+    temperature = None
+    if evaluation.config.evaluate.fit_temperature:
+        fitted = fitted_temperature(evaluation, heldout, out)
+        metrics |= fitted.metrics(confidence=settings.confidence)
+        temperature = fitted.value
+    answers = {
+        mode: heldout_answers(
+            evaluation, heldout, out, mode, evaluation.sampling(mode, temperature)
+        )
+        for mode in evaluation.modes
+    }
+    responses = {"synthetic": answers.get("sampled"), "proto_synthetic": proto}
     for mode, by_id in answers.items():
         metrics |= answer_metrics(by_id, expected, mode=mode, confidence=settings.confidence)
     tasks.ask_vllm()  # Before the policy takes memory of the GPU.
@@ -113,47 +132,6 @@ def _measure(evaluation: Evaluation, heldout: Heldout, tasks: TaskEvaluation, ou
     metrics |= likelihood_metrics(likelihoods, confidence=settings.confidence)
     tasks.ask(policy)
     return metrics | tasks.metrics()
-
-
-def _answers(
-    evaluation: Evaluation, heldout: Heldout, out: Path, mode: Mode
-) -> dict[str, Response]:
-    """What the policy answers to the held-out prompts, by id; kept beside `out`."""
-    path = out.with_name(f"{out.stem}.{mode}.jsonl")
-    config, metrics, sampling = evaluation.config, evaluation.wanted, evaluation.sampling(mode)
-    parameters = {
-        **dataclasses.asdict(sampling),
-        "stop": list(sampling.stop),  # As JSON gives it back, to compare.
-        "max_records": config.evaluate.max_records,
-        "max_length": evaluation.max_length,
-        "over_long": config.prompt.over_long,
-    }
-    wanted = metrics.model_copy(
-        update={
-            "kind": "responses",
-            "inputs": {"annotated": metrics.inputs["annotated"]},
-            "parameters": parameters,
-        }
-    )
-    if not is_current(path, wanted):
-        forget(path)
-        made = write_responses(
-            open_engine=lambda: open_engine(config, evaluation.model, evaluation.template),
-            template=evaluation.template,
-            records=heldout.records,
-            sampling=sampling,
-            # Other draws than those that are trained on, should a prompt be in both sets.
-            seed_of=lambda record: derive_seed(
-                config.seed, "heldout", metrics.iteration or 0, record
-            ),
-            out=path,
-            decisive={"model": wanted.model, "engine": wanted.engine, **engine_parameters(config)},
-            max_length=evaluation.max_length,
-            over_long="error",  # What is too long is gone by now.
-            label=f"evaluate, {mode}",
-        )
-        write_manifest(path, wanted.model_copy(update={"counts": made.counts}))
-    return {response.id: response for response in read_records(path, Response)}
 
 
 def _likelihoods(

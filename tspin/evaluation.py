@@ -21,7 +21,7 @@ from tspin.store import fetch
 
 __all__ = ["Evaluation", "Mode"]
 
-Mode = Literal["greedy", "sampled"]
+Mode = Literal["greedy", "sampled", "fitted"]
 
 _TASK_FILES = ("*yaml", "*.py", "*.json", "*.jsonl", "*.csv", "*.parquet", "*.txt")
 """What decides the tasks of a folder; not the byte code that Python leaves there."""
@@ -42,10 +42,19 @@ class Evaluation:
     """Tasks of one's own, on this machine."""
     wanted: Manifest
     """Of metrics.json, but for its counts."""
+    temperature: float | None = None
+    """Fitted on other records; None if it is to be fitted on these."""
 
     @classmethod
     def of(
-        cls, config: RunConfig, model: str, annotated: Path, proto: Path | None, iteration: int
+        cls,
+        config: RunConfig,
+        model: str,
+        annotated: Path,
+        proto: Path | None,
+        iteration: int,
+        *,
+        temperature: float | None = None,
     ) -> Evaluation:
         """Look at all inputs without loading a policy (see `tspin.evaluate.evaluate`).
 
@@ -75,11 +84,12 @@ class Evaluation:
                 "generate": config.generate.model_dump(mode="json"),
                 "max_length": min(context or config.prompt.max_length, config.prompt.max_length),
                 "over_long": config.prompt.over_long,
+                **({} if temperature is None else {"temperature": temperature}),
                 **versions,
             },
             seed=config.seed,
         )
-        return cls(config, model, annotated, proto, template, context, folder, wanted)
+        return cls(config, model, annotated, proto, template, context, folder, wanted, temperature)
 
     @property
     def max_length(self) -> int:
@@ -95,15 +105,32 @@ class Evaluation:
     @property
     def modes(self) -> tuple[Mode, ...]:
         """How answers are decoded; greedy ones always."""
-        return ("greedy", "sampled") if self.config.evaluate.sampled else ("greedy",)
+        settings = self.config.evaluate
+        if not settings.sampled:
+            return ("greedy",)
+        return (
+            ("greedy", "sampled", "fitted") if settings.fit_temperature else ("greedy", "sampled")
+        )
 
-    def sampling(self, mode: Mode) -> SamplingParams:
-        """As `generate` samples, or greedily."""
+    @property
+    def fits_temperature(self) -> bool:
+        """Whether a temperature is to be fitted on these records."""
+        return self.config.evaluate.fit_temperature and self.temperature is None
+
+    def sampling(self, mode: Mode, fitted: float | None = None) -> SamplingParams:
+        """Greedily, as `generate` samples, or at a fitted temperature.
+
+        A temperature is fitted to the whole distribution, and so the whole of it is sampled from:
+        `generate.top_p` does not count then.
+        """
         generate = self.config.generate
-        greedy = mode == "greedy"
+        temperatures = {"greedy": 0.0, "sampled": generate.temperature, "fitted": fitted}
+        temperature = temperatures[mode]
+        if temperature is None:
+            raise ValueError("answers at the fitted temperature need one")
         return SamplingParams(
-            temperature=0.0 if greedy else generate.temperature,
-            top_p=1.0 if greedy else generate.top_p,
+            temperature=temperature,
+            top_p=generate.top_p if mode == "sampled" else 1.0,
             max_new_tokens=self.config.evaluate.max_new_tokens or generate.max_new_tokens,
             stop=generate.stop,
         )

@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import orjson
 import torch
+from transformers import AutoConfig, GenerationConfig
 
 from tspin.config import RunConfig
 from tspin.errors import InputError
-from tspin.files import atomic_folder
+from tspin.files import atomic_folder, write_json
 from tspin.history import History, read_history
 from tspin.manifest import content_hash
 from tspin.model_card import model_card
@@ -47,6 +48,9 @@ def export_model(
 ) -> None:
     """Copy or merge a model, and write its card.
 
+    Where a temperature was fitted to the model (`evaluate.fit_temperature`), full weights carry it
+    in generation_config.json, so that whoever samples from them does so at it.
+
     Args:
         run_dir: The run folder; its weights are not needed.
         model: Folder of the iteration's model.
@@ -71,6 +75,10 @@ def export_model(
             _merge(history.config, model, folder)
         else:
             shutil.copytree(model, folder, dirs_exist_ok=True)
+        temperature = _fitted_temperature(history, number)
+        # An adapter is sampled from as the defaults of its base say; nobody reads its own.
+        if temperature is not None and (merge or not adapter):
+            _write_sampling(folder, temperature)
         card = model_card(
             history,
             number,
@@ -78,8 +86,29 @@ def export_model(
             sha256=content_hash(folder),
             adapter=adapter and not merge,
             base=_base_on_hub(history, model),
+            temperature=temperature,
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _fitted_temperature(history: History, number: int) -> float | None:
+    for each in history.iterations:
+        if each.number == number and "temperature/fitted" in each.metrics:
+            return each.metrics["temperature/fitted"].value
+    return None
+
+
+def _write_sampling(folder: Path, temperature: float) -> None:
+    """Make what was measured the default: the whole distribution, at the fitted temperature."""
+    try:
+        before = GenerationConfig.from_pretrained(folder)
+    except OSError:  # Without the file, its tokens come from the model's configuration.
+        before = GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder))
+    tokens = {
+        name: value for name, value in before.to_diff_dict().items() if name.endswith("_token_id")
+    }
+    sampling = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
+    write_json(folder / "generation_config.json", {**tokens, **sampling})
 
 
 def _merge(config: RunConfig, model: Path, folder: Path) -> None:

@@ -1,17 +1,19 @@
-"""How likely a policy finds given responses: one pass over many, without gradients."""
+"""How likely a policy finds given responses: passes over many of them, without gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
+from tspin.logprobs import TokenScores, token_logps
 from tspin.metrics import Likelihood
 from tspin.passes import choose_passes, on_device
 from tspin.policy import Policy
 from tspin.progress import progress
 
-__all__ = ["response_likelihoods"]
+__all__ = ["ResponsePasses", "response_likelihoods"]
 
 Pair = tuple[Sequence[int], Sequence[int]]
 """Token ids of a prompt and of a response to it, with its end token if it has one."""
@@ -28,8 +30,7 @@ def response_likelihoods(
 ) -> list[Likelihood]:
     """Summed log-probabilities of responses, in nats, in the order of `pairs`.
 
-    Responses to the same prompt share it, where the policy allows (`tspin.passes`). The longest
-    come first, so that missing memory shows at once. Equal inputs give equal bits.
+    Equal inputs give equal bits.
 
     Args:
         policy: In evaluation mode, on its device.
@@ -41,30 +42,79 @@ def response_likelihoods(
     """
     if not pairs:
         return []
-    groups = _by_prompt(pairs)
-    prompted = [(pairs[group[0]][0], [pairs[at][1] for at in group]) for group in groups]
-    sizes = [_sizes(prompt, responses) for prompt, responses in prompted]
-    found: dict[int, Likelihood] = {}
-    with torch.inference_mode(), progress(label, len(pairs), unit="responses") as shown:
-        by_length = sorted(range(len(groups)), key=lambda group: sizes[group][1])
-        passes = choose_passes(
-            policy,
-            [prompted[group] for group in by_length[:1] + by_length[-1:]],
-            pad_token_id=pad_token_id,
-            chunk_size=chunk_size,
-            device=policy.device,
-        )
-        with passes.on(policy):
-            for chosen in passes.cut(by_length, sizes, tokens_per_device):
-                batch = passes.batch([prompted[group] for group in chosen])
-                logps_R, tokens_R = passes.logps(policy, on_device(batch, policy.device))
-                which = [at for group in chosen for at in groups[group]]
-                for at, logp, tokens in zip(
-                    which, logps_R.tolist(), tokens_R.tolist(), strict=True
-                ):
-                    found[at] = Likelihood(logp, tokens)
+    passes = ResponsePasses(
+        policy,
+        pairs,
+        pad_token_id=pad_token_id,
+        tokens_per_device=tokens_per_device,
+        chunk_size=chunk_size,
+    )
+    logps = passes.sums(token_logps, label=label)
+    tokens = [len(response) for _, response in pairs]
+    return [Likelihood(*each) for each in zip(logps.tolist(), tokens, strict=True)]
+
+
+class ResponsePasses:
+    """The forward passes over many responses, chosen once and made as often as needed.
+
+    Responses to the same prompt share it, where the policy allows (`tspin.passes`). The longest
+    come first, so that missing memory shows at once.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        pairs: Sequence[Pair],
+        *,
+        pad_token_id: int,
+        tokens_per_device: int,
+        chunk_size: int,
+    ) -> None:
+        """Choose the passes; see `response_likelihoods`. There is at least one pair."""
+        self._policy = policy
+        self._groups = _by_prompt(pairs)
+        self._prompted = [
+            (pairs[each[0]][0], [pairs[at][1] for at in each]) for each in self._groups
+        ]
+        self._tokens_per_device = tokens_per_device
+        self._sizes = [_sizes(prompt, responses) for prompt, responses in self._prompted]
+        self._by_length = sorted(range(len(self._groups)), key=lambda group: self._sizes[group][1])
+        with torch.inference_mode():
+            self._passes = choose_passes(
+                policy,
+                [self._prompted[group] for group in self._by_length[:1] + self._by_length[-1:]],
+                pad_token_id=pad_token_id,
+                chunk_size=chunk_size,
+                device=policy.device,
+            )
+
+    def sums(self, scores: TokenScores, *, label: str) -> Tensor:
+        """Sums of token scores over each response.
+
+        Args:
+            scores: See `tspin.logprobs.response_sums`.
+            label: For the progress display.
+
+        Returns:
+            One row a pair, in their order, on the CPU: (P,) or (P, X).
+        """
+        found: dict[int, Tensor] = {}
+        total = sum(map(len, self._groups))
+        cut = self._passes.cut(self._by_length, self._sizes, self._tokens_per_device)
+        with (
+            torch.inference_mode(),
+            progress(label, total, unit="responses") as shown,
+            self._passes.on(self._policy),
+        ):
+            for chosen in cut:
+                batch = self._passes.batch([self._prompted[group] for group in chosen])
+                sums_R, _ = self._passes.sums(
+                    self._policy, on_device(batch, self._policy.device), scores
+                )
+                which = [at for group in chosen for at in self._groups[group]]
+                found |= zip(which, sums_R.cpu(), strict=True)
                 shown.advance(len(which))
-    return [found[at] for at in range(len(pairs))]
+        return torch.stack([found[at] for at in range(total)])
 
 
 def _by_prompt(pairs: Sequence[Pair]) -> list[list[int]]:

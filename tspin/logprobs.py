@@ -10,8 +10,7 @@ backbone replaced by hidden states that are known already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -24,14 +23,14 @@ from tspin.errors import TspinError
 from tspin.redirection import causal_model, replaced_forward
 from tspin.response_tokens import ResponseTokens
 
-__all__ = ["Head", "check_head", "output_dtypes", "response_logps"]
+__all__ = ["Head", "TokenScores", "response_logps", "response_sums", "token_logps"]
 
 Head = Literal["chunked", "model"]
 
-_INPUTS = ("input_ids", "attention_mask", "position_ids")
+TokenScores = Callable[[Tensor, Tensor], Tensor]
+"""From logits (N, V) and the tokens that follow (N,) to one number a token (N,), or X (N, X)."""
 
-_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 0.05, torch.float16: 0.01}
-"""Nats per token by which two orders of the same arithmetic may differ."""
+_INPUTS = ("input_ids", "attention_mask", "position_ids")
 
 
 def response_logps(
@@ -48,7 +47,7 @@ def response_logps(
             the model under `tspin.tree_attention.tree_attention`.
         chunk_size: Response tokens whose logits exist at one time.
         head: "chunked", or "model" to take the logits that the model itself returns for all
-            positions: slower and larger, for architectures that fail `check_head`.
+            positions: slower and larger, for what fails `tspin.head_check.check_head`.
 
     Returns:
         Summed log-probabilities (R,) in nats, float32 (float64 if the model computes in it), and
@@ -56,6 +55,32 @@ def response_logps(
 
     Raises:
         TspinError: the model's backbone cannot be told from its head; use head="model".
+    """
+    return response_sums(model, batch, token_logps, chunk_size=chunk_size, head=head)
+
+
+def response_sums(
+    model: nn.Module,
+    batch: Mapping[str, Any],
+    scores: TokenScores,
+    *,
+    chunk_size: int,
+    head: Head = "chunked",
+) -> tuple[Tensor, Tensor]:
+    """As `response_logps`, for anything else that follows from the logits of each token.
+
+    Args:
+        model: See `response_logps`.
+        batch: See `response_logps`.
+        scores: What is summed; it gets `chunk_size` tokens at a time.
+        chunk_size: See `response_logps`.
+        head: See `response_logps`.
+
+    Returns:
+        Sums over each response, (R,) or (R, X), and numbers of response tokens (R,).
+
+    Raises:
+        TspinError: see `response_logps`.
     """
     causal = causal_model(model)
     own_forward = causal.forward
@@ -66,75 +91,38 @@ def response_logps(
         inputs |= {"use_cache": False, "return_dict": True, **tokens.layout}
         if head == "model":
             logits_NV = tokens.select(own_forward(**inputs).logits)
-            return _in_chunks(_token_logps, logits_NV, tokens.targets, chunk_size)
-        hidden_NH, head_logps = _split_at_head(causal, own_forward, inputs, tokens)
-        return _in_chunks(head_logps, hidden_NH, tokens.targets, chunk_size)
+            return _in_chunks(scores, logits_NV, tokens.targets, chunk_size)
+        hidden_NH, head_logits = _split_at_head(causal, own_forward, inputs, tokens)
+
+        def of_hidden(hidden: Tensor, targets: Tensor) -> Tensor:
+            return scores(head_logits(hidden), targets)
+
+        return _in_chunks(of_hidden, hidden_NH, tokens.targets, chunk_size)
 
     with replaced_forward(causal, forward):
-        logps_N = model(**{name: batch[name] for name in _INPUTS if name in batch})
-    return tokens.sums(logps_N), tokens.counts
+        scores_N = model(**{name: batch[name] for name in _INPUTS if name in batch})
+    return tokens.sums(scores_N), tokens.counts
 
 
-def check_head(model: nn.Module, batch: Mapping[str, Tensor], *, chunk_size: int) -> bool:
-    """Whether the chunked head gives what the model's own logits give, on one small batch.
-
-    Worth two passes at the start of a training: an architecture never tried here could do more
-    between backbone and logits. False means: use head="model".
-    """
-    was_training = model.training
-    model.eval()  # Dropout would make any two passes differ.
-    try:
-        with torch.no_grad(), output_dtypes(model) as dtypes:
-            own, counts = response_logps(model, batch, chunk_size=chunk_size, head="model")
-            try:
-                chunked, _ = response_logps(model, batch, chunk_size=chunk_size)
-            except TspinError:
-                return False
-    finally:
-        model.train(was_training)
-    difference = (own - chunked).abs().sum() / counts.sum().clamp(min=1)
-    return bool(difference <= max(_TOLERANCE[dtype] for dtype in dtypes))
+def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
+    """Log-probability of each token in nats, (N,), from logits (N, V) and the tokens (N,)."""
+    # bfloat16 has three digits: far too few to sum the exponentials of a vocabulary.
+    exact = torch.promote_types(logits.dtype, torch.float32)
+    return -F.cross_entropy(logits.to(exact), targets, reduction="none")
 
 
-@contextmanager
-def output_dtypes(model: nn.Module) -> Iterator[set[torch.dtype]]:
-    """The precisions that the output layer computes in: autocast differs from the weights."""
-    causal = causal_model(model)
-    dtypes = {causal.dtype}
-    layer: nn.Module | None = causal.get_output_embeddings()  # type: ignore[no-untyped-call]
-    if layer is None:
-        yield dtypes
-        return
-    hook = layer.register_forward_hook(lambda _module, _inputs, output: dtypes.add(output.dtype))
-    try:
-        yield dtypes
-    finally:
-        hook.remove()
-
-
-def _in_chunks(
-    token_logps: Callable[[Tensor, Tensor], Tensor],
-    values: Tensor,
-    targets: Tensor,
-    chunk_size: int,
-) -> Tensor:
-    """From (N, X) values to (N,) token log-probabilities, with one chunk's logits at a time.
+def _in_chunks(scores: TokenScores, values: Tensor, targets: Tensor, chunk_size: int) -> Tensor:
+    """From (N, Y) values to one score a token or X, with one chunk's logits at a time.
 
     All chunks but the last are computed again in the backward pass; that one's backward runs
     first, directly after its forward, so recomputing it would save nothing.
     """
     value_chunks, target_chunks = torch.split(values, chunk_size), torch.split(targets, chunk_size)
-    logps: list[Tensor] = [
-        checkpoint(token_logps, value, target, use_reentrant=False)
+    found: list[Tensor] = [
+        checkpoint(scores, value, target, use_reentrant=False)
         for value, target in zip(value_chunks[:-1], target_chunks[:-1], strict=True)
     ]
-    return torch.cat([*logps, token_logps(value_chunks[-1], target_chunks[-1])])
-
-
-def _token_logps(logits: Tensor, targets: Tensor) -> Tensor:
-    # bfloat16 has three digits: far too few to sum the exponentials of a vocabulary.
-    exact = torch.promote_types(logits.dtype, torch.float32)
-    return -F.cross_entropy(logits.to(exact), targets, reduction="none")
+    return torch.cat([*found, scores(value_chunks[-1], target_chunks[-1])])
 
 
 def _split_at_head(
@@ -142,8 +130,8 @@ def _split_at_head(
     own_forward: Callable[..., Any],
     inputs: dict[str, Any],
     tokens: ResponseTokens,
-) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
-    """The hidden states (N, H) that predict response tokens, and what makes logps of them."""
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """The hidden states (N, H) that predict response tokens, and what makes logits of them."""
     backbone: nn.Module = causal.get_decoder()  # type: ignore[no-untyped-call]
     own_backbone = backbone.forward
     selected: list[tuple[type[Any], Tensor]] = []
@@ -164,12 +152,12 @@ def _split_at_head(
     # One token stands for an input that nothing will look at.
     stub = {"input_ids": inputs["input_ids"][:1, :1], "use_cache": False, "return_dict": True}
 
-    def head_logps(hidden: Tensor, targets: Tensor) -> Tensor:
+    def head_logits(hidden: Tensor) -> Tensor:
         def known(*_: Any, **__: Any) -> Any:
             return output_type(last_hidden_state=hidden.unsqueeze(0))
 
         with replaced_forward(backbone, known):
-            logits_1CV = own_forward(**stub).logits
-        return _token_logps(logits_1CV.squeeze(0), targets)
+            logits_1CV: Tensor = own_forward(**stub).logits
+        return logits_1CV.squeeze(0)
 
-    return hidden_NH, head_logps
+    return hidden_NH, head_logits

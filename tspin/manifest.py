@@ -47,7 +47,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["responses", "triplets", "model", "metrics"]
+    kind: Literal["responses", "triplets", "model", "metrics", "temperature"]
     sha256: str = ""
     """Of the output itself; filled in by `write_manifest`."""
     inputs: dict[str, str] = {}

@@ -72,7 +72,7 @@ def answer_metrics(
     Args:
         responses: By id, what the policy answered to each held-out record.
         expected: Of `verifiable_answers`.
-        mode: 'greedy' or 'sampled', the last part of each metric's name.
+        mode: 'greedy', 'sampled' or 'fitted', the last part of each metric's name.
         confidence: Of the intervals.
     """
     metrics: Metrics = {}

@@ -34,7 +34,14 @@ _PROMPTS = {
 
 
 def model_card(
-    history: History, number: int, *, name: str, sha256: str, adapter: bool, base: str | None
+    history: History,
+    number: int,
+    *,
+    name: str,
+    sha256: str,
+    adapter: bool,
+    base: str | None,
+    temperature: float | None,
 ) -> str:
     """The text of README.md in a model's folder, as the Hugging Face Hub reads it.
 
@@ -45,6 +52,7 @@ def model_card(
         sha256: Of its weights and configuration.
         adapter: Whether it is a LoRA adapter.
         base: Name on the Hub of the model that the run began with; None if it is not from there.
+        temperature: Fitted to held-out annotations; None if none was.
     """
     config = history.config
     trained = history.manifests.get(f"iter-{number}/model") or Manifest(kind="model")
@@ -73,6 +81,7 @@ def model_card(
         provenance=_provenance(history, number, trained, sha256),
         versions={"tspin": "", **trained.versions},
         adapter=adapter,
+        temperature=temperature,
         name=name,
         prompt=_PROMPTS[config.prompt.template],
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tspin.guard_wording import GUARDS
 from tspin.heldout_guard import sampled_drops
 from tspin.history import History
 from tspin.run_folder import BASE
-from tspin.wording import GUARDS, metric_title, shown
+from tspin.wording import metric_title, shown
 
 __all__ = [
     "Table",
@@ -23,6 +24,7 @@ __all__ = [
 
 _HEADLINES = (
     "nll_per_token",
+    "temperature/fitted",
     "exact_match/",
     "lm_eval/paper/average",
     "accuracies/annotated_synthetic",

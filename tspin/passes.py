@@ -13,7 +13,8 @@ import torch.distributed
 from torch import Tensor, nn
 
 from tspin.collator import TripletCollator, padded_batches
-from tspin.logprobs import Head, check_head, output_dtypes, response_logps
+from tspin.head_check import check_head, output_dtypes
+from tspin.logprobs import Head, TokenScores, response_sums, token_logps
 from tspin.packing import PackingCollator, Prompted, first_fit, pack
 from tspin.redirection import causal_model
 from tspin.tree_attention import UnsupportedModelError, check_layers, tree_attention
@@ -67,7 +68,13 @@ class ForwardPasses:
 
     def logps(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Summed log-probabilities in nats and numbers of tokens; (responses,) by role."""
-        return response_logps(model, batch, chunk_size=self.chunk_size, head=self.head)
+        return self.sums(model, batch, token_logps)
+
+    def sums(
+        self, model: nn.Module, batch: Mapping[str, Any], scores: TokenScores
+    ) -> tuple[Tensor, Tensor]:
+        """Sums of token scores (responses, ...) and numbers of tokens; (responses,) by role."""
+        return response_sums(model, batch, scores, chunk_size=self.chunk_size, head=self.head)
 
     def cut(
         self, items: Sequence[int], sizes: Sequence[tuple[int, int, int]], budget: int

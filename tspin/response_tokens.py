@@ -44,10 +44,12 @@ class ResponseTokens:
         """From (rows, L, X) the (N, X) of the positions that predict a response token."""
         return values.flatten(0, 1).index_select(0, self._predicted_at_N)
 
-    def sums(self, logps: Tensor) -> Tensor:
-        """From (N,) to sums (R,). Not index_add, which adds in no fixed order on a GPU."""
-        grid = logps.new_zeros(self._mask.shape)
-        return self._of_responses(grid.masked_scatter(self._mask, logps).sum(dim=1))
+    def sums(self, values: Tensor) -> Tensor:
+        """From (N,) to (R,), from (N, X) to (R, X): sums over the tokens of each response."""
+        # Not index_add, which adds in no fixed order on a GPU.
+        grid = values.new_zeros((*self._mask.shape, *values.shape[1:]))
+        mask = self._mask.reshape(*self._mask.shape, *[1] * (values.dim() - 1)).expand_as(grid)
+        return self._of_responses(grid.masked_scatter(mask, values).sum(dim=1))
 
     def _of_responses(self, values: Tensor) -> Tensor:
         return values if self._rows is None else values[self._rows]

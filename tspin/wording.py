@@ -10,7 +10,6 @@ from tspin.estimate import Estimate
 
 __all__ = [
     "GROUPS",
-    "GUARDS",
     "METHODS",
     "Wording",
     "is_share",
@@ -40,23 +39,6 @@ METHODS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-GUARDS: Mapping[str, str] = MappingProxyType(
-    {
-        "annotated_logps_drop": (
-            "at {count} logged steps logp(y) stood more than {threshold:g} nats a token below its "
-            "start, so the policy unlearns the annotations, however good its margins look."
-        ),
-        "saturated_share": (
-            "at {count} logged steps more than {threshold:.0%} of the samples had such a margin "
-            "that their gradient vanishes, so more training on them teaches little."
-        ),
-        "length_drift": (
-            "the mean lengths of y\u2032 and y lie apart by more than a factor of {threshold:g}."
-        ),
-    }
-)
-"""Setting in `train.guards` to the sentence when it was passed."""
-
 _SERIES = {
     "annotated": "y (annotated)",
     "synthetic": "y\u2032 (current policy)",
@@ -68,6 +50,8 @@ _SERIES = {
     "accuracies": "reward of y above that of y\u2032",
     "saturated": "saturated: no gradient left",
     "identical": "y\u2032 identical to y",
+    "fitted": "at the fitted temperature",
+    "": "at temperature 1",
 }
 
 GROUPS: Mapping[str, Wording] = MappingProxyType(
@@ -75,15 +59,23 @@ GROUPS: Mapping[str, Wording] = MappingProxyType(
         "exact_match": Wording(
             "Exact match",
             "share of answers",
-            "Look for both lines to rise; where greedy is well above sampled, the model prefers "
-            "the right answer but does not give it reliably.",
+            "Look for all lines to rise; where greedy is well above sampled, the model prefers "
+            "the right answer but does not give it reliably. Where there is a line at the fitted "
+            "temperature above sampled, that temperature is the one to serve the model at.",
             share=True,
         ),
         "nll_per_token": Wording(
             "Negative log-likelihood of held-out annotations",
             "nats a token",
             "Look for a fall; a rise says that the model moves away from the annotations, however "
-            "good its preference figures look.",
+            "good its preference figures look. A line at the fitted temperature well below the "
+            "other says that the model is more, or less, certain than it has reason to be.",
+        ),
+        "temperature": Wording(
+            "Temperature fitted to held-out annotations",
+            "temperature",
+            "Look for a line near 1. Below it the model is less certain than the annotations "
+            "allow; above it, more certain than it is right to be, and training has gone too far.",
         ),
         "accuracies": Wording(
             "Which response is more likely, held out",

@@ -11,7 +11,8 @@ from tiny_models import make_batch
 from torch import nn
 
 from tspin.config import LoraConfig, ModelConfig
-from tspin.logprobs import check_head, response_logps
+from tspin.head_check import check_head
+from tspin.logprobs import response_logps
 from tspin.policy import load_policy
 
 pytestmark = pytest.mark.integration

@@ -10,7 +10,8 @@ from tiny_models import VOCABULARY, make_batch, plain_logps
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from tspin.logprobs import check_head, response_logps
+from tspin.head_check import check_head
+from tspin.logprobs import response_logps
 
 pytestmark = pytest.mark.integration
 

@@ -67,7 +67,8 @@ class Project:
         return found
 
 
-OPTIONS = ("--methods", METHODS, "--measure", "test=test.jsonl")
+FITTED = ("--set", "evaluate.fit_temperature=true")
+OPTIONS = ("--methods", METHODS, "--measure", "test=test.jsonl", *FITTED)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,21 @@ def test_every_method_has_a_run_and_values_on_every_set(project: Project) -> Non
         assert (project.out / "seed-0" / arm["name"] / "report.html").is_file()
     test = result["arms"][0]["values"]["test"]
     assert test["last"]["nll_per_token"]["n"] == 5
+
+
+def test_further_sets_are_measured_at_the_temperature_of_the_heldout_records(
+    project: Project,
+) -> None:
+    result = project.result()
+    for arm in result["arms"]:
+        heldout, test = (arm["values"][each]["last"] for each in ("heldout", "test"))
+        assert {"nll_per_token/fitted", "exact_match/exact/fitted"} <= heldout.keys() & test.keys()
+        assert "temperature/fitted" not in test
+        name = f"seed-0/{arm['name']}/measured/test/iter-1/metrics.temperature.json"
+        used = json.loads((project.out / name).read_bytes())["value"]
+        assert used == heldout["temperature/fitted"]["value"]
+    paired = {row["metric"] for row in result["paired"] if row["over"] == "records"}
+    assert {"nll_per_token/fitted", "exact_match/exact/fitted"} <= paired
 
 
 def test_shares_are_nested_and_what_is_alike_is_made_once(project: Project) -> None:

@@ -9,6 +9,7 @@ import pytest
 from evaluations import config_of, records_of, write_heldout
 
 import tspin.evaluate
+import tspin.heldout_answers
 from tspin.errors import InputError
 from tspin.evaluate import evaluate
 from tspin.generate import generate
@@ -33,12 +34,14 @@ def test_what_is_current_is_not_measured_again(
         raise AssertionError("a policy was loaded")
 
     with monkeypatch.context() as patched:
-        patched.setattr(tspin.evaluate, "open_engine", refuse)
+        patched.setattr(tspin.heldout_answers, "open_engine", refuse)
         patched.setattr(tspin.evaluate, "load_policy", refuse)
         again = evaluate(config, model=model, annotated=annotated, out=out, proto=None, iteration=0)
     assert again == first
     narrower = config_of(tiny_model_dir, evaluate={"confidence": 0.5})
-    monkeypatch.setattr(tspin.evaluate, "open_engine", refuse)  # The answers are current still.
+    monkeypatch.setattr(
+        tspin.heldout_answers, "open_engine", refuse
+    )  # The answers are current still.
     other = evaluate(narrower, model=model, annotated=annotated, out=out, proto=None, iteration=0)
     assert other["metrics"]["nll_per_token"]["low"] > first["metrics"]["nll_per_token"]["low"]
 

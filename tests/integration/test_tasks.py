@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 import tspin.evaluate
+import tspin.heldout_answers
 import tspin.task_evaluation
 from tests.unit.policy_folders import save_adapter
 from tspin.answers import EXTRACTORS
@@ -261,7 +262,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(tspin.evaluate, "open_engine", refuse)
+    monkeypatch.setattr(tspin.heldout_answers, "open_engine", refuse)
     monkeypatch.setattr(tspin.evaluate, "load_policy", refuse)
 
 

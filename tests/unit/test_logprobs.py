@@ -12,7 +12,8 @@ from torch import nn
 from transformers import LlamaForCausalLM
 
 from tspin.errors import TspinError
-from tspin.logprobs import check_head, response_logps
+from tspin.head_check import check_head
+from tspin.logprobs import response_logps
 
 
 def test_counts_and_sums_by_hand() -> None:

@@ -13,6 +13,8 @@ __all__ = ["iteration_table", "with_interval"]
 
 _ALWAYS = (
     "nll_per_token",
+    "nll_per_token/fitted",
+    "temperature/fitted",
     "logps_per_token/annotated",
     "margins/annotated_synthetic",
     "truncated/sampled",

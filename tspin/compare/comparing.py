@@ -17,6 +17,7 @@ from tspin.compare.page import write_page
 from tspin.compare.result import HELDOUT, ArmRun, collect
 from tspin.config import RunConfig, resolved
 from tspin.errors import InputError
+from tspin.estimate import read_estimates
 from tspin.evaluate import evaluate
 from tspin.files import write_json
 from tspin.inputs import fetch_data
@@ -159,6 +160,7 @@ def _measure(
         config = played.config.model_copy(update={"evaluate": settings})
         for number in sorted({BASE, played.best, played.last}):
             model = run_folder.iteration(number).model
+            fitted = read_estimates(played.heldout[number]).get("temperature/fitted")
             out = folder.measured(played.arm, played.seed, name, number)
             evaluate(
                 config,
@@ -167,6 +169,8 @@ def _measure(
                 out=out,
                 proto=None,
                 iteration=number,
+                # Nothing is fitted to what only measures.
+                temperature=None if fitted is None else fitted.value,
             )
             made.setdefault(name, {})[number] = out
     return made

@@ -23,6 +23,9 @@ __all__ = ["ComparisonFolder", "share_outputs"]
 _BASE_FILES = (
     "metrics.greedy.jsonl",
     "metrics.sampled.jsonl",
+    "metrics.fitted.jsonl",
+    "metrics.temperature.json",
+    "metrics.temperature.likelihoods.jsonl",
     "metrics.samples.jsonl",
     "metrics.likelihoods.jsonl",
 )

@@ -8,11 +8,12 @@ from pathlib import Path
 from tspin.answers import find_extractor
 from tspin.errors import InputError
 from tspin.estimate import Estimate
+from tspin.fitted_temperature import temperature_path
 from tspin.intervals import ratio
 from tspin.record_likelihoods import read_likelihoods
 from tspin.records import AnnotatedRecord, Response, read_records
 
-__all__ = ["ByRecord", "nll", "paired_difference", "rightness"]
+__all__ = ["ByRecord", "fitted_nll", "nll", "paired_difference", "rightness"]
 
 ByRecord = Mapping[str, tuple[float, int]]
 """By record id a total and its weight: nats and tokens, or 1 for right and 1."""
@@ -27,7 +28,7 @@ def rightness(metrics: Path, annotated: Path, extractor: str, mode: str) -> ByRe
         metrics: metrics.json of an evaluation.
         annotated: What was evaluated on.
         extractor: Finds the answers (`tspin.answers`).
-        mode: 'greedy' or 'sampled'.
+        mode: 'greedy', 'sampled' or 'fitted'.
     """
     extract = find_extractor(extractor)
     answers = {
@@ -48,6 +49,11 @@ def nll(metrics: Path) -> ByRecord:
     """By record id, negative log-likelihood of the annotation in nats, and its tokens."""
     found = read_likelihoods(metrics)
     return {identity: (-each.logp, each.tokens) for identity, each in found.items()}
+
+
+def fitted_nll(metrics: Path) -> ByRecord:
+    """As `nll`, at the fitted temperature."""
+    return nll(temperature_path(metrics))
 
 
 def paired_difference(pairs: Sequence[tuple[ByRecord, ByRecord]], *, confidence: float) -> Estimate:

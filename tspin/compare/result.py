@@ -10,7 +10,7 @@ from typing import Any
 
 from tspin.compare.arms import Arm
 from tspin.compare.cost import Cost
-from tspin.compare.pairing import ByRecord, nll, paired_difference, rightness
+from tspin.compare.pairing import ByRecord, fitted_nll, nll, paired_difference, rightness
 from tspin.config import RunConfig
 from tspin.estimate import Estimate
 from tspin.intervals import mean
@@ -187,8 +187,9 @@ def _paired(
 
 def _by_record(metric: str, records: Path) -> Callable[[Path], ByRecord] | None:
     """How a metric is read record by record; None where it is not kept so."""
-    if metric == "nll_per_token":
-        return nll
+    likelihoods = {"nll_per_token": nll, "nll_per_token/fitted": fitted_nll}
+    if metric in likelihoods:
+        return likelihoods[metric]
     kind, _, rest = metric.partition("/")
     if kind != "exact_match":
         return None

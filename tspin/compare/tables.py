@@ -19,7 +19,13 @@ __all__ = [
     "values_tables",
 ]
 
-_HEADLINES = ("exact_match/", "nll_per_token", "response_tokens/greedy", "truncated/sampled")
+_HEADLINES = (
+    "exact_match/",
+    "nll_per_token",
+    "temperature/fitted",
+    "response_tokens/greedy",
+    "truncated/sampled",
+)
 _MOMENTS = {
     "best": "after the iteration that was best on the held-out records",
     "last": "after the last iteration",

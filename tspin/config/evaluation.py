@@ -44,6 +44,9 @@ class EvaluateConfig(Strict):
     """For held-out answers; None takes generate.max_new_tokens."""
     sampled: bool = True
     """Besides greedy answers, sample one a prompt as `generate` does."""
+    fit_temperature: bool = False
+    """Fit the sampling temperature under which the held-out annotations are likeliest; with
+    `sampled`, sample one more answer a prompt at it."""
     max_records: int | None = Field(None, gt=0)
     confidence: float = Field(0.95, gt=0, lt=1)
     tasks: tuple[str, ...] = ()

@@ -143,8 +143,12 @@ class RunConfig(Strict):
     def _evaluation_has_records(self) -> Self:
         if self.gate.margin is not None and self.data.heldout is None:
             raise ValueError("gate.margin needs data.heldout: without it nothing is evaluated")
-        if self.evaluate.tasks and self.data.heldout is None:
-            raise ValueError("evaluate.tasks needs data.heldout: without it nothing is evaluated")
+        asked = {"tasks": self.evaluate.tasks, "fit_temperature": self.evaluate.fit_temperature}
+        for name, value in asked.items():
+            if value and self.data.heldout is None:
+                raise ValueError(
+                    f"evaluate.{name} needs data.heldout: without it nothing is evaluated"
+                )
         return self
 
     @model_validator(mode="after")

@@ -166,7 +166,9 @@ class Stages:
         return ["${evaluate.harness.task_folder}"] if used else []
 
     def _answers(self, out: str) -> list[str]:
-        kinds = ["greedy"] + (["sampled"] if self._config.evaluate.sampled else [])
+        settings = self._config.evaluate
+        kinds = ["greedy"] + (["sampled"] if settings.sampled else [])
+        kinds += ["fitted"] if settings.sampled and settings.fit_temperature else []
         stem = out.removesuffix(".json")
         return [*with_manifest(out), *(f"{stem}.{kind}.jsonl" for kind in kinds)]
 

@@ -1,0 +1,177 @@
+"""The sampling temperature of one evaluation: fitted once, and kept beside metrics.json."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tspin.errors import InputError
+from tspin.estimate import Estimate
+from tspin.evaluation import Evaluation
+from tspin.files import write_json
+from tspin.heldout import Heldout
+from tspin.intervals import ratio
+from tspin.likelihoods import ResponsePasses
+from tspin.manifest import Manifest, forget, is_current, write_manifest
+from tspin.metrics import Likelihood, Metrics
+from tspin.policy import load_policy, resolve_device
+from tspin.record_likelihoods import read_likelihoods, write_likelihoods
+from tspin.samples import choose
+from tspin.temperature import LIMITS, Measure, Numbers, TemperatureFit, fit_temperature
+from tspin.tempering import tempered_nll
+
+__all__ = ["FittedTemperature", "check_temperature", "fitted_temperature", "temperature_path"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FittedTemperature:
+    """What `temperature.json` and its likelihoods hold."""
+
+    value: float
+    """The temperature to sample at."""
+    estimate: Estimate | None
+    """With its interval; None if it was fitted on other records and is only used here."""
+    likelihoods: Mapping[str, Likelihood]
+    """Of the annotations by record id, each at a temperature that was fitted without it."""
+
+    def metrics(self, *, confidence: float) -> Metrics:
+        """`temperature/fitted` where it was fitted here, and `nll_per_token/fitted`."""
+        each = self.likelihoods.values()
+        nll = ratio(
+            [-one.logp for one in each], [one.tokens for one in each], confidence=confidence
+        )
+        fitted = {} if self.estimate is None else {"temperature/fitted": self.estimate}
+        return {**fitted, "nll_per_token/fitted": nll}
+
+
+def check_temperature(evaluation: Evaluation, heldout: Heldout) -> None:
+    """Refuse what cannot be fitted, before any work is done.
+
+    Raises:
+        InputError: there are not two records.
+    """
+    if evaluation.fits_temperature and len(heldout.records) < 2:
+        raise InputError(
+            f"{evaluation.annotated}: has one record to evaluate on; evaluate.fit_temperature "
+            "needs two at least, as it fits on one half what it measures on the other"
+        )
+
+
+def temperature_path(metrics: Path) -> Path:
+    """Where the fitted temperature of an evaluation stands; its likelihoods stand beside it."""
+    return metrics.with_name(f"{metrics.stem}.temperature.json")
+
+
+def fitted_temperature(evaluation: Evaluation, heldout: Heldout, out: Path) -> FittedTemperature:
+    """Fit a temperature to the held-out annotations, or take the one that is there already.
+
+    It stands in `metrics.temperature.json` with its manifest; a policy is loaded only to fit it,
+    and its memory is free again afterwards. The halves of the cross-fit are chosen by hashed id.
+
+    Args:
+        evaluation: Whose `temperature`, if it has one, is used instead of a fit.
+        heldout: The records.
+        out: metrics.json.
+    """
+    path, wanted = temperature_path(out), _wanted(evaluation)
+    if not is_current(path, wanted):
+        forget(path)
+        made = _made(evaluation, heldout)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        write_likelihoods(path, made.likelihoods)
+        estimate = made.estimate and made.estimate.as_json()
+        write_json(path, {"value": made.value, "estimate": estimate})
+        write_manifest(path, wanted)
+    values = json.loads(path.read_bytes())
+    estimate = values["estimate"] and Estimate(**values["estimate"])
+    return FittedTemperature(values["value"], estimate, read_likelihoods(path))
+
+
+def _wanted(evaluation: Evaluation) -> Manifest:
+    found, config = evaluation.wanted, evaluation.config
+    parameters = {
+        "temperature": evaluation.temperature,
+        "max_records": config.evaluate.max_records,
+        "max_length": evaluation.max_length,
+        "over_long": config.prompt.over_long,
+        "confidence": config.evaluate.confidence,
+        "dtype": config.model.dtype,
+    }
+    inputs = {"annotated": found.inputs["annotated"]}
+    changes = {"kind": "temperature", "inputs": inputs, "parameters": parameters}
+    return found.model_copy(update={**changes, "engine": None, "seed": None})
+
+
+def _made(evaluation: Evaluation, heldout: Heldout) -> FittedTemperature:
+    identities = [record.id for record in heldout.records]
+    responses = [evaluation.template.response_ids(each.response) for each in heldout.records]
+    tokens = [len(response) for response in responses]
+    pairs = zip((heldout.prompts[identity] for identity in identities), responses, strict=True)
+    measure = _measure(evaluation, list(pairs))
+    if evaluation.temperature is not None:
+        nll = measure(np.array([1 / evaluation.temperature]))[:, 0, 0]
+        value, estimate = evaluation.temperature, None
+    else:
+        half = {*choose(identities, len(identities) // 2)}
+        first = np.array([identity in half for identity in identities])
+        found = fit_temperature(measure, first, confidence=evaluation.config.evaluate.confidence)
+        value, estimate, nll = found.temperature.value, found.temperature, found.nll
+        _tell(found)
+    likelihoods = {
+        identity: Likelihood(-nats, count)
+        for identity, nats, count in zip(identities, nll.tolist(), tokens, strict=True)
+    }
+    return FittedTemperature(value, estimate, likelihoods)
+
+
+def _measure(evaluation: Evaluation, pairs: list[tuple[list[int], list[int]]]) -> Measure:
+    config = evaluation.config
+    device = resolve_device(config.system)
+    policy = load_policy(evaluation.model, config.model, device=device, trainable=False)
+    passes = ResponsePasses(
+        policy,
+        pairs,
+        pad_token_id=evaluation.template.pad_token_id,
+        tokens_per_device=config.system.tokens_per_device,
+        chunk_size=config.system.logps_chunk_size,
+    )
+
+    numbers = itertools.count(1)
+
+    def measure(inverses: Numbers) -> Numbers:
+        label = f"evaluate, temperature, pass {next(numbers)}"
+        sums = passes.sums(tempered_nll(inverses.tolist()), label=label)
+        return sums.double().reshape(len(pairs), len(inverses), 3).numpy()
+
+    return measure
+
+
+def _tell(found: TemperatureFit) -> None:
+    estimate = found.temperature
+    if estimate.low is None:
+        log.warning(
+            "the held-out annotations are likelier the further the temperature goes, to %.3g where "
+            "the search ends (%g to %g): the policy hardly knows such responses, or knows them all",
+            estimate.value,
+            *LIMITS,
+        )
+        return
+    log.info(
+        "fitted temperature %.4g [%.4g, %.4g]; on each half of the records %.4g and %.4g",
+        estimate.value,
+        estimate.low,
+        estimate.high,
+        *found.halves,
+    )

@@ -1,0 +1,68 @@
+"""What a policy answers to the held-out prompts, one file a decoding."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from tspin.engines import SamplingParams, engine_parameters, open_engine
+from tspin.evaluation import Evaluation, Mode
+from tspin.heldout import Heldout
+from tspin.manifest import forget, is_current, write_manifest
+from tspin.records import Response, read_records
+from tspin.responses import write_responses
+from tspin.seeds import derive_seed
+
+__all__ = ["heldout_answers"]
+
+
+def heldout_answers(
+    evaluation: Evaluation, heldout: Heldout, out: Path, mode: Mode, sampling: SamplingParams
+) -> dict[str, Response]:
+    """Answers by record id; made once, resumable, and kept beside metrics.json.
+
+    Args:
+        evaluation: The policy and its settings.
+        heldout: The records.
+        out: metrics.json; the answers are `metrics.MODE.jsonl`.
+        mode: What the decoding is called.
+        sampling: The decoding.
+
+    Raises:
+        TspinError: the work failed; run again to continue.
+    """
+    path = out.with_name(f"{out.stem}.{mode}.jsonl")
+    config, metrics = evaluation.config, evaluation.wanted
+    parameters = {
+        **dataclasses.asdict(sampling),
+        "stop": list(sampling.stop),  # As JSON gives it back, to compare.
+        "max_records": config.evaluate.max_records,
+        "max_length": evaluation.max_length,
+        "over_long": config.prompt.over_long,
+    }
+    wanted = metrics.model_copy(
+        update={
+            "kind": "responses",
+            "inputs": {"annotated": metrics.inputs["annotated"]},
+            "parameters": parameters,
+        }
+    )
+    if not is_current(path, wanted):
+        forget(path)
+        made = write_responses(
+            open_engine=lambda: open_engine(config, evaluation.model, evaluation.template),
+            template=evaluation.template,
+            records=heldout.records,
+            sampling=sampling,
+            # Other draws than those that are trained on, should a prompt be in both sets.
+            seed_of=lambda record: derive_seed(
+                config.seed, "heldout", metrics.iteration or 0, record
+            ),
+            out=path,
+            decisive={"model": wanted.model, "engine": wanted.engine, **engine_parameters(config)},
+            max_length=evaluation.max_length,
+            over_long="error",  # What is too long is gone by now.
+            label=f"evaluate, {mode}",
+        )
+        write_manifest(path, wanted.model_copy(update={"counts": made.counts}))
+    return {response.id: response for response in read_records(path, Response)}
