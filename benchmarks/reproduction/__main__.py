@@ -18,9 +18,10 @@ from benchmarks.reproduction.rows import collect_rows, collect_settings
 from benchmarks.reproduction.search import collect_search, search
 from benchmarks.reproduction.signs import collect_signs
 from benchmarks.reproduction.study import Study
+from benchmarks.reproduction.tempered import collect_tempered, temper
 from tspin.files import atomic_file, write_json
 
-STAGES = ("prepare", "select", "search", "compare", "vary", "collect")
+STAGES = ("prepare", "select", "search", "compare", "temper", "vary", "collect")
 
 
 def main(
@@ -47,6 +48,7 @@ def main(
         ("select", study.select, wanted),
         ("search", partial(search, study), sensitive),
         ("compare", study.compare, wanted),
+        ("temper", partial(temper, study), wanted),
         ("vary", study.vary, sensitive),
     ]
     for stage, done_for, chosen in work:
@@ -73,6 +75,7 @@ def _collect(study: Study, protocol: str, wanted: list[Cell], sensitive: list[Ce
         "rows": rows,
         "settings": settings,
         "search": [row for cell in wanted for row in collect_search(study, cell)],
+        "tempered": [row for cell in wanted for row in collect_tempered(study, cell)],
         "signs": [row for cell in wanted for row in _signs(study, cell)],
         "verdicts": [asdict(each) for each in verdicts(rows, settings)],
     }

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
-from benchmarks.reproduction.frontier import found, points
+from benchmarks.reproduction.further_markdown import further_parts
 from benchmarks.reproduction.judging import CONFIDENCE, Row, paired
 from benchmarks.reproduction.protocol import ARMS, TSPIN
-from benchmarks.reproduction.signs import SIGNS, alarm
 from benchmarks.reproduction.skills import SKILLS
+from benchmarks.reproduction.tables import shown, table
 from tspin.estimate import Estimate
 from tspin.intervals import mean
 
@@ -60,37 +60,8 @@ def as_markdown(result: dict[str, Any]) -> str:
             parts += [f"Test, {moment} iteration:", _test_table(mine, moment)]
         parts += [f"Test, best iteration, minus {TSPIN}, paired:", _paired_table(mine)]
         parts += ["Cost of a run, means:", _cost_table(mine), *_charts(mine)]
-    parts += [*_search(result.get("search", [])), *_signs(result.get("signs", []))]
+    parts += further_parts(result)
     return "\n\n".join(parts) + "\n"
-
-
-def _search(rows: Sequence[Row]) -> Iterator[str]:
-    made = points(rows)
-    if not made:
-        return
-    yield "### Search for a regime in which self-play wins"
-    names = list(made[0].values)
-    lines = [
-        [each.skill, each.start, each.arm, *(f"{each.values[name]:.3f}" for name in names)]
-        for each in made
-    ]
-    yield _table(["skill", "start", "regime", *names], lines)
-    lines = [[arm, ", ".join(skills) or "none"] for arm, skills in found(made).items()]
-    yield _table(["regime", "beats the control on"], lines)
-
-
-def _signs(rows: Sequence[Row]) -> Iterator[str]:
-    if not rows:
-        return
-    yield "### What the guards would have told"
-    lines = []
-    for sign, thresholds in SIGNS.items():
-        for threshold in thresholds:
-            told = alarm(rows, sign, threshold)
-            caught, false = f"{told.caught} of {told.damaged}", f"{told.false} of {told.sound}"
-            lines.append([sign, f"{threshold:g}", caught, false])
-    titles = ["guard", "threshold", "damaged iterations past it", "sound iterations past it"]
-    yield _table(titles, lines)
 
 
 def _verdicts(verdicts: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -98,11 +69,11 @@ def _verdicts(verdicts: Sequence[dict[str, Any]]) -> Iterator[str]:
         [
             each["claim"],
             f"**{each['word']}**",
-            "; ".join(f"{name}: {_shown(Estimate(**e))}" for name, e in each["figures"].items()),
+            "; ".join(f"{name}: {shown(Estimate(**e))}" for name, e in each["figures"].items()),
         ]
         for each in verdicts
     ]
-    yield _table(["claim", "verdict", "figures"], rows)
+    yield table(["claim", "verdict", "figures"], rows)
 
 
 def _test_table(rows: Sequence[Row], moment: str) -> str:
@@ -111,15 +82,15 @@ def _test_table(rows: Sequence[Row], moment: str) -> str:
     for arm in _arms(rows):
         mine = [row for row in rows if row["arm"] == arm]
         lines.append([arm, *(_over(mine, _test(moment, name)) for name in _TEST)])
-    return _table(["method", *_TEST.values()], lines)
+    return table(["method", *_TEST.values()], lines)
 
 
 def _paired_table(rows: Sequence[Row]) -> str:
     lines = []
     for arm in [arm for arm in _arms(rows) if arm != TSPIN]:
         found = [paired(rows, arm, TSPIN, _test("best", name)) for name in _TEST]
-        lines.append([arm, *("" if each is None else _shown(each) for each in found)])
-    return _table(["method", *_TEST.values()], lines)
+        lines.append([arm, *("" if each is None else shown(each) for each in found)])
+    return table(["method", *_TEST.values()], lines)
 
 
 def _cost_table(rows: Sequence[Row]) -> str:
@@ -141,7 +112,7 @@ def _cost_table(rows: Sequence[Row]) -> str:
                 f"{seconds:.0f}",
             ]
         )
-    return _table(titles, lines)
+    return table(titles, lines)
 
 
 def _charts(rows: Sequence[Row]) -> Iterator[str]:
@@ -175,15 +146,4 @@ def _test(moment: str, name: str) -> Callable[[Row], float]:
 
 
 def _over(rows: Sequence[Row], value: Callable[[Row], float]) -> str:
-    return _shown(mean([value(row) for row in rows], confidence=CONFIDENCE))
-
-
-def _shown(estimate: Estimate) -> str:
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.3f}"
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
-
-
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return shown(mean([value(row) for row in rows], confidence=CONFIDENCE))

@@ -17,7 +17,13 @@ from tspin.compare.folders import ComparisonFolder
 from tspin.run_folder import BASE, RunFolder
 from tspin.train_log import read_train_log
 
-__all__ = ["collect_rows", "collect_settings", "kept_skills", "validation_values"]
+__all__ = [
+    "collect_rows",
+    "collect_settings",
+    "kept_skills",
+    "metric_values",
+    "validation_values",
+]
 
 _TRAINING = (
     "rewards/higher_but_less_likely",
@@ -80,7 +86,7 @@ def _test(
     """Of the skill that was taught; `retained/*` are means over the others."""
     path = folder.measured(arm, seed, "test", number)
     found = score(path, cell.skill, study.items(cell.skill, "test"))
-    found["nll_per_token"] = _values(path)["nll_per_token"]
+    found["nll_per_token"] = metric_values(path)["nll_per_token"]
     others = {skill: folder.measured(arm, seed, skill, number) for skill in cell.others}
     return found | kept_skills(study, others, "test")
 
@@ -100,7 +106,7 @@ def kept_skills(study: Study, others: Mapping[str, Path], split: Split) -> dict[
     ]
     for mode in ("greedy", "sampled"):
         found[f"retained/{mode}"] = fmean(each[f"right/{mode}"] for each in scores)
-    nlls = [_values(path)["nll_per_token"] for path in others.values()]
+    nlls = [metric_values(path)["nll_per_token"] for path in others.values()]
     return found | {"retained/nll_per_token": fmean(nlls)}
 
 
@@ -118,7 +124,7 @@ def _iteration(folder: RunFolder, number: int) -> dict[str, float]:
 
 def validation_values(path: Path) -> dict[str, float]:
     """On the held-out records: exactness as `greedy` and `sampled`, likelihood, margins, tokens."""
-    metrics = _values(path)
+    metrics = metric_values(path)
     found = {
         mode: next(
             value
@@ -131,6 +137,7 @@ def validation_values(path: Path) -> dict[str, float]:
     return found | {name: value for name, value in metrics.items() if name.startswith(kept)}
 
 
-def _values(path: Path) -> dict[str, float]:
+def metric_values(path: Path) -> dict[str, float]:
+    """What a metrics.json holds, without intervals."""
     metrics = json.loads(path.read_bytes())["metrics"]
     return {name: estimate["value"] for name, estimate in metrics.items()}

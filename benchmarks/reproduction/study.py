@@ -65,7 +65,7 @@ class Study:
         for skill in SKILLS:
             for split, size in _SIZES:
                 count, skip = getattr(self.protocol, size), self._skip(split)
-                write_annotated(self._records(skill, split), skill, split, count, skip=skip)
+                write_annotated(self.records(skill, split), skill, split, count, skip=skip)
             for split in _KEPT:
                 count, skip = self._kept(split), self._skip(split)
                 write_annotated(self._own(skill, split), skill, split, count, skip=skip, own=True)
@@ -115,7 +115,7 @@ class Study:
         """The final runs: from here on the test records are looked at."""
         rates = self.select(cell)
         options = ["--seeds", ",".join(map(str, self.protocol.seeds))]
-        options += ["--measure", f"test={self._records(cell.skill, 'test')}"]
+        options += ["--measure", f"test={self.records(cell.skill, 'test')}"]
         options += self.measure_kept(cell, "test")
         for arm, rate in rates.items():
             options += ["--set-for", f"{arm}:train.learning_rate={rate!r}"]
@@ -153,7 +153,8 @@ class Study:
     def _kept(self, split: Split) -> int:
         return self.protocol.test if split == "test" else self.protocol.kept
 
-    def _records(self, skill: str, split: str) -> Path:
+    def records(self, skill: str, split: str) -> Path:
+        """Annotated records of one split."""
         return self.out / "data" / f"{skill}-{split}.jsonl"
 
     def _own(self, skill: str, split: Split) -> Path:
@@ -168,8 +169,8 @@ class Study:
             "iterations": protocol.iterations,
             "model": {"path": str(base_folder(self.out, cell.base, cell.skill))},
             "data": {
-                "annotated": str(self._records(cell.skill, "train")),
-                "heldout": str(self._records(cell.skill, "validation")),
+                "annotated": str(self.records(cell.skill, "train")),
+                "heldout": str(self.records(cell.skill, "validation")),
             },
             "prompt": {"template": "instruction", "max_length": 256},
             "generate": {"max_new_tokens": 80},

@@ -77,6 +77,8 @@ def test_the_study_runs_to_its_verdicts_and_continues(
     assert falling["train"]["learning_rate"] == [1e-3, 5e-4, 2.5e-4, 1.25e-4]
     warm = json.loads((cell / "search-warm-1001/seed-1001/warm/config.json").read_bytes())
     assert warm["model"]["path"].endswith("search/seed-1001/sft@0.25/iter-1/model")
+    assert [row["arm"] for row in result["tempered"]] == list(ARMS)
+    assert all(row["temperature"] > 0 for row in result["tempered"])
     signs = [row for row in result["signs"] if "/final/" in row["run"]]
     assert len(signs) == 2 * len(ARMS)
     assert {row["saturated_share"] is None for row in signs} == {True, False}  # sft has no y'.

@@ -1,0 +1,73 @@
+"""The last policies of the final runs once more, at a temperature fitted to validation records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.reproduction.protocol import ARMS, Cell
+from benchmarks.reproduction.rows import metric_values
+from benchmarks.reproduction.study import Study
+from tspin.config import RunConfig
+from tspin.evaluate import evaluate
+from tspin.run_folder import RunFolder
+
+__all__ = ["collect_tempered", "temper"]
+
+
+def temper(study: Study, cell: Cell) -> None:
+    """Fit on validation, measure on test: every method, every seed, the last policy."""
+    for run, seed, arm in _runs(study, cell):
+        config = RunConfig.model_validate_json((run.path / "config.json").read_bytes())
+        settings = config.evaluate.model_copy(update={"fit_temperature": True})
+        config = config.model_copy(update={"evaluate": settings})
+        number = study.protocol.iterations - 1
+        temperature = None
+        for split in ("validation", "test"):
+            evaluate(
+                config,
+                model=str(run.iteration(number).model),
+                annotated=study.records(cell.skill, split),
+                out=_out(study, cell, seed, arm, split),
+                proto=None,
+                iteration=number,
+                temperature=temperature,
+            )
+            found = metric_values(_out(study, cell, seed, arm, split))
+            temperature = found.get("temperature/fitted", temperature)
+
+
+def collect_tempered(study: Study, cell: Cell) -> list[dict[str, Any]]:
+    """One row a method and seed: exactness and likelihood on test, at 1 and at its temperature."""
+    rows = []
+    for _, seed, arm in _runs(study, cell):
+        path = _out(study, cell, seed, arm, "test")
+        if not path.is_file():
+            continue
+        found = metric_values(path)
+        fitted = metric_values(_out(study, cell, seed, arm, "validation"))["temperature/fitted"]
+        kept = {
+            name.rpartition("/")[2]: value
+            for name, value in found.items()
+            if name.startswith("exact_match/")
+        }
+        nll = {name: found[name] for name in ("nll_per_token", "nll_per_token/fitted")}
+        where = {"skill": cell.skill, "base": cell.base, "arm": arm, "seed": seed}
+        rows.append({**where, "temperature": fitted, **kept, **nll})
+    return rows
+
+
+def _runs(study: Study, cell: Cell) -> Iterator[tuple[RunFolder, int, str]]:
+    if not (study.final(cell) / "compare.json").is_file():
+        return
+    for arm in json.loads((study.final(cell) / "compare.json").read_bytes())["arms"]:
+        if arm["name"] in ARMS:
+            for run in arm["runs"]:
+                folder = study.final(cell) / f"seed-{run['seed']}" / arm["name"]
+                yield RunFolder(folder), run["seed"], arm["name"]
+
+
+def _out(study: Study, cell: Cell, seed: int, arm: str, split: str) -> Path:
+    return study.folder(cell) / "tempered" / f"seed-{seed}" / arm / split / "metrics.json"
