@@ -15,7 +15,7 @@ import torch
 
 from tspin.engines.choice import find_vllm
 from tspin.engines.lifeline import Lifeline
-from tspin.engines.vllm_args import vllm_environment
+from tspin.engines.vllm_args import adapter_args, vllm_environment
 from tspin.errors import InputError
 from tspin.estimate import Estimate
 from tspin.evaluation import Evaluation
@@ -76,6 +76,7 @@ class TaskEvaluation:
             return
         config = self.evaluation.config
         found = find_model(self.evaluation.model, config.model)
+        arguments = {k: v for k, v in adapter_args(found).items() if k == "max_lora_rank"}
         lifeline = Lifeline()
         try:
             with vllm_environment(lifeline.mark):
@@ -85,6 +86,7 @@ class TaskEvaluation:
                     dtype=config.model.dtype,
                     max_model_len=self.evaluation.context,
                     seed=config.seed,
+                    **arguments,
                     **config.evaluate.harness.vllm_args,
                 )
             self._run(model)

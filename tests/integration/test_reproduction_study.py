@@ -13,10 +13,13 @@ import benchmarks.reproduction.__main__ as command
 import benchmarks.reproduction.search as search_module
 import benchmarks.reproduction.study as study_module
 from benchmarks.reproduction import bases
-from benchmarks.reproduction.protocol import ARMS, PILOT, PROTOCOLS
+from benchmarks.reproduction.protocol import CONTROL, PILOT, PROTOCOLS, TSPIN
+from benchmarks.reproduction.regimes import START
 
 pytestmark = pytest.mark.integration
 
+ARMS = (TSPIN, START, CONTROL)
+"""Of the seven, those that everything is made of."""
 TINY = dataclasses.replace(
     PILOT,
     annotated=16,
@@ -37,6 +40,7 @@ def test_the_study_runs_to_its_verdicts_and_continues(
     tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(PROTOCOLS, "pilot", TINY)
+    monkeypatch.setattr(study_module, "ARMS", ARMS)
     monkeypatch.setattr(study_module, "SETTINGS", {"alpha-0.1": {"alpha": 0.1}})
     monkeypatch.setattr("benchmarks.reproduction.rows.SETTINGS", {"alpha-0.1": {}})
     # The search on one seed, with two settings from each start.

@@ -65,6 +65,12 @@ def test_every_problem_is_reported(write) -> None:
     assert f"{path}:6: 'train.beta' is 'x'" in message
 
 
+def test_what_the_harness_gives_vllm_itself_is_no_argument(write) -> None:
+    path = write("evaluate: {harness: {vllm_args: {dtype: float16}}}\n")
+    with pytest.raises(InputError, match=r"'dtype' is not given here; set model\.dtype"):
+        load_config(path)
+
+
 def test_overrides_are_yaml_values(write) -> None:
     path = write(SMALLEST)
     config = load_config(path, ["train.learning_rate=[1e-5, 2e-6]", "data.heldout=h.jsonl"])

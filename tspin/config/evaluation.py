@@ -5,11 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from tspin.config.strict import Strict
 
 __all__ = ["EvaluateConfig", "HarnessConfig", "Location"]
+
+_OWN_ARGUMENTS = {
+    "pretrained": "model.path",
+    "model": "model.path",
+    "tokenizer": "model.path",
+    "lora_local_path": "model.path",
+    "max_lora_rank": "nothing: it follows from the adapter",
+    "enable_lora": "nothing: it follows from the adapter",
+    "dtype": "model.dtype",
+    "trust_remote_code": "model.trust_remote_code",
+    "max_model_len": "prompt.max_length",
+    "seed": "seed",
+    "data_parallel_size": "tensor_parallel_size: the harness has copies only through Ray",
+}
+"""Arguments of vLLM that another setting decides, and that setting."""
 
 Location = Annotated[
     str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)
@@ -33,6 +48,13 @@ class HarnessConfig(Strict):
     """auto is vllm where it is installed and a GPU is visible."""
     vllm_args: dict[str, Any] = Field(default_factory=dict)
     """For the backend vllm, as vLLM's own: gpu_memory_utilization, tensor_parallel_size ..."""
+
+    @field_validator("vllm_args")
+    @classmethod
+    def _no_setting_of_its_own(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value.keys() & _OWN_ARGUMENTS.keys():
+            raise ValueError(f"'{name}' is not given here; set {_OWN_ARGUMENTS[name]}")
+        return value
 
 
 class EvaluateConfig(Strict):

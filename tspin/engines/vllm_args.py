@@ -17,7 +17,7 @@ from tspin.engines.room import cpu_room, gpu_room, need_of
 from tspin.errors import InputError
 from tspin.model_folder import ModelFolder, find_model
 
-__all__ = ["adapter_folder", "vllm_args", "vllm_environment"]
+__all__ = ["adapter_args", "adapter_folder", "vllm_args", "vllm_environment"]
 
 _OWN = {
     "model": "model.path",
@@ -82,7 +82,7 @@ def vllm_args(config: RunConfig, model: str) -> dict[str, Any]:
         "skip_tokenizer_init": not config.generate.stop,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
-        **_adapter_args(found),
+        **adapter_args(found),
     }
     if package.on_cpu:
         made |= {
@@ -106,7 +106,12 @@ def adapter_folder(model: str, config: ModelConfig) -> str | None:
     return str(found.path.resolve()) if found.is_adapter else None
 
 
-def _adapter_args(found: ModelFolder) -> dict[str, Any]:
+def adapter_args(found: ModelFolder) -> dict[str, Any]:
+    """What vLLM must know of an adapter before it loads its base; nothing for full weights.
+
+    Raises:
+        InputError: not a LoRA adapter, or one of a higher rank than vLLM serves.
+    """
     if not found.is_adapter:
         return {}
     values = found.adapter_config()

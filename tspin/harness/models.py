@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tspin.errors import InputError
 from tspin.harness.quiet import quiet
 from tspin.prompts import CHAT_ARGUMENTS
 
@@ -38,18 +39,24 @@ def vllm_model(base: str, *, adapter: str | None, **arguments: Any) -> Any:
         base: Folder of full weights.
         adapter: Folder of a LoRA adapter on them.
         arguments: vLLM's own, such as `gpu_memory_utilization`.
+
+    Raises:
+        InputError: vLLM refuses an argument.
     """
     from lm_eval.api.registry import get_model
 
-    return get_model("vllm")(
-        pretrained=base,
-        lora_local_path=adapter,
-        tokenizer=adapter or base,
-        trust_remote_code=False,
-        batch_size="auto",
-        chat_template_args=dict(CHAT_ARGUMENTS),
-        **arguments,
-    )
+    try:
+        return get_model("vllm")(
+            pretrained=base,
+            lora_local_path=adapter,
+            tokenizer=adapter or base,
+            trust_remote_code=False,
+            batch_size="auto",
+            chat_template_args=dict(CHAT_ARGUMENTS),
+            **arguments,
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError(f"evaluate.harness.vllm_args: vLLM refuses them: {error}") from error
 
 
 def end_vllm(model: Any) -> None:
