@@ -90,6 +90,7 @@ FROM_MATCHED: Mapping[str, Regime] = {
 ON_ALL: Mapping[str, Regime] = {
     "all": Regime("tspin"),
     "all_gentle": Regime("tspin", rates=(0.3,)),
+    "all_gentler": Regime("tspin", rates=(0.1,)),
     "all_sft": Regime("sft"),
 }
 """From the base, on all annotated records: four times as many."""
