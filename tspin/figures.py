@@ -170,7 +170,9 @@ def _number(estimate: Estimate, *, percent: bool) -> str:
 
 
 def lay_out(figure: go.Figure, *, unit: str, percent: bool, height: int, legend: bool) -> None:
-    """What all figures have in common."""
+    """What all figures have in common; what a long legend takes is added to the height."""
+    rows = -(-sum(trace.showlegend is not False for trace in figure.data) // 2)
+    height += 20 * max(0, rows - 1) if legend else 0
     figure.update_layout(
         template="none",
         height=height,

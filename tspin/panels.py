@@ -64,7 +64,9 @@ def gap_panels(history: History) -> Iterator[Panel]:
     """logp(y) - logp(y') and logp(y') - logp(y0), held out and in training."""
     members = _members(history, "margins")
     if members:
-        yield _group_panel(history, "margins", members)
+        panel = _group_panel(history, "margins", members)
+        panel.figure.add_hline(0, line={"width": 2}, layer="below")
+        yield panel
     series = {
         series_title(f"margins/{gap}"): _ends(history, f"logps/{better}", f"logps/{worse}")
         for gap, (better, worse) in GAPS.items()
@@ -74,6 +76,7 @@ def gap_panels(history: History) -> Iterator[Panel]:
         styles = [style_of("", position) for position in range(len(known))]
         words = GROUPS["training_gaps"]
         figure = by_iteration(known, styles=styles, unit=words.unit)
+        figure.add_hline(0, line={"width": 2}, layer="below")
         yield Panel(words.title, words.look_for, figure)
 
 
