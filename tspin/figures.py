@@ -6,69 +6,55 @@ Colours of text, grid and paper are left to the page's style sheet, which knows 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import plotly.graph_objects as go
 
 from tspin.estimate import Estimate
+from tspin.styles import Style
 
-__all__ = ["Curve", "Style", "by_iteration", "over_steps", "running_mean", "style_of"]
+__all__ = [
+    "HEIGHT",
+    "Curve",
+    "by_iteration",
+    "lay_out",
+    "over_steps",
+    "points",
+    "running_mean",
+    "with_breaks",
+]
 
 Curve = Sequence[float | None]
 
 HEIGHT = 300
 """Pixels; the width follows the page."""
 
-
-@dataclass(frozen=True)
-class Style:
-    """How one series looks: never by colour alone."""
-
-    color: str
-    dash: str
-    symbol: str
-
-
-# Mid-tones that keep a contrast of 3 to 1 on white and on near-black, apart for the colour-blind.
-_STYLES = {
-    "annotated": Style("#3987e5", "solid", "circle"),
-    "synthetic": Style("#d97030", "dash", "diamond"),
-    "proto_synthetic": Style("#8b8f99", "dot", "square"),
-}
-_OTHERS = (_STYLES["annotated"], _STYLES["synthetic"], Style("#2f9e78", "dot", "square"))
-
-
 _SMALL = {"font": {"size": 12}, "standoff": 6}
 
 
-def style_of(role: str, position: int) -> Style:
-    """y, y' and y0 look the same in every figure; other series by their position."""
-    return _STYLES.get(role, _OTHERS[position % len(_OTHERS)])
-
-
-def by_iteration(
-    series: Mapping[str, Mapping[str, Estimate]],
+def points(
+    series: Mapping[str, Sequence[tuple[Any, Estimate]]],
     *,
     styles: Sequence[Style],
     unit: str,
     percent: bool = False,
     height: int = HEIGHT,
 ) -> go.Figure:
-    """Points with their intervals over the iterations, one line a series.
+    """Points with their intervals, one line a series; what lies across is left to the caller.
 
     Args:
-        series: Name in the legend to (label of the iteration to estimate).
+        series: Name in the legend to pairs of a place on the horizontal axis and an estimate.
         styles: One a series.
         unit: Title of the vertical axis.
         percent: The values are shares.
         height: In pixels.
     """
     figure = go.Figure()
-    for (name, points), style in zip(series.items(), styles, strict=True):
-        estimates = list(points.values())
+    for (name, pairs), style in zip(series.items(), styles, strict=True):
+        estimates = [estimate for _, estimate in pairs]
         figure.add_scatter(
-            x=list(points),
+            x=[place for place, _ in pairs],
             y=[each.value for each in estimates],
             error_y={
                 "type": "data",
@@ -85,8 +71,22 @@ def by_iteration(
             customdata=[[_number(each, percent=percent), each.n] for each in estimates],
             hovertemplate="%{customdata[0]}, n = %{customdata[1]}",
         )
-    labels = list(dict.fromkeys(label for points in series.values() for label in points))
-    _lay_out(figure, unit=unit, percent=percent, height=height, legend=len(series) > 1)
+    lay_out(figure, unit=unit, percent=percent, height=height, legend=len(series) > 1)
+    return figure
+
+
+def by_iteration(
+    series: Mapping[str, Mapping[str, Estimate]],
+    *,
+    styles: Sequence[Style],
+    unit: str,
+    percent: bool = False,
+    height: int = HEIGHT,
+) -> go.Figure:
+    """`points` over the iterations; each series is (label of the iteration to estimate)."""
+    pairs = {name: list(found.items()) for name, found in series.items()}
+    figure = points(pairs, styles=styles, unit=unit, percent=percent, height=height)
+    labels = list(dict.fromkeys(label for found in series.values() for label in found))
     figure.update_xaxes(
         type="category", categoryorder="array", categoryarray=labels, title_text="iteration"
     )
@@ -113,13 +113,13 @@ def over_steps(
         window: Above 1, the curves are running means of this many values over faint raw ones.
     """
     figure = go.Figure()
-    x = _with_breaks(steps)
+    x = with_breaks(steps)
     for (name, curves), style in zip(series.items(), styles, strict=True):
         line = {"color": style.color, "width": 2}
         if window > 1:
             figure.add_scatter(
                 x=x,
-                y=_with_breaks(curves),
+                y=with_breaks(curves),
                 mode="lines",
                 line={**line, "width": 1},
                 opacity=0.25,
@@ -129,7 +129,7 @@ def over_steps(
         figure.add_scatter(
             x=x,
             # A window of 1 leaves the values as they are.
-            y=_with_breaks([running_mean(curve, window) for curve in curves]),
+            y=with_breaks([running_mean(curve, window) for curve in curves]),
             name=name,
             # A single step is a point: a line would not show it.
             mode="lines" if max(map(len, steps)) > 1 else "markers",
@@ -137,7 +137,7 @@ def over_steps(
             marker={"color": style.color, "symbol": style.symbol, "size": 8},
             hovertemplate="%{y}",
         )
-    _lay_out(figure, unit=unit, percent=percent, height=HEIGHT, legend=len(series) > 1)
+    lay_out(figure, unit=unit, percent=percent, height=HEIGHT, legend=len(series) > 1)
     figure.update_xaxes(title_text="optimiser step, all iterations in a row", rangemode="tozero")
     for before, after in pairwise(steps):
         figure.add_vline((before[-1] + after[0]) / 2, line={"width": 1, "dash": "dot"})
@@ -153,7 +153,8 @@ def running_mean(curve: Curve, window: int) -> list[float | None]:
     return means
 
 
-def _with_breaks(curves: Sequence[Curve]) -> list[float | None]:
+def with_breaks(curves: Sequence[Curve]) -> list[float | None]:
+    """Curves in a row, a gap after each."""
     return [value for curve in curves for value in (*curve, None)]
 
 
@@ -168,7 +169,10 @@ def _number(estimate: Estimate, *, percent: bool) -> str:
     return f"{estimate.value:{style}} ({estimate.low:{style}} to {estimate.high:{style}})"
 
 
-def _lay_out(figure: go.Figure, *, unit: str, percent: bool, height: int, legend: bool) -> None:
+def lay_out(figure: go.Figure, *, unit: str, percent: bool, height: int, legend: bool) -> None:
+    """What all figures have in common; what a long legend takes is added to the height."""
+    rows = -(-sum(trace.showlegend is not False for trace in figure.data) // 2)
+    height += 20 * max(0, rows - 1) if legend else 0
     figure.update_layout(
         template="none",
         height=height,

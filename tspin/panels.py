@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 import plotly.graph_objects as go
 
+from tspin.closing import GAPS, closing
 from tspin.estimate import Estimate
-from tspin.figures import Curve, by_iteration, over_steps, style_of
+from tspin.figures import Curve, by_iteration, over_steps
 from tspin.history import History
-from tspin.wording import GROUPS, Wording, is_share, metric_title, series_title
+from tspin.styles import style_of
+from tspin.wording import GROUPS, Wording, is_share, metric_title, rank, series_title
 
 __all__ = ["Panel", "evaluation_panels", "gap_panels", "length_panels", "training_panels"]
 
@@ -52,7 +53,7 @@ def evaluation_panels(history: History) -> list[Panel]:
         group, _, series = name.rpartition("/") if "/" in name else (name, "", "")
         groups.setdefault(group, {})[series] = name
     # Known groups in the order of their wording, others after them.
-    for group in sorted(groups, key=_rank):
+    for group in sorted(groups, key=rank):
         members = groups[group]
         if group not in _ELSEWHERE and set(members.values()) != {gate.metric}:
             panels.append(_group_panel(history, group, members))
@@ -63,19 +64,19 @@ def gap_panels(history: History) -> Iterator[Panel]:
     """logp(y) - logp(y') and logp(y') - logp(y0), held out and in training."""
     members = _members(history, "margins")
     if members:
-        yield _group_panel(history, "margins", members)
-    pairs = (("annotated", "synthetic"), ("synthetic", "proto_synthetic"))
+        panel = _group_panel(history, "margins", members)
+        panel.figure.add_hline(0, line={"width": 2}, layer="below")
+        yield panel
     series = {
-        series_title(f"margins/{better}_{worse}"): _ends(
-            history, f"logps/{better}", f"logps/{worse}"
-        )
-        for better, worse in pairs
+        series_title(f"margins/{gap}"): _ends(history, f"logps/{better}", f"logps/{worse}")
+        for gap, (better, worse) in GAPS.items()
     }
     known = {name: points for name, points in series.items() if points}
     if known:
         styles = [style_of("", position) for position in range(len(known))]
         words = GROUPS["training_gaps"]
         figure = by_iteration(known, styles=styles, unit=words.unit)
+        figure.add_hline(0, line={"width": 2}, layer="below")
         yield Panel(words.title, words.look_for, figure)
 
 
@@ -106,11 +107,6 @@ def training_panels(history: History) -> Iterator[Panel]:
     shares = {"accuracies": "rewards/accuracies", "saturated": "rewards/saturated"}
     yield from _curves_panel(history, "training_shares", {**shares, "identical": "identical"})
     yield from _curves_panel(history, "training_loss", {"loss": "loss"})
-
-
-def _rank(group: str) -> int:
-    first = group.split("/")[0]
-    return list(GROUPS).index(first) if first in GROUPS else len(GROUPS)
 
 
 def _members(history: History, group: str) -> dict[str, str]:
@@ -184,14 +180,5 @@ def _steps_in_a_row(logs: list[list[dict[str, Any]]]) -> list[list[int]]:
 
 
 def _ends(history: History, name: str, minus: str | None = None) -> dict[str, Estimate]:
-    """Mean over the last tenth of each iteration's logged steps, without an interval."""
-    points = {}
-    for each in history.iterations:
-        rows = [row for row in each.steps if row.get(name) is not None]
-        rows = [row for row in rows if minus is None or row.get(minus) is not None]
-        values = [
-            row[name] - (row[minus] if minus else 0) for row in rows[-(len(rows) // 10 or 1) :]
-        ]
-        if values:
-            points[each.label] = Estimate(fmean(values), None, None, len(values))
-    return points
+    found = {each.label: closing(each.steps, name, minus) for each in history.iterations}
+    return {label: estimate for label, estimate in found.items() if estimate is not None}

@@ -14,6 +14,7 @@ __all__ = [
     "Wording",
     "is_share",
     "metric_title",
+    "rank",
     "series_title",
     "shown",
 ]
@@ -161,6 +162,12 @@ GROUPS: Mapping[str, Wording] = MappingProxyType(
         ),
     }
 )
+
+
+def rank(metric: str) -> int:
+    """Where a metric or group comes among others: known ones as they stand above, others last."""
+    group = metric.split("/")[0]
+    return list(GROUPS).index(group) if group in GROUPS else len(GROUPS)
 
 
 def is_share(metric: str) -> bool:

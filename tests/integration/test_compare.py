@@ -101,6 +101,22 @@ def test_every_method_has_a_run_and_values_on_every_set(project: Project) -> Non
         assert (project.out / "seed-0" / arm["name"] / "report.html").is_file()
     test = result["arms"][0]["values"]["test"]
     assert test["last"]["nll_per_token"]["n"] == 5
+    assert [arm["records"] for arm in result["arms"]] == [6, 6, 6, 12]
+
+
+def test_training_is_told_step_by_step(project: Project) -> None:
+    arms = {arm["name"]: arm["training"] for arm in project.result()["arms"]}
+    for name, training in arms.items():
+        for number, told in enumerate(training):
+            path = project.out / f"seed-0/{name}/iter-{number}/train_log.jsonl"
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            assert told["steps"] == [len(rows)]
+            logged = [row["logps/annotated"] for row in rows]
+            assert told["curves"]["logps/annotated"] == pytest.approx(logged, rel=1e-5)
+    last = arms["spin@0.5"][1]
+    assert set(last["gaps"]) == {"annotated_synthetic"}
+    assert "rewards/higher_but_less_likely" in last["curves"]
+    assert set(arms["tspin@0.5"][1]["gaps"]) == {"annotated_synthetic", "synthetic_proto_synthetic"}
 
 
 def test_further_sets_are_measured_at_the_temperature_of_the_heldout_records(
@@ -165,6 +181,7 @@ def test_differences_pair_and_the_page_shows_them(project: Project) -> None:
     page = (project.out / "compare.html").read_text()
     assert "minus tspin@0.5" in page
     assert "Tokens generated" in page
+    assert "How much annotated data it takes" in page
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=.http", page)
 
 

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from made_comparisons import make_comparison
 from made_runs import SCRIPT, make_run
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tspin.compare.page import write_page
 from tspin.report import write_report
 
 pytestmark = pytest.mark.integration
@@ -138,6 +140,29 @@ def test_other_methods_are_drawn_without_errors(
     assert len(shapes) >= 8
     assert all(shapes.values()), shapes
     assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_comparison_is_drawn_without_errors(
+    browser: webdriver.Chrome, tmp_path: Path, width: int
+) -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        arms = ("tspin@0.25", "spin@0.25", "sft_matched@0.25", "sft@0.25", "mine=tspin", "sft")
+        write_page(make_comparison(*arms), tmp_path / "compare.html")
+        show(browser, tmp_path / "compare.html")
+        shapes = drawn_shapes(browser)
+        sections = {name.partition("-")[0] for name in shapes}
+        assert sections == {"evaluation", "efficiency", "training", "gaps"}
+        assert all(shapes.values()), shapes
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        # A long legend leaves room for what it explains.
+        plots = browser.find_elements(By.CSS_SELECTOR, "[data-figure] svg .nsewdrag")
+        assert min(plot.rect["height"] for plot in plots) > 90
+        assert browser.get_log("browser") == []
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_the_log_would_have_told(browser: webdriver.Chrome, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from tspin.answers import find_extractor
+from tspin.compare.arm_run import HELDOUT, ArmRun
 from tspin.compare.arms import Arm
 from tspin.compare.cost import Cost, Meter
 from tspin.compare.folders import ComparisonFolder, share_outputs
 from tspin.compare.page import write_page
-from tspin.compare.result import HELDOUT, ArmRun, collect
+from tspin.compare.result import collect
 from tspin.config import RunConfig, resolved
 from tspin.errors import InputError
 from tspin.estimate import read_estimates

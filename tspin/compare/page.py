@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tspin.compare.tables import cost_table, headlines, paired_tables, values_tables
-from tspin.estimate import Estimate
-from tspin.figures import Style, by_iteration
+from tspin.compare.panels import (
+    efficiency_panels,
+    evaluation_panels,
+    gap_panels,
+    training_panels,
+)
+from tspin.compare.tables import cost_table, paired_tables, values_tables
 from tspin.files import atomic_file
 from tspin.html import render
-from tspin.panels import Panel
-from tspin.wording import GROUPS, is_share, metric_title
+from tspin.wording import metric_title
 
 __all__ = ["write_page"]
-
-# Mid-tones that keep a contrast of 3 to 1 on white and on near-black; never told by colour alone.
-_STYLES = (
-    Style("#3987e5", "solid", "circle"),
-    Style("#d97030", "dash", "diamond"),
-    Style("#2f9e78", "dot", "square"),
-    Style("#b05fc7", "dashdot", "triangle-up"),
-    Style("#8b8f99", "longdash", "x"),
-    Style("#c2548a", "solid", "star"),
-    Style("#9a7d1e", "dash", "triangle-down"),
-    Style("#5b7f95", "dot", "cross"),
-)
-_DYNAMICS = (
-    "logps_per_token/annotated",
-    "margins/annotated_synthetic",
-    "margins/synthetic_proto_synthetic",
-    "accuracies/annotated_synthetic",
-)
 
 
 def write_page(result: dict[str, Any], out: Path) -> None:
@@ -53,13 +39,18 @@ def write_page(result: dict[str, Any], out: Path) -> None:
     page = render(
         "compare.html.j2",
         name=out.parent.name,
+        seeds=len(runs),
         lede=_lede(result),
         facts=facts,
         confidence=f"{config['evaluate']['confidence']:.0%}",
         values=values_tables(result),
         paired=paired_tables(result),
         cost=cost_table(result),
-        figures=_figures(result),
+        evaluation=list(evaluation_panels(result)),
+        efficiency=list(efficiency_panels(result)),
+        training=list(training_panels(result)),
+        gaps=list(gap_panels(result)),
+        notes=_notes(result),
         config=json.dumps(config, indent=2, sort_keys=True),
     )
     with atomic_file(out) as file:
@@ -86,27 +77,26 @@ def _lede(result: dict[str, Any]) -> str:
     return f"{metric_title(metric)}, held out, after the last iteration: {'; '.join(told)}."
 
 
-def _figures(result: dict[str, Any]) -> list[Panel]:
-    known = [*headlines(result, "heldout"), *_DYNAMICS]
-    panels = []
-    for name in dict.fromkeys(known):
-        series = {
-            arm["name"]: {
-                label: Estimate(**metrics[name])
-                for label, metrics in arm["by_iteration"].items()
-                if name in metrics
-            }
-            for arm in result["arms"]
-        }
-        series = {arm: points for arm, points in series.items() if points}
-        if not series:
-            continue
-        words = GROUPS.get(name.split("/")[0])
-        figure = by_iteration(
-            series,
-            styles=[_STYLES[at % len(_STYLES)] for at in range(len(series))],
-            unit=words.unit if words else "",
-            percent=is_share(name),
-        )
-        panels.append(Panel(metric_title(name), words.look_for if words else "", figure))
-    return panels
+def _notes(result: dict[str, Any]) -> dict[str, str]:
+    """What one has to know of the figures: steps taken, seeds that stopped early."""
+    steps = (
+        f"{arm['name']} {_range([count for each in arm['training'] for count in each['steps']])}"
+        for arm in result["arms"]
+    )
+    early = [
+        f"{arm['name']}, seed {run['seed']}, after {run['iterations']}"
+        for arm in result["arms"]
+        for run in arm["runs"]
+        if run["stopped"]
+    ]
+    stopped = (
+        f"Stopped early, and in the figures only as far as they came: {'; '.join(early)}."
+        if early
+        else ""
+    )
+    return {"steps": f"Optimiser steps an iteration: {', '.join(steps)}.", "stopped": stopped}
+
+
+def _range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -10,6 +10,7 @@ from tspin.estimate import Estimate
 from tspin.wording import metric_title, shown
 
 __all__ = [
+    "MOMENT_WORDS",
     "Part",
     "Row",
     "cost_table",
@@ -23,10 +24,11 @@ _HEADLINES = (
     "exact_match/",
     "nll_per_token",
     "temperature/fitted",
+    "lm_eval/paper/average",
     "response_tokens/greedy",
     "truncated/sampled",
 )
-_MOMENTS = {
+MOMENT_WORDS = {
     "best": "after the iteration that was best on the held-out records",
     "last": "after the last iteration",
 }
@@ -102,7 +104,7 @@ def values_tables(result: dict[str, Any]) -> list[Part]:
     return [
         _values(result, dataset, moment)
         for dataset in result["arms"][0]["values"]
-        for moment in _MOMENTS
+        for moment in MOMENT_WORDS
     ]
 
 
@@ -114,7 +116,7 @@ def _values(result: dict[str, Any], dataset: str, moment: str) -> Part:
     rows += [Row(arm["name"], _cells(arm["values"][dataset][moment], names)) for arm in arms]
     seeds = len(arms[0]["runs"])
     over = "records" if seeds == 1 else f"{seeds} seeds"
-    note = f"{_MOMENTS[moment].capitalize()}; intervals are over {over}."
+    note = f"{MOMENT_WORDS[moment].capitalize()}; intervals are over {over}."
     titles = [metric_title(name) for name in names]
     return Part(f"{dataset}, {moment}", note, ["Method", *titles], rows)
 
@@ -125,7 +127,7 @@ def paired_tables(result: dict[str, Any]) -> list[Part]:
     parts = []
     for dataset in result["arms"][0]["values"]:
         names = headlines(result, dataset)
-        for moment, words in _MOMENTS.items():
+        for moment, words in MOMENT_WORDS.items():
             rows = _paired_rows(result, dataset, moment, over)
             shown_names = [name for name in names if any(name in row for row in rows.values())]
             if shown_names:

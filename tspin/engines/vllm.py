@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import dataclasses
 import difflib
 import gc
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from threading import Thread
 from typing import Any
 
 from tspin.config import RunConfig
 from tspin.engines.base import Generation, GenerationRequest, SamplingParams, finished_generation
+from tspin.engines.event_loop import EventLoop
 from tspin.engines.lifeline import Lifeline
 from tspin.engines.vllm_args import adapter_folder, vllm_args, vllm_environment
 from tspin.errors import InputError, TspinError
@@ -68,9 +67,7 @@ class VllmEngine:
         copies = settings.parallel_config.data_parallel_size
         # Twice: the next ones wait where the scheduler finds them when some have finished.
         self._in_flight = 2 * copies * settings.scheduler_config.max_num_seqs
-        self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever, name="vllm", daemon=True)
-        self._thread.start()
+        self._loop = EventLoop("vllm")
 
     def generate(
         self, requests: Iterable[GenerationRequest], sampling: SamplingParams
@@ -84,8 +81,7 @@ class VllmEngine:
             raise TspinError("this engine is closed")
         left, finished = iter(requests), deque[Generation]()
         workers = [
-            asyncio.run_coroutine_threadsafe(self._work(left, sampling, finished), self._loop)
-            for _ in range(self._in_flight)
+            self._loop.start(self._work(left, sampling, finished)) for _ in range(self._in_flight)
         ]
         try:
             busy = True
@@ -107,11 +103,9 @@ class VllmEngine:
         if self._llm is None:
             return
         # First whoever waits for an answer: vLLM reports an engine that is gone as an accident.
-        asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result()
+        self._loop.cancel_all()
         self._llm.shutdown(timeout=0)
         self._llm = None
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
         self._loop.close()
         self._lifeline.cut()
         gc.collect()  # vLLM's finaliser fails when it first runs as the interpreter ends.
@@ -194,11 +188,3 @@ def _started(settings: Any) -> Any:
         raise TspinError(
             f"vLLM did not start; what its processes wrote says why: {error}"
         ) from error
-
-
-async def _cancel_all() -> None:
-    """End every task of this loop but the one that asks for it."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

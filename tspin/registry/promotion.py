@@ -36,8 +36,8 @@ def promote(
 ) -> Record:
     """Make a model the champion if it is better than the champion.
 
-    Killed anywhere, the old champion stands, or the new one does. The first model needs no gain.
-    A model that is the champion already is left alone, so that a repeated promotion is none.
+    Returns the record of the champion. Killed anywhere, the old one stands or the new one does. The
+    first model needs no gain; one that is the champion already is left alone.
 
     Args:
         candidate: The model's folder.
@@ -51,42 +51,23 @@ def promote(
         run: Where the model comes from: a name or an address.
         git_commit: What is promoted; None is where the model was measured.
 
-    Returns:
-        The record of the champion.
-
     Raises:
         GateRefusedError: the candidate is not good enough, or the champion changed meanwhile.
-        InputError: no such model or metrics, metrics of another model, of another evaluation than
-            the champion's, or without `metric`.
+        InputError: no such model or metrics, no `metric`, or another model's or evaluation's.
         TspinError: the store cannot be reached.
     """
     measured, manifest = _measured(candidate, metrics, metric)
     opened = Registry(registry)
     champion = opened.champion()
-    evaluation = _evaluation(manifest)
+    beaten = {} if champion is None else champion.metrics
+    gate = Comparison(metric, direction, min_gain, certain, measured, beaten)
     if champion is not None:
         if champion.model == content_hash(candidate):
             return champion
-        _refuse_other_evaluation(champion, evaluation, metrics, opened.uri)
-        Comparison(metric, direction, min_gain, certain, measured, champion.metrics).enforce()
-    trained = read_manifest(candidate)
-    record = Record(
-        number=1 if champion is None else champion.number + 1,
-        kind="promote",
-        model=opened.add_model(candidate),
-        identity=manifest.model or "",
-        metrics=measured,
-        evaluation=evaluation,
-        metric=metric,
-        direction=direction,
-        min_gain=min_gain,
-        previous=None if champion is None else champion.number,
-        by=by or _user(),
-        at=_now(),
-        data={} if trained is None else trained.inputs,
-        git_commit=git_commit or manifest.git_commit,
-        run=run,
-    )
+        _refuse_other_evaluation(champion, _evaluation(manifest), metrics, opened.uri)
+        gate.enforce()
+    kept = opened.add_model(candidate)
+    record = _record(gate, candidate, manifest, champion, kept, by=by, run=run, commit=git_commit)
     opened.append(record)
     return record
 
@@ -147,6 +128,37 @@ def _measured(
             f"{metrics}: metric {metric!r} is not in it; it holds {', '.join(sorted(listed))}"
         )
     return {name: Estimate(**values) for name, values in listed.items()}, manifest
+
+
+def _record(
+    gate: Comparison,
+    candidate: Path,
+    manifest: Manifest,
+    champion: Record | None,
+    model: str,
+    *,
+    by: str | None,
+    run: str | None,
+    commit: str | None,
+) -> Record:
+    trained = read_manifest(candidate)
+    return Record(
+        number=1 if champion is None else champion.number + 1,
+        kind="promote",
+        model=model,
+        identity=manifest.model or "",
+        metrics=dict(gate.candidate),
+        evaluation=_evaluation(manifest),
+        metric=gate.metric,
+        direction=gate.direction,
+        min_gain=gate.min_gain,
+        previous=None if champion is None else champion.number,
+        by=by or _user(),
+        at=_now(),
+        data={} if trained is None else trained.inputs,
+        git_commit=commit or manifest.git_commit,
+        run=run,
+    )
 
 
 def _refuse_other_evaluation(champion: Record, evaluation: str, metrics: Path, uri: str) -> None:
