@@ -44,9 +44,11 @@ def test_a_curve_has_at_most_200_points_and_one_an_iteration(iterations: int) ->
 
 
 def test_seeds_of_unlike_length_are_averaged_over_the_same_parts_of_training() -> None:
-    [made] = dynamics([[rows(-4, -2)], [rows(-8, -8, -6, -6)]], 0.95)
-    assert made["steps"] == [2, 4]
-    assert made["curves"]["logps/annotated"] == [-6, -4]
+    short, long = [rows(-4, -2)], [rows(-8, -8, -6, -6)]
+    for seeds, steps in (([short, long], [2, 4]), ([long, short], [4, 2])):
+        [made] = dynamics(seeds, 0.95)
+        assert made["steps"] == steps
+        assert made["curves"]["logps/annotated"] == [-6, -4]
 
 
 def test_a_seed_that_stopped_early_is_in_the_iterations_it_came_to() -> None:
