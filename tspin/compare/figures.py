@@ -49,12 +49,8 @@ def over_training(
             name=name,
             mode="lines+markers",
             line={"color": style.color, "dash": style.dash, "width": 2},
-            marker={
-                "color": style.color,
-                "symbol": style.symbol,
-                "size": 7,
-                "maxdisplayed": _MARKERS,
-            },
+            marker={"color": style.color, "symbol": style.symbol, "size": 7},
+            marker_maxdisplayed=_MARKERS,
             hovertemplate="%{y:.1%}" if percent else "%{y:.4g}",
         )
     lay_out(figure, unit=unit, percent=percent, height=HEIGHT, legend=True)
