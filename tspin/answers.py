@@ -131,8 +131,7 @@ def find_extractor(name: str) -> Extractor:
     close = difflib.get_close_matches(name, EXTRACTORS, n=1, cutoff=0.4)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise InputError(
-        f"evaluate.extractors: no extractor is named {name!r}; {hint}"
-        f"the names are: {', '.join(EXTRACTORS)}"
+        f"no extractor is named {name!r}; {hint}the names are: {', '.join(EXTRACTORS)}"
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from tspin.answers import Extractor, find_extractor
 from tspin.config import TripletsConfig
 from tspin.errors import InputError
 from tspin.manifest import Manifest, forget, is_current, read_manifest, write_manifest
@@ -33,7 +34,7 @@ def build_triplets(
     Memory holds one byte offset a prompt and no texts. Returns at once if `out` is current.
 
     Args:
-        config: What becomes of identical, empty and truncated responses.
+        config: What becomes of identical, empty and truncated responses, and of right ones.
         annotated: Annotated records (y).
         synthetic: Responses of the current policy (y').
         proto: Responses of the initial policy (y0); at iteration 0 the same file as `synthetic`.
@@ -45,13 +46,14 @@ def build_triplets(
 
     Raises:
         InputError: a file is broken, a response is missing or has no prompt, the manifests
-            contradict each other, or no triplet is left.
+            contradict each other, there is no such extractor, or no triplet is left.
     """
+    extract = None if config.same_answer is None else find_extractor(config.same_answer)
     sources = TripletSources.open(annotated, synthetic, proto)
     wanted = sources.wanted(config)
     if is_current(out, wanted):
         return read_manifest(out) or wanted
-    join = _Join(config, sources)
+    join = _Join(config, sources, extract)
     forget(out)
     join.write(out)
     return write_manifest(
@@ -87,13 +89,15 @@ class _Lookup:
 class _Join:
     config: TripletsConfig
     sources: TripletSources
+    extract: Extractor | None
     counts: dict[str, int] = field(default_factory=dict)
     dropped_ids: dict[str, list[str]] = field(default_factory=dict)
 
     def write(self, out: Path) -> None:
-        self._counter: Counter[str] = Counter(
-            dict.fromkeys(("triplets", "identical", "empty", "truncated", "not_generated"), 0)
-        )
+        reasons = ["identical", "empty", "truncated", "not_generated"]
+        if self.extract is not None:
+            reasons.append("same_answer")
+        self._counter: Counter[str] = Counter(dict.fromkeys(("triplets", *reasons), 0))
         self._counter["triplets"] = write_records(out, self._triplets())
         self.counts = dict(self._counter)
 
@@ -129,10 +133,15 @@ class _Join:
             "identical": y1.response == record.response,
             "empty": not (y1.response and y0.response),
             "truncated": "length" in (y1.finish_reason, y0.finish_reason),
+            "same_answer": self._same_answer(y1.response, record.response),
         }
         found = [reason for reason, holds in doubts.items() if holds]
         self._counter.update(found)
-        refused = [reason for reason in found if getattr(self.config, reason) == "drop"]
+        refused = [
+            reason
+            for reason in found
+            if reason == "same_answer" or getattr(self.config, reason) == "drop"
+        ]
         if refused:
             self._drop(refused[0], record.id)
             return None
@@ -145,6 +154,13 @@ class _Join:
             synthetic_finish_reason=y1.finish_reason,
             proto_synthetic_finish_reason=y0.finish_reason,
         )
+
+    def _same_answer(self, response: str, annotation: str) -> bool:
+        """Whether both give the same answer; where none is found, none is the same."""
+        if self.extract is None:
+            return False
+        answer = self.extract(response)
+        return answer is not None and answer == self.extract(annotation)
 
     def _drop(self, reason: str, identity: str) -> None:
         if reason == "not_generated":

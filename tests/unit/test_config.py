@@ -65,6 +65,20 @@ def test_every_problem_is_reported(write) -> None:
     assert f"{path}:6: 'train.beta' is 'x'" in message
 
 
+@pytest.mark.parametrize(
+    ("text", "setting"),
+    [
+        ("evaluate: {extractors: [lastnumber]}", r"evaluate\.extractors"),
+        ("triplets: {same_answer: lastnumber}", r"triplets\.same_answer"),
+    ],
+)
+def test_an_unknown_extractor_is_seen_before_anything_is_generated(
+    write, text: str, setting: str
+) -> None:
+    with pytest.raises(InputError, match=rf":5: '{setting}.*did you mean 'last_number'"):
+        load_config(write(SMALLEST + text + "\n"))
+
+
 def test_what_the_harness_gives_vllm_itself_is_no_argument(write) -> None:
     path = write("evaluate: {harness: {vllm_args: {dtype: float16}}}\n")
     with pytest.raises(InputError, match=r"'dtype' is not given here; set model\.dtype"):

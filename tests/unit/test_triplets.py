@@ -91,6 +91,20 @@ def test_doubtful_responses_are_dropped_on_request(case: Case, reason: str, gone
     assert manifest.dropped_ids == {reason: [gone]}
 
 
+def test_right_answers_are_not_trained_down_on_request(case: Case) -> None:
+    """In whatever words; a wrong answer stays, and so does one in which no answer is found."""
+    annotation = "2 + 5 = 7. The answer is 7."
+    write_records(case.annotated, [annotated_record(i, annotation) for i in "abc"])
+    write_records(
+        case.synthetic, [response("a", "It is 7."), response("b", "It is 8."), response("c", "?")]
+    )
+    assert "same_answer" not in case.build().counts
+    manifest = case.build(same_answer="last_number")
+    assert [t.id for t in case.triplets()] == ["b", "c"]
+    assert manifest.dropped_ids == {"same_answer": ["a"]}
+    assert (manifest.counts["triplets"], manifest.counts["same_answer"]) == (2, 1)
+
+
 def test_a_missing_response_is_an_error_that_names_it(case: Case) -> None:
     write_records(case.proto, [response(i, "y0") for i in "ab"])
     with pytest.raises(InputError, match=r"proto.jsonl: no response for id 'c'"):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
+from tspin.answers import find_extractor
 from tspin.config.strict import Strict
+from tspin.errors import InputError
 
-__all__ = ["EvaluateConfig", "HarnessConfig", "Location"]
+__all__ = ["EvaluateConfig", "ExtractorName", "HarnessConfig", "Location"]
 
 _OWN_ARGUMENTS = {
     "pretrained": "model.path",
@@ -30,6 +32,18 @@ Location = Annotated[
     str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)
 ]
 """A path, or `s3://bucket/key`."""
+
+
+def _known(name: str) -> str:
+    try:
+        find_extractor(name)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return name
+
+
+ExtractorName = Annotated[str, AfterValidator(_known)]
+"""A name in `tspin.answers.EXTRACTORS`."""
 
 
 class HarnessConfig(Strict):
@@ -60,7 +74,7 @@ class HarnessConfig(Strict):
 class EvaluateConfig(Strict):
     """Measured on the held-out records after each iteration."""
 
-    extractors: tuple[str, ...] = ("exact",)
+    extractors: tuple[ExtractorName, ...] = ("exact",)
     """Named rules that find the verifiable answer in a text (tspin/answers.py)."""
     max_new_tokens: int | None = Field(None, gt=0)
     """For held-out answers; None takes generate.max_new_tokens."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tspin.config.evaluation import EvaluateConfig, Location
+from tspin.config.evaluation import EvaluateConfig, ExtractorName, Location
 from tspin.config.strict import Strict
 from tspin.config.training import TrainConfig
 
@@ -82,6 +82,9 @@ class TripletsConfig(Strict):
     """The synthetic or the proto-synthetic response is empty."""
     truncated: Keep = "keep"
     """The synthetic or the proto-synthetic response was cut off at max_new_tokens."""
+    same_answer: ExtractorName | None = None
+    """Drop where y' gives the annotated answer by this extractor (as in `evaluate.extractors`), so
+    that right answers in other words are not trained down: not the papers' method."""
 
 
 class GateConfig(Strict):
