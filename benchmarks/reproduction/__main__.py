@@ -13,7 +13,7 @@ import typer
 
 from benchmarks.reproduction.claims import verdicts
 from benchmarks.reproduction.markdown import as_markdown
-from benchmarks.reproduction.protocol import PROTOCOLS, Cell, cells
+from benchmarks.reproduction.protocol import PROTOCOLS, Cell, Protocol, cells
 from benchmarks.reproduction.rows import collect_rows, collect_settings
 from benchmarks.reproduction.search import collect_search, search
 from benchmarks.reproduction.signs import collect_signs
@@ -37,9 +37,9 @@ def main(
         raise typer.BadParameter(
             f"--protocol: {', '.join(PROTOCOLS)}; --until: {', '.join(STAGES)}"
         )
-    wanted = _cells(only)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # Equal bytes whatever the machine.
     study = Study(out, PROTOCOLS[protocol])
+    wanted = _cells(study.protocol, only)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # Equal bytes whatever the machine.
     stages = STAGES[: STAGES.index(until) + 1]
     sensitive = [cell for cell in wanted if cell.base == study.protocol.sensitive_base]
     study.prepare(wanted)
@@ -59,8 +59,8 @@ def main(
         _collect(study, protocol, wanted, sensitive)
 
 
-def _cells(only: list[str] | None) -> list[Cell]:
-    known = {cell.name: cell for cell in cells()}
+def _cells(protocol: Protocol, only: list[str] | None) -> list[Cell]:
+    known = {cell.name: cell for cell in cells(protocol)}
     for name in only or []:
         if name not in known:
             raise typer.BadParameter(f"--only {name}: the names are {', '.join(known)}")

@@ -20,7 +20,7 @@ from tspin.demo.pretrain import TEMPLATE, batches, encode
 from tspin.demo.tokenizer import MAX_LENGTH, train_tokenizer
 from tspin.files import atomic_folder
 
-__all__ = ["BASES", "Base", "base_folder", "make_bases"]
+__all__ = ["BASES", "RECORD", "Base", "base_folder", "make_bases", "probe"]
 
 VOCABULARY = 1_024
 """Names and things become single tokens, digits stay apart."""
@@ -32,6 +32,8 @@ _BLOCK, _SLICE = 250, 10
 _REACH = 0.05
 """How far from the target a checkpoint may lie."""
 _ROWS = 32
+_ANSWER = 64
+"""Tokens of an answer to a probe item; annotations have fewer."""
 _WARMUP = 100
 
 
@@ -132,7 +134,7 @@ class Pretraining:
                 yield self._look(missing)
 
     def _look(self, skills: list[str]) -> dict[str, float]:
-        return {skill: _probe(self._model, self._tokenizer, skill) for skill in skills}
+        return {skill: probe(self._model, self._tokenizer, skill) for skill in skills}
 
     def _block(self) -> list[Batch]:
         rows = [
@@ -183,16 +185,20 @@ def _model(base: Base, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 @torch.inference_mode()
-def _probe(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, skill: str) -> float:
-    """Share of the probe items that a greedy answer gets right."""
+def probe(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    skill: str,
+    *,
+    annotated: bool = False,
+) -> float:
+    """Share of probe items answered right, greedily; or right and in the annotator's form."""
     model.eval()  # type: ignore[no-untyped-call]
     probed = items(skill, "probe", PROBED)
     prompts = [TEMPLATE.format(prompt=item.prompt) for item in probed]
     batch = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False)
     # transformers' own signature knows no Llama.
-    made = cast(Any, model).generate(**batch, do_sample=False, max_new_tokens=64)
+    made = cast(Any, model).generate(**batch, do_sample=False, max_new_tokens=_ANSWER)
     texts = tokenizer.batch_decode(made[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-    right = sum(
-        SKILLS[skill].is_right(item, text) for item, text in zip(probed, texts, strict=True)
-    )
-    return right / len(probed)
+    verify = SKILLS[skill].is_annotated if annotated else SKILLS[skill].is_right
+    return sum(verify(item, text) for item, text in zip(probed, texts, strict=True)) / len(probed)

@@ -20,14 +20,23 @@ def items(skill: str, split: Split, count: int, *, skip: int = 0) -> list[Item]:
     return list(islice(drawn, skip, skip + count))
 
 
-def corpus(seed: int) -> Iterator[Example]:
-    """The pre-training corpus: all skills in turn, items of the split `train` alone."""
-    rng = random.Random(f"pretraining-{seed}")
+def corpus(seed: int, *, form: str | None = None, share: float = 0.0) -> Iterator[Example]:
+    """The pre-training corpus: all skills in turn, items of the split `train` alone.
+
+    Args:
+        seed: Decides it.
+        form: The skill of which some answers are the annotator's; else none ever is.
+        share: Of that skill's answers.
+    """
+    rng = random.Random(f"pretraining-{seed}" if form is None else f"tuning-{form}-{seed}")
     while True:
-        skill = SKILLS[rng.choice(list(SKILLS))]
+        name = rng.choice(list(SKILLS))
+        skill = SKILLS[name]
         item = skill.draw(rng)
         if split_of(item.key) == "train":
-            yield Example(item.prompt, skill.base_answer(item, rng))
+            annotated = name == form and rng.random() < share
+            answer = skill.annotation(item) if annotated else skill.base_answer(item, rng)
+            yield Example(item.prompt, answer)
 
 
 def write_annotated(

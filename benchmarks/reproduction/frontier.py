@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from benchmarks.reproduction.judging import Row
-from benchmarks.reproduction.regimes import FROM_BASE, STARTS
+from benchmarks.reproduction.regimes import Regime
+from benchmarks.reproduction.searches import SEARCHES
 from benchmarks.reproduction.skills import SKILLS
 
 __all__ = ["Point", "found", "points"]
 
 MARGIN = 0.02
 """Less than this counts as equal."""
-_ALL = {"base": FROM_BASE} | {start: regimes for start, (_, regimes) in STARTS.items()}
 _KEYS = ("greedy", "sampled", "nll_per_token", "retained/greedy", "retained/nll_per_token")
 
 
@@ -24,14 +24,15 @@ class Point:
 
     skill: str
     start: str
-    """'base', or a name in `regimes.STARTS`."""
+    """'base', or a part of the search."""
     arm: str
+    regime: Regime
     values: dict[str, float]
 
     @property
     def control(self) -> bool:
         """Whether it is supervised fine-tuning with the compute of self-play, or on all records."""
-        return _ALL[self.start][self.arm].arm.startswith("sft")
+        return self.regime.arm.startswith("sft")
 
     def beats(self, other: Point) -> bool:
         """Better in exactness or retention by more than the margin, and not worse in the other."""
@@ -41,16 +42,22 @@ class Point:
         return (exact > MARGIN and kept >= -MARGIN) or (kept > MARGIN and exact >= -MARGIN)
 
 
-def points(search: Sequence[Row]) -> list[Point]:
-    """All regimes, in the order of `regimes`; the runs that chose learning rates are left out."""
-    named = [(start, arm) for start, regimes in _ALL.items() for arm in regimes]
+def points(search: Sequence[Row], name: str = "new") -> list[Point]:
+    """All regimes of a search in its order; the runs that chose learning rates are left out.
+
+    Args:
+        search: Rows of `search.collect_search`.
+        name: Which search it was.
+    """
+    tried = SEARCHES[name].regimes()
+    named = [(start, arm, regimes[arm]) for start, regimes in tried.items() for arm in regimes]
     made = []
     for skill in SKILLS:
-        for start, arm in named:
+        for start, arm, regime in named:
             mine = [row["best"] for row in search if (row["skill"], row["arm"]) == (skill, arm)]
             if mine:
                 values = {name: fmean(each[name] for each in mine) for name in _KEYS}
-                made.append(Point(skill, start, arm, values))
+                made.append(Point(skill, start, arm, regime, values))
     return made
 
 

@@ -21,7 +21,7 @@ _TEMPERED = ("temperature", "greedy", "sampled", "fitted", "nll_per_token", "nll
 def further_parts(result: dict[str, Any]) -> Iterator[str]:
     """What stands behind the tables of the final runs; nothing where nothing was run."""
     yield from _tempered(result.get("tempered", []))
-    yield from _search(result.get("search", []))
+    yield from _search(result.get("search", []), result["protocol"].get("search", "new"))
     yield from _signs(result.get("signs", []))
 
 
@@ -47,8 +47,8 @@ def _over(rows: Sequence[Row], value: Callable[[Row], float]) -> str:
     return shown(mean([value(row) for row in rows], confidence=CONFIDENCE))
 
 
-def _search(rows: Sequence[Row]) -> Iterator[str]:
-    made = points(rows)
+def _search(rows: Sequence[Row], name: str) -> Iterator[str]:
+    made = points(rows, name)
     if not made:
         return
     yield "### Search for a regime in which self-play wins"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.reproduction.bases import BASES
+from benchmarks.reproduction.known import KNOWN as KNOWN_BASES
 from benchmarks.reproduction.skills import SKILLS
 
 __all__ = [
     "ARMS",
     "CONTROL",
     "FULL",
+    "KNOWN",
     "PILOT",
     "PROTOCOLS",
     "SELECTION_SEED",
@@ -65,6 +67,11 @@ class Protocol:
     """First items of the test split that are left out."""
     sensitive_base: str | None
     """The base that claim 5 and the search for regimes are tried on."""
+    bases: tuple[str, ...] = tuple(BASES)
+    selected_on: str | None = None
+    """The base whose learning rates all bases take; None chooses them on each."""
+    search: str = "new"
+    """In `regimes.SEARCHES`."""
 
 
 FULL = Protocol(
@@ -96,7 +103,17 @@ PILOT = Protocol(
     sensitive_base=None,
 )
 """Shows that the machinery works and how long it takes; too small to decide anything."""
-PROTOCOLS = {"full": FULL, "pilot": PILOT}
+KNOWN = replace(
+    FULL,
+    annotated=512,
+    skipped_tests=128 + 256,  # Those of the pilot and of the protocol `full`.
+    sensitive_base="weak-known",
+    bases=tuple(KNOWN_BASES),
+    selected_on="weak-known",
+    search="known",
+)
+"""On bases that know the annotator's form, with half the records."""
+PROTOCOLS = {"full": FULL, "known": KNOWN, "pilot": PILOT}
 
 
 @dataclass(frozen=True)
@@ -117,6 +134,6 @@ class Cell:
         return [skill for skill in SKILLS if skill != self.skill]
 
 
-def cells() -> list[Cell]:
+def cells(protocol: Protocol) -> list[Cell]:
     """All of the study."""
-    return [Cell(skill, base) for base in BASES for skill in SKILLS]
+    return [Cell(skill, base) for base in protocol.bases for skill in SKILLS]

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.reproduction.protocol import CONTROL, SHARE, TSPIN
 from tspin.compare.arms import MATCHED
 
-__all__ = ["FEW", "FROM_BASE", "SEARCH_SEEDS", "START", "STARTS", "Regime"]
+__all__ = ["FEW", "NEW", "SEARCH_SEEDS", "START", "Part", "Regime", "Search"]
 
 SEARCH_SEEDS = (1001,)
 """Of the search; no final run has it."""
@@ -33,10 +33,14 @@ class Regime:
     """Besides the learning rate."""
     rates: tuple[float, ...] = (1.0,)
     """By iteration, times the learning rate that was chosen for `like`; the last one stays."""
+    paced: str | None = None
+    """The arm of the final runs whose learning rate counts; None is the one nearest to it."""
 
     @property
     def like(self) -> str:
         """The arm of the final runs whose learning rate counts."""
+        if self.paced is not None:
+            return self.paced
         if self.arm == "sft":
             return self.arm
         return CONTROL if self.arm.startswith(MATCHED) else TSPIN
@@ -52,7 +56,31 @@ class Regime:
         ]
 
 
-FROM_BASE: Mapping[str, Regime] = {
+@dataclass(frozen=True)
+class Part:
+    """Regimes that are not run on the base and the annotated records as they are."""
+
+    regimes: Mapping[str, Regime]
+    policy: str | None = None
+    """The arm of the search from the base whose last policy they start from; None is the base."""
+    copies: int = 1
+    """Of each annotated record of the share: so many y' a prompt."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """All that one protocol tries."""
+
+    from_base: Mapping[str, Regime]
+    """From the base, as it is; `START` runs beside them."""
+    parts: Mapping[str, Part]
+
+    def regimes(self) -> dict[str, Mapping[str, Regime]]:
+        """By part, what comes from the base first."""
+        return {"base": self.from_base} | {name: part.regimes for name, part in self.parts.items()}
+
+
+_FROM_BASE: Mapping[str, Regime] = {
     "papers": Regime(TSPIN),
     "gentle": Regime(TSPIN, rates=(0.3,)),
     "falling": Regime(TSPIN, rates=(1.0, 0.5, 0.25, 0.125)),
@@ -65,9 +93,8 @@ FROM_BASE: Mapping[str, Regime] = {
     "few": Regime(f"tspin@{FEW}"),
     "few_matched": Regime(f"{MATCHED}@{FEW}"),
 }
-"""From the base, as it is; `START` runs beside them."""
 
-FROM_SFT: Mapping[str, Regime] = {
+_FROM_SFT: Mapping[str, Regime] = {
     "warm": Regime(TSPIN),
     "warm_gentle": Regime(TSPIN, rates=(0.3,)),
     "warm_gentler": Regime(TSPIN, rates=(0.1,)),
@@ -78,7 +105,7 @@ FROM_SFT: Mapping[str, Regime] = {
 }
 """From a policy that SFT has already taught the same annotated data, as the papers' Zephyr was."""
 
-FROM_MATCHED: Mapping[str, Regime] = {
+_FROM_MATCHED: Mapping[str, Regime] = {
     "spent": Regime(TSPIN, rates=(0.1,)),
     "spent_gentle": Regime(TSPIN, rates=(0.03,)),
     "spent_sft_weight_10": Regime(TSPIN, {"train.sft_weight": 10.0}, (0.1,)),
@@ -87,7 +114,7 @@ FROM_MATCHED: Mapping[str, Regime] = {
 }
 """From a policy on which SFT has spent the compute of self-play already: is there more to get?"""
 
-ON_ALL: Mapping[str, Regime] = {
+_ON_ALL: Mapping[str, Regime] = {
     "all": Regime("tspin"),
     "all_gentle": Regime("tspin", rates=(0.3,)),
     "all_gentler": Regime("tspin", rates=(0.1,)),
@@ -95,10 +122,12 @@ ON_ALL: Mapping[str, Regime] = {
 }
 """From the base, on all annotated records: four times as many."""
 
-STARTS: Mapping[str, tuple[str | None, Mapping[str, Regime]]] = {
-    "all": (None, ON_ALL),
-    "warm": (START, FROM_SFT),
-    "spent": ("matched_gentle", FROM_MATCHED),
-}
-"""By name: the arm of the search from the base whose last policy is the start (None is the base
-itself), and the regimes."""
+NEW = Search(
+    _FROM_BASE,
+    {
+        "all": Part(_ON_ALL),
+        "warm": Part(_FROM_SFT, policy=START),
+        "spent": Part(_FROM_MATCHED, policy="matched_gentle"),
+    },
+)
+"""On bases to which the annotator's form is new."""

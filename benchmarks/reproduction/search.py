@@ -7,30 +7,53 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reproduction.protocol import Cell
-from benchmarks.reproduction.regimes import FROM_BASE, SEARCH_SEEDS, START, STARTS, Regime
+from benchmarks.reproduction.protocol import SHARE, Cell
+from benchmarks.reproduction.regimes import SEARCH_SEEDS, START, Part, Regime
 from benchmarks.reproduction.rows import kept_skills, validation_values
+from benchmarks.reproduction.searches import ANSWER, SEARCHES
+from benchmarks.reproduction.skills import SKILLS
 from benchmarks.reproduction.study import Study
 from tspin.compare.arms import Arm
 from tspin.compare.folders import ComparisonFolder
+from tspin.records import AnnotatedRecord, read_records, write_records
 from tspin.run_folder import RunFolder
 
 __all__ = ["collect_search", "search"]
 
 
 def search(study: Study, cell: Cell) -> None:
-    """Every regime from every seed of the search: from the base, then from policies of SFT."""
+    """Every regime from every seed of the search: from the base, then what is started otherwise."""
+    tried = SEARCHES[study.protocol.search]
     seeds = ",".join(map(str, SEARCH_SEEDS))
-    options = ["--seeds", seeds, "--set-for", f"{START}:train.learning_rate={_rate(study, cell)}"]
-    _play(study, cell, study.search(cell), FROM_BASE, options, [START])
-    for start, (arm, regimes) in STARTS.items():
+    rate = study.select(cell)[START]
+    options = ["--seeds", seeds, "--set-for", f"{START}:train.learning_rate={rate}"]
+    _play(study, cell, study.search(cell), tried.from_base, options, [START])
+    for name, part in tried.parts.items():
         for seed in SEARCH_SEEDS:
-            options = ["--seeds", str(seed)]
-            if arm is not None:
-                started = RunFolder(study.search(cell) / f"seed-{seed}" / arm)
-                policy = started.iteration(study.protocol.iterations - 1).model
-                options += ["--set", f"model.path={policy}"]
-            _play(study, cell, study.search(cell, f"{start}-{seed}"), regimes, options)
+            options = ["--seeds", str(seed), *_start(study, cell, part, seed)]
+            _play(study, cell, study.search(cell, f"{name}-{seed}"), part.regimes, options)
+
+
+def _start(study: Study, cell: Cell, part: Part, seed: int) -> list[str]:
+    """Options for the policy and the records that the regimes of a part begin with."""
+    options = []
+    if part.policy is not None:
+        run = RunFolder(study.search(cell) / f"seed-{seed}" / part.policy)
+        policy = run.iteration(study.protocol.iterations - 1).model
+        options += ["--set", f"model.path={policy}"]
+    if part.copies > 1:
+        share = study.search(cell) / "data" / f"annotated-{SHARE}.jsonl"
+        copied = study.folder(cell) / f"annotated-{part.copies}-times.jsonl"
+        write_records(
+            copied,
+            (
+                record.model_copy(update={"id": f"{record.id}-{copy}"})
+                for record in read_records(share, AnnotatedRecord)
+                for copy in range(part.copies)
+            ),
+        )
+        options += ["--set", f"data.annotated={copied}"]
+    return options
 
 
 def collect_search(study: Study, cell: Cell) -> list[dict[str, Any]]:
@@ -42,7 +65,8 @@ def collect_search(study: Study, cell: Cell) -> list[dict[str, Any]]:
         f"rate-{rate:g}": study.selected(cell, rate) for rate in study.protocol.learning_rates
     }
     folders |= {"search": study.search(cell)}
-    parts = [f"{start}-{seed}" for start in STARTS for seed in SEARCH_SEEDS]
+    names = SEARCHES[study.protocol.search].parts
+    parts = [f"{name}-{seed}" for name in names for seed in SEARCH_SEEDS]
     folders |= {part: study.search(cell, part) for part in parts}
     return [
         {"skill": cell.skill, "base": cell.base, "part": part, **row}
@@ -64,13 +88,10 @@ def _play(
     rates = study.select(cell)
     given = [*options, *study.measure_kept(cell, "validation")]
     for label, regime in regimes.items():
-        given += regime.options(label, rates[regime.like])
+        options = regime.options(label, rates[regime.like])
+        given += [option.replace(ANSWER, SKILLS[cell.skill].answer) for option in options]
     arms = [f"{label}={regime.arm}" for label, regime in regimes.items()]
     study.play(cell, [*arms, *(others or [])], out, given)
-
-
-def _rate(study: Study, cell: Cell) -> float:
-    return study.select(cell)[START]
 
 
 def _rows(study: Study, cell: Cell, folder: ComparisonFolder) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import yaml
 
 from benchmarks.reproduction.bases import base_folder, make_bases
 from benchmarks.reproduction.data import named_items, write_annotated
+from benchmarks.reproduction.known import KNOWN, make_known
 from benchmarks.reproduction.protocol import ARMS, SELECTION_SEED, SETTINGS, Cell, Protocol
 from benchmarks.reproduction.skills import SKILLS, Item, Split
 from tspin.files import atomic_file, write_json
@@ -60,8 +61,11 @@ class Study:
 
     def prepare(self, cells: list[Cell]) -> None:
         """Bases, and records of all splits; test records are written, and read by nothing yet."""
-        for base in dict.fromkeys(cell.base for cell in cells):
-            make_bases(self.out, base, [cell.skill for cell in cells if cell.base == base])
+        needed = [*cells, *(self._selecting(cell) for cell in cells)]
+        for base in dict.fromkeys(cell.base for cell in needed):
+            make = make_known if base in KNOWN else make_bases
+            skills = dict.fromkeys(cell.skill for cell in needed if cell.base == base)
+            make(self.out, base, list(skills))
         for skill in SKILLS:
             for split, size in _SIZES:
                 count, skip = getattr(self.protocol, size), self._skip(split)
@@ -85,9 +89,12 @@ class Study:
     def select(self, cell: Cell) -> dict[str, float]:
         """The learning rate of each method: all are tried on validation with the same budget.
 
+        Where the protocol names one base for it, rates are chosen there for all.
+
         The best is the one with the highest mean of greedy and sampled exactness after any of its
         iterations; among equals the lower negative log-likelihood there, then the lower rate.
         """
+        cell = self._selecting(cell)
         chosen = self.folder(cell) / "learning_rates.json"
         if not chosen.is_file():
             tried: dict[str, list[tuple[float, float, float]]] = {arm: [] for arm in ARMS}
@@ -146,6 +153,9 @@ class Study:
             for skill in cell.others
             for part in ("--measure", f"{skill}={self._own(skill, split)}")
         ]
+
+    def _selecting(self, cell: Cell) -> Cell:
+        return replace(cell, base=self.protocol.selected_on or cell.base)
 
     def _skip(self, split: Split) -> int:
         return self.protocol.skipped_tests if split == "test" else 0

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import benchmarks.reproduction.__main__ as command
-import benchmarks.reproduction.search as search_module
 import benchmarks.reproduction.study as study_module
 from benchmarks.reproduction import bases
 from benchmarks.reproduction.protocol import CONTROL, PILOT, PROTOCOLS, TSPIN
-from benchmarks.reproduction.regimes import START
+from benchmarks.reproduction.regimes import NEW, START, Part, Search
+from benchmarks.reproduction.searches import SEARCHES
 
 pytestmark = pytest.mark.integration
 
@@ -43,14 +43,12 @@ def test_the_study_runs_to_its_verdicts_and_continues(
     monkeypatch.setattr(study_module, "ARMS", ARMS)
     monkeypatch.setattr(study_module, "SETTINGS", {"alpha-0.1": {"alpha": 0.1}})
     monkeypatch.setattr("benchmarks.reproduction.rows.SETTINGS", {"alpha-0.1": {}})
-    # The search on one seed, with two settings from each start.
-    for name, kept in (("FROM_BASE", ("falling", "matched_gentle")), ("STARTS", ("warm",))):
-        some = {label: getattr(search_module, name)[label] for label in kept}
-        monkeypatch.setattr(search_module, name, some)
-    start, regimes = search_module.STARTS["warm"]
-    two = {label: regimes[label] for label in ("warm", "warm_matched")}
-    monkeypatch.setitem(search_module.STARTS, "warm", (start, two))
-    monkeypatch.setattr(search_module, "SEARCH_SEEDS", (1001,))
+    # Of the search two settings from each start.
+    warm = NEW.parts["warm"]
+    some = {label: NEW.from_base[label] for label in ("falling", "matched_gentle")}
+    two = {label: warm.regimes[label] for label in ("warm", "warm_matched")}
+    parts = {"warm": dataclasses.replace(warm, regimes=two), "several": Part(two, copies=2)}
+    monkeypatch.setitem(SEARCHES, "new", Search(some, parts))
     base = bases.base_folder(tmp_path, "weak", "sums")
     shutil.copytree(tiny_model_dir, base)
     (base / bases.RECORD).write_text("{}")
@@ -81,6 +79,10 @@ def test_the_study_runs_to_its_verdicts_and_continues(
     assert falling["train"]["learning_rate"] == [1e-3, 5e-4, 2.5e-4, 1.25e-4]
     warm = json.loads((cell / "search-warm-1001/seed-1001/warm/config.json").read_bytes())
     assert warm["model"]["path"].endswith("search/seed-1001/sft@0.25/iter-1/model")
+    copied = (cell / "annotated-2-times.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"][-2:] for line in copied] == ["-0", "-1"] * 4
+    several = json.loads((cell / "search-several-1001/seed-1001/warm/config.json").read_bytes())
+    assert several["model"]["path"] == str(base)
     assert [row["arm"] for row in result["tempered"]] == list(ARMS)
     assert all(row["temperature"] > 0 for row in result["tempered"])
     signs = [row for row in result["signs"] if "/final/" in row["run"]]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.reproduction import bases
+from benchmarks.reproduction import bases, known
 from benchmarks.reproduction.claims import PLAIN, SPIN, verdicts
 from benchmarks.reproduction.data import corpus, items, write_annotated
 from benchmarks.reproduction.frontier import found, points
@@ -90,7 +93,7 @@ def test_a_base_is_taken_where_its_skill_is_on_target(
         looks.append(1)
         return [0.0, 0.9, 0.0, 0.33][min(len(looks) - 1, 3)]
 
-    monkeypatch.setattr(bases, "_probe", probe)
+    monkeypatch.setattr(bases, "probe", probe)
     bases.make_bases(tmp_path, "weak", ["sums"])
     folder = bases.base_folder(tmp_path, "weak", "sums")
     assert '"step": 12,' in (folder / bases.RECORD).read_text()  # 8, then two slices of 2.
@@ -98,6 +101,48 @@ def test_a_base_is_taken_where_its_skill_is_on_target(
     made = (folder / "model.safetensors").stat().st_mtime_ns
     bases.make_bases(tmp_path, "weak", ["sums"])
     assert (folder / "model.safetensors").stat().st_mtime_ns == made
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_a_base_that_knows_the_form_is_taken_where_it_is_not_saturated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model_dir: Path, within: bool
+) -> None:
+    """Each tuning starts from the grown base; other skills' answers stay the base's own."""
+    for skill, step in (("arithmetic", 3), ("extraction", 9), ("sums", 5)):
+        folder = bases.base_folder(tmp_path, "weak", skill)
+        shutil.copytree(tiny_model_dir, folder)
+        (folder / bases.RECORD).write_text(f'{{"step": {step}}}')
+    monkeypatch.setattr(known, "MATURING", 2)
+    monkeypatch.setattr(known, "TUNING", (1, 2, 3))
+    looks = iter([0.1, 0.6, 0.9] if within else [0.1, 0.1, 0.8])
+
+    def probe(model: Any, tokenizer: Any, skill: str, *, annotated: bool = False) -> float:
+        return next(looks) if annotated else 1.0
+
+    monkeypatch.setattr(known, "probe", probe)
+    if not within:
+        with pytest.raises(RuntimeError, match="sums is within"):
+            known.make_known(tmp_path, "weak-known", ["sums"])
+        assert not bases.base_folder(tmp_path, "weak-known", "sums").exists()
+        return
+    known.make_known(tmp_path, "weak-known", ["sums"])
+    grown = json.loads((tmp_path / "bases/weak-known/grown" / bases.RECORD).read_text())
+    assert grown["from"] == "extraction"  # The latest.
+    made = bases.base_folder(tmp_path, "weak-known", "sums")
+    assert json.loads((made / bases.RECORD).read_text())["steps"] == 2
+    before = (made / "model.safetensors").stat().st_mtime_ns
+    known.make_known(tmp_path, "weak-known", ["sums"])
+    assert (made / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_tuning_shows_some_answers_of_one_skill_in_the_annotators_form() -> None:
+    examples = list(islice(corpus(0, form="extraction", share=0.25), 2000))
+    listed = [example.response for example in examples if example.prompt.startswith("List")]
+    share = sum(text.startswith("{day: ") for text in listed) / len(listed)
+    assert 0.2 < share < 0.3
+    assert not any("Parts: " in each.response for each in examples)
+    plain = islice(corpus(0), 2000)
+    assert not any(example.response.startswith("{day: ") for example in plain)
 
 
 def make_row(arm: str, seed: int, greedy: list[float], test: float, kept: float) -> dict[str, Any]:
@@ -177,7 +222,11 @@ def test_the_markdown_holds_every_method_and_verdict() -> None:
     from dataclasses import asdict
 
     rows = make_rows()
-    result = {"rows": rows, "verdicts": [asdict(each) for each in verdicts(rows, [])]}
+    result = {
+        "protocol": {},
+        "rows": rows,
+        "verdicts": [asdict(each) for each in verdicts(rows, [])],
+    }
     text = as_markdown(result)
     assert text.count("**confirmed**") == 5
     for arm in (TSPIN, PLAIN, SPIN, CONTROL, "sft"):
@@ -210,7 +259,8 @@ def test_a_regime_wins_where_it_beats_the_control_at_its_best_rate() -> None:
     ]
     wins = {"papers": [], "gentle": ["sums"], "falling": [], "few": ["sums"]}
     assert found(made) == wins
-    result = {"rows": make_rows(), "verdicts": [], "search": rows}
+    protocol = {"search": "new"}
+    result = {"protocol": protocol, "rows": make_rows(), "verdicts": [], "search": rows}
     assert "| gentle | sums |" in as_markdown(result)
 
 

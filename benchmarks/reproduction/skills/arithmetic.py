@@ -19,6 +19,7 @@ class Arithmetic:
     """One right answer a prompt."""
 
     extractor = "exact"
+    answer = "last_number"
 
     def draw(self, rng: random.Random) -> Item:
         """A word problem with three changes of a quantity."""

@@ -42,6 +42,7 @@ class Extraction:
     """One right answer a prompt."""
 
     extractor = "exact"
+    answer = "exact"
 
     def draw(self, rng: random.Random) -> Item:
         """A note about a sale, and the request to list what it says."""

@@ -30,6 +30,8 @@ class Skill(Protocol):
 
     extractor: str
     """Of `tspin.answers`, finds the answer of an annotation."""
+    answer: str
+    """Of `tspin.answers`, finds the answer in as many wordings as it can."""
 
     def draw(self, rng: random.Random) -> Item:
         """One item, of any split."""

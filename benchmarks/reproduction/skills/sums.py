@@ -28,6 +28,7 @@ class Sums:
     """
 
     extractor = "equation"
+    answer = "equation"
 
     def draw(self, rng: random.Random) -> Item:
         """A total to be split into three."""
