@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 import typer
@@ -31,14 +31,14 @@ KNOWN = {f"{base}-known": base for base in BASES}
 """By name, the base that it goes on from."""
 MATURING = 2_500
 """Steps of further pre-training; its learning rate falls to 0."""
-TUNING = (50, 100, 150, 200, 300, 400, 600, 800, 1_200)
-"""Steps of tuning, tried in this order, each from the grown base."""
-FORM_SHARE = 0.25
+TUNING, TRIES = 50, 12
+"""Steps of the first tuning that is tried, and how many are; each starts from the grown base."""
+FORM_SHARE = 0.5
 """Of the taught skill's answers while tuning: in the annotator's form."""
 UNSATURATED = (0.2, 0.7)
-"""Greedy exactness in the annotator's form; the first tuning within is taken."""
+"""Greedy exactness in the annotator's form after tuning."""
 _ROWS, _WARMUP = 32, 50
-_RATES = {"mature": 3e-3, "tune": 1e-3}
+_LEARNING_RATE = 3e-3
 
 
 def make_known(out: Path, name: str, wanted: list[str]) -> None:
@@ -50,7 +50,7 @@ def make_known(out: Path, name: str, wanted: list[str]) -> None:
         wanted: Skills to make it for; those in place are left alone.
 
     Raises:
-        RuntimeError: no tuning ends within `UNSATURATED`.
+        RuntimeError: no tuning of a skill ends within `UNSATURATED`.
     """
     missing = [skill for skill in wanted if not (base_folder(out, name, skill) / RECORD).is_file()]
     if not missing:
@@ -58,18 +58,29 @@ def make_known(out: Path, name: str, wanted: list[str]) -> None:
     make_bases(out, KNOWN[name], list(SKILLS))
     grown = _grown(out, name)
     for skill in missing:
-        for steps in TUNING:
-            model, tokenizer = _load(grown)
-            seed = BASES[KNOWN[name]].seed
-            _train(model, tokenizer, corpus(seed, form=skill, share=FORM_SHARE), steps, "tune")
-            exact = probe(model, tokenizer, skill, annotated=True)
-            typer.echo(f"base {name}, {skill}, {steps} steps: {exact:.3f}")
-            if UNSATURATED[0] <= exact <= UNSATURATED[1]:
-                told = {"skill": skill, "steps": steps, "annotated": exact}
-                _save(base_folder(out, name, skill), model, tokenizer, told)
-                break
-        else:
-            raise RuntimeError(f"base {name}: {skill} is within {UNSATURATED} after no tuning")
+        model, tokenizer, told = _tuned(grown, BASES[KNOWN[name]].seed, skill)
+        _save(base_folder(out, name, skill), model, tokenizer, told)
+
+
+def _tuned(
+    grown: Path, seed: int, skill: str
+) -> tuple[LlamaForCausalLM, Tokenizer, dict[str, Any]]:
+    """Twice as long from try to try until it does something; halfway back where that is too long.
+
+    Raises:
+        RuntimeError: it is never within `UNSATURATED`.
+    """
+    low, high, steps = 0, None, TUNING
+    for _ in range(TRIES):
+        model, tokenizer = _load(grown)
+        _train(model, tokenizer, corpus(seed, form=skill, share=FORM_SHARE), steps)
+        exact = probe(model, tokenizer, skill, annotated=True)
+        typer.echo(f"{grown.parent.name}, {skill}, {steps} steps: {exact:.3f}")
+        if UNSATURATED[0] <= exact <= UNSATURATED[1]:
+            return model, tokenizer, {"skill": skill, "steps": steps, "annotated": exact}
+        low, high = (steps, high) if exact < UNSATURATED[0] else (low, steps)
+        steps = 2 * steps if high is None else (low + high) // 2
+    raise RuntimeError(f"{grown.parent.name}: {skill} is within {UNSATURATED} after no tuning")
 
 
 def _grown(out: Path, name: str) -> Path:
@@ -80,7 +91,7 @@ def _grown(out: Path, name: str) -> Path:
         latest = max(made, key=lambda path: json.loads((path / RECORD).read_bytes())["step"])
         model, tokenizer = _load(latest)
         # Not the examples that it has seen already.
-        _train(model, tokenizer, corpus(100 + BASES[KNOWN[name]].seed), MATURING, "mature")
+        _train(model, tokenizer, corpus(100 + BASES[KNOWN[name]].seed), MATURING)
         right = {skill: probe(model, tokenizer, skill) for skill in SKILLS}
         typer.echo(f"base {name}, grown: {right}")
         _save(folder, model, tokenizer, {"from": latest.name, "right": right})
@@ -104,19 +115,17 @@ def _train(
     tokenizer: Tokenizer,
     examples: Iterator[Example],
     steps: int,
-    stage: str,
 ) -> None:
     """AdamW over so many batches; the learning rate rises, then falls to 0."""
     rows = [encode(tokenizer, example) for example in islice(examples, steps * _ROWS)]
-    highest = _RATES[stage]
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=highest, betas=(0.9, 0.99), weight_decay=0.01
+        model.parameters(), lr=_LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01
     )
     model.train()
     pad = int(tokenizer.pad_token_id)
     for step, (ids, labels) in enumerate(batches(rows, _ROWS, pad, seed=steps)):
         for group in optimizer.param_groups:
-            group["lr"] = highest * min(1.0, (step + 1) / _WARMUP) * (1 - step / steps)
+            group["lr"] = _LEARNING_RATE * min(1.0, (step + 1) / _WARMUP) * (1 - step / steps)
         model(input_ids=ids, labels=labels).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

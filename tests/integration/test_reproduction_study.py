@@ -13,11 +13,12 @@ import benchmarks.reproduction.__main__ as command
 import benchmarks.reproduction.study as study_module
 from benchmarks.reproduction import bases
 from benchmarks.reproduction.protocol import CONTROL, PILOT, PROTOCOLS, TSPIN
-from benchmarks.reproduction.regimes import NEW, START, Part, Search
+from benchmarks.reproduction.regimes import NEW, START, Part, Regime, Search
 from benchmarks.reproduction.searches import SEARCHES
 
 pytestmark = pytest.mark.integration
 
+SEVERAL = {"several": Regime("tspin", paced=TSPIN)}
 ARMS = (TSPIN, START, CONTROL)
 """Of the seven, those that everything is made of."""
 TINY = dataclasses.replace(
@@ -47,7 +48,7 @@ def test_the_study_runs_to_its_verdicts_and_continues(
     warm = NEW.parts["warm"]
     some = {label: NEW.from_base[label] for label in ("falling", "matched_gentle")}
     two = {label: warm.regimes[label] for label in ("warm", "warm_matched")}
-    parts = {"warm": dataclasses.replace(warm, regimes=two), "several": Part(two, copies=2)}
+    parts = {"warm": dataclasses.replace(warm, regimes=two), "several": Part(SEVERAL, copies=2)}
     monkeypatch.setitem(SEARCHES, "new", Search(some, parts))
     base = bases.base_folder(tmp_path, "weak", "sums")
     shutil.copytree(tiny_model_dir, base)
@@ -81,7 +82,7 @@ def test_the_study_runs_to_its_verdicts_and_continues(
     assert warm["model"]["path"].endswith("search/seed-1001/sft@0.25/iter-1/model")
     copied = (cell / "annotated-2-times.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"][-2:] for line in copied] == ["-0", "-1"] * 4
-    several = json.loads((cell / "search-several-1001/seed-1001/warm/config.json").read_bytes())
+    several = json.loads((cell / "search-several-1001/seed-1001/several/config.json").read_bytes())
     assert several["model"]["path"] == str(base)
     assert [row["arm"] for row in result["tempered"]] == list(ARMS)
     assert all(row["temperature"] > 0 for row in result["tempered"])

@@ -113,8 +113,9 @@ def test_a_base_that_knows_the_form_is_taken_where_it_is_not_saturated(
         shutil.copytree(tiny_model_dir, folder)
         (folder / bases.RECORD).write_text(f'{{"step": {step}}}')
     monkeypatch.setattr(known, "MATURING", 2)
-    monkeypatch.setattr(known, "TUNING", (1, 2, 3))
-    looks = iter([0.1, 0.6, 0.9] if within else [0.1, 0.1, 0.8])
+    monkeypatch.setattr(known, "TUNING", 2)
+    monkeypatch.setattr(known, "TRIES", 3)
+    looks = iter([0.1, 0.9, 0.6] if within else [0.1, 0.9, 0.8])
 
     def probe(model: Any, tokenizer: Any, skill: str, *, annotated: bool = False) -> float:
         return next(looks) if annotated else 1.0
@@ -129,7 +130,9 @@ def test_a_base_that_knows_the_form_is_taken_where_it_is_not_saturated(
     grown = json.loads((tmp_path / "bases/weak-known/grown" / bases.RECORD).read_text())
     assert grown["from"] == "extraction"  # The latest.
     made = bases.base_folder(tmp_path, "weak-known", "sums")
-    assert json.loads((made / bases.RECORD).read_text())["steps"] == 2
+    assert (
+        json.loads((made / bases.RECORD).read_text())["steps"] == 3
+    )  # Of 2, 4 and what lies between.
     before = (made / "model.safetensors").stat().st_mtime_ns
     known.make_known(tmp_path, "weak-known", ["sums"])
     assert (made / "model.safetensors").stat().st_mtime_ns == before
