@@ -37,8 +37,10 @@ _TRAINING = (
 
 
 def collect_rows(study: Study, cell: Cell) -> list[dict[str, Any]]:
-    """One row a method and seed of a cell whose final comparison is finished."""
+    """One row a method and seed of a cell; none before its final comparison is finished."""
     folder = ComparisonFolder(study.final(cell))
+    if not folder.result.is_file():
+        return []
     result = json.loads(folder.result.read_bytes())
     rows = []
     for arm in result["arms"]:
@@ -69,12 +71,15 @@ def collect_rows(study: Study, cell: Cell) -> list[dict[str, Any]]:
 
 
 def collect_settings(study: Study, cell: Cell) -> list[dict[str, Any]]:
-    """Exactness on validation after the last iteration with other alphas and betas."""
+    """Exactness on validation after the last iteration of each finished run of `vary`."""
     rows = []
     for setting in SETTINGS:
         for seed in study.protocol.seeds:
             folder = RunFolder(study.sensitive(cell, setting, seed))
-            last = _iteration(folder, study.protocol.iterations - 1)
+            number = study.protocol.iterations - 1
+            if not folder.iteration(number).metrics.is_file():
+                continue
+            last = _iteration(folder, number)
             where = {"skill": cell.skill, "base": cell.base, "setting": setting, "seed": seed}
             rows.append({**where, "greedy": last["greedy"]})
     return rows
