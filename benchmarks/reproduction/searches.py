@@ -16,9 +16,7 @@ COPIES = 4
 _FROM_BASE: Mapping[str, Regime] = {
     "papers": Regime(TSPIN),
     "gentle": Regime(TSPIN, rates=(0.3,)),
-    "falling": Regime(TSPIN, rates=(1.0, 0.5, 0.25, 0.125)),
     "alpha_tenth": Regime(TSPIN, {"train.alpha": 0.1}),
-    "filtered": Regime(TSPIN, {"triplets.identical": "drop", "triplets.truncated": "drop"}),
     "wrong_only": Regime(TSPIN, {"triplets.same_answer": ANSWER}),
     "sft_weight_10": Regime(TSPIN, {"train.sft_weight": 10.0}, paced=CONTROL),
     "sft_weight_100": Regime(TSPIN, {"train.sft_weight": 100.0}, paced=CONTROL),
@@ -36,7 +34,6 @@ _SEVERAL: Mapping[str, Regime] = {
     "several_wrong_only": Regime("tspin", {"triplets.same_answer": ANSWER}, paced=TSPIN),
     "several_sft_weight_10": Regime("tspin", {"train.sft_weight": 10.0}, paced=CONTROL),
     "several_matched": Regime("sft_matched", paced=CONTROL),
-    "several_matched_gentle": Regime("sft_matched", rates=(0.3,), paced=CONTROL),
 }
 """Several y' a prompt: every record stands there as often, under other ids."""
 
