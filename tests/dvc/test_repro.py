@@ -136,6 +136,13 @@ def test_experiments_one_and_two_queued(project: Project) -> None:
     assert measured["one"] == measured["two"] != measured["beta"]
 
 
+def test_a_grid_is_one_experiment_a_combination(project: Project) -> None:
+    settings = ("-S", "train.beta=0.1,0.3", "-S", "train.learning_rate=1e-6,3e-6")
+    project.run("dvc", "exp", "run", "--queue", *settings)
+    assert project.run("dvc", "queue", "status").count("Queued") == 4
+    project.run("dvc", "queue", "remove", "--queued")
+
+
 def test_new_data_runs_what_looks_at_it(project: Project) -> None:
     path = project.folder / "sample/annotated.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
