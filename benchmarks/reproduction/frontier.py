@@ -11,7 +11,7 @@ from benchmarks.reproduction.regimes import Regime
 from benchmarks.reproduction.searches import SEARCHES
 from benchmarks.reproduction.skills import SKILLS
 
-__all__ = ["Point", "found", "points"]
+__all__ = ["Point", "found", "outdone", "points"]
 
 MARGIN = 0.02
 """Less than this counts as equal."""
@@ -41,6 +41,15 @@ class Point:
         )
         return (exact > MARGIN and kept >= -MARGIN) or (kept > MARGIN and exact >= -MARGIN)
 
+    def rivals(self, made: Sequence[Point]) -> list[Point]:
+        """The controls on the same skill, from the same start, with as many pairs."""
+        return [
+            each
+            for each in made
+            if each.control and (each.skill, each.start) == (self.skill, self.start)
+            if ("few" in each.arm) == ("few" in self.arm)
+        ]
+
 
 def points(search: Sequence[Row], name: str = "new") -> list[Point]:
     """All regimes of a search in its order; the runs that chose learning rates are left out.
@@ -65,12 +74,7 @@ def found(made: Sequence[Point]) -> dict[str, list[str]]:
     """By regime: the skills on which it beats the control, at the control's best learning rate."""
     wins: dict[str, list[str]] = {}
     for point in made:
-        rivals = [
-            each
-            for each in made
-            if each.control and (each.skill, each.start) == (point.skill, point.start)
-            if ("few" in each.arm) == ("few" in point.arm)
-        ]
+        rivals = point.rivals(made)
         if point.control or not rivals:
             continue
         best = max(rivals, key=lambda each: each.values["greedy"])
@@ -78,3 +82,20 @@ def found(made: Sequence[Point]) -> dict[str, list[str]]:
         if point.beats(best):
             wins[point.arm].append(point.skill)
     return wins
+
+
+def outdone(made: Sequence[Point]) -> dict[str, list[str]]:
+    """By regime: the skills on which the control, at some learning rate, is nowhere worse.
+
+    Nowhere: neither in exactness nor in retention.
+    """
+    losses: dict[str, list[str]] = {}
+    for point in [each for each in made if not each.control and each.rivals(made)]:
+        losses.setdefault(point.arm, [])
+        axes = ("greedy", "retained/greedy")
+        if any(
+            all(rival.values[axis] >= point.values[axis] for axis in axes)
+            for rival in point.rivals(made)
+        ):
+            losses[point.arm].append(point.skill)
+    return losses

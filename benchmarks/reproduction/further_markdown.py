@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from benchmarks.reproduction.frontier import found, points
+from benchmarks.reproduction.frontier import found, outdone, points
 from benchmarks.reproduction.judging import CONFIDENCE, Row
 from benchmarks.reproduction.protocol import ARMS
 from benchmarks.reproduction.signs import SIGNS, alarm
@@ -58,8 +58,13 @@ def _search(rows: Sequence[Row], name: str) -> Iterator[str]:
         for each in made
     ]
     yield table(["skill", "start", "regime", *names], lines)
-    lines = [[arm, ", ".join(skills) or "none"] for arm, skills in found(made).items()]
-    yield table(["regime", "beats the control on"], lines)
+    lost = outdone(made)
+    lines = [
+        [arm, ", ".join(skills) or "none", ", ".join(lost[arm]) or "none"]
+        for arm, skills in found(made).items()
+    ]
+    titles = ["regime", "beats the control at its best rate on", "the control is nowhere worse on"]
+    yield table(titles, lines)
 
 
 def _signs(rows: Sequence[Row]) -> Iterator[str]:

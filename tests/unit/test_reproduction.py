@@ -14,7 +14,7 @@ import pytest
 from benchmarks.reproduction import bases, known
 from benchmarks.reproduction.claims import PLAIN, SPIN, verdicts
 from benchmarks.reproduction.data import corpus, items, write_annotated
-from benchmarks.reproduction.frontier import found, points
+from benchmarks.reproduction.frontier import found, outdone, points
 from benchmarks.reproduction.judging import paired
 from benchmarks.reproduction.markdown import as_markdown
 from benchmarks.reproduction.protocol import CONTROL, TSPIN
@@ -262,9 +262,13 @@ def test_a_regime_wins_where_it_beats_the_control_at_its_best_rate() -> None:
     ]
     wins = {"papers": [], "gentle": ["sums"], "falling": [], "few": ["sums"]}
     assert found(made) == wins
+    # "matched" is as exact as "gentle" and keeps less; nothing is nowhere worse than the others.
+    assert outdone(made) == {"papers": [], "gentle": [], "falling": [], "few": []}
+    worse = search_row("sums", "normalised", 1001, 0.5, 0.4)  # Than "matched_gentle".
+    assert outdone(points([*rows, worse]))["normalised"] == ["sums"]
     protocol = {"search": "new"}
     result = {"protocol": protocol, "rows": make_rows(), "verdicts": [], "search": rows}
-    assert "| gentle | sums |" in as_markdown(result)
+    assert "| gentle | sums | none |" in as_markdown(result)
 
 
 def test_a_threshold_is_judged_by_what_became_of_the_policy() -> None:
