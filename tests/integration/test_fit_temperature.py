@@ -116,6 +116,35 @@ def test_a_temperature_from_elsewhere_is_used_and_not_fitted(
         assert fitted[identity] == (pytest.approx(nats, rel=1e-6), tokens)
 
 
+def test_a_refit_that_was_killed_leaves_no_likelihoods_to_the_fit_before(
+    sharp: Path, annotated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Likelihoods and temperature are two files: both belong to one fit, whenever it is killed."""
+    config, model, out = config_at(sharp), str(sharp), tmp_path / "metrics.json"
+    evaluate(config, model=model, annotated=annotated, out=out, proto=None, iteration=1)
+    likelihoods = out.with_name("metrics.temperature.likelihoods.jsonl")
+    before = likelihoods.read_bytes()
+
+    def killed(*_: object) -> None:
+        raise TspinError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tspin.fitted_temperature, "write_json", killed)
+        with pytest.raises(TspinError, match="killed"):
+            evaluate(
+                config,
+                model=model,
+                annotated=annotated,
+                out=out,
+                proto=None,
+                iteration=1,
+                temperature=2.0,
+            )
+    assert likelihoods.read_bytes() != before
+    evaluate(config, model=model, annotated=annotated, out=out, proto=None, iteration=1)
+    assert likelihoods.read_bytes() == before
+
+
 def test_one_record_is_too_few(sharp: Path, tmp_path: Path) -> None:
     path, out = write_heldout(tmp_path / "heldout.jsonl", 1), tmp_path / "metrics.json"
     with pytest.raises(InputError, match="needs two at least"):
