@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from benchmarks.reproduction.judging import Row
-from benchmarks.reproduction.regimes import Regime
+from benchmarks.reproduction.protocol import CONTROL
+from benchmarks.reproduction.regimes import START, Regime
 from benchmarks.reproduction.searches import SEARCHES
 from benchmarks.reproduction.skills import SKILLS
 
@@ -15,6 +16,10 @@ __all__ = ["Point", "found", "outdone", "points"]
 
 MARGIN = 0.02
 """Less than this counts as equal."""
+RATES = "rates"
+"""Where the runs stand that chose learning rates: from the base, another seed, fewer iterations."""
+_SAME = ("base", "several", RATES)
+"""Parts that begin with the base and learn from the same pairs."""
 _KEYS = ("greedy", "sampled", "nll_per_token", "retained/greedy", "retained/nll_per_token")
 
 
@@ -24,14 +29,14 @@ class Point:
 
     skill: str
     start: str
-    """'base', or a part of the search."""
+    """'base', a part of the search, or `RATES`."""
     arm: str
     regime: Regime
     values: dict[str, float]
 
     @property
     def control(self) -> bool:
-        """Whether it is supervised fine-tuning with the compute of self-play, or on all records."""
+        """Whether it is SFT: with the compute of self-play, with less, or on all records."""
         return self.regime.arm.startswith("sft")
 
     def beats(self, other: Point) -> bool:
@@ -52,29 +57,46 @@ class Point:
 
 
 def points(search: Sequence[Row], name: str = "new") -> list[Point]:
-    """All regimes of a search in its order; the runs that chose learning rates are left out.
+    """All regimes of a search in its order, then SFT at each rate that was tried to choose one.
 
     Args:
         search: Rows of `search.collect_search`.
         name: Which search it was.
     """
-    tried = SEARCHES[name].regimes()
-    named = [(start, arm, regimes[arm]) for start, regimes in tried.items() for arm in regimes]
-    made = []
-    for skill in SKILLS:
-        for start, arm, regime in named:
-            mine = [row["best"] for row in search if (row["skill"], row["arm"]) == (skill, arm)]
-            if mine:
-                values = {name: fmean(each[name] for each in mine) for name in _KEYS}
-                made.append(Point(skill, start, arm, regime, values))
-    return made
+    found: dict[tuple[str, str, str], list[Row]] = {}
+    for row in search:
+        start, arm = _where(row)
+        found.setdefault((row["skill"], start, arm), []).append(row["best"])
+    regimes = {
+        (start, arm): regime
+        for start, tried in SEARCHES[name].regimes().items()
+        for arm, regime in tried.items()
+    }
+    for _, start, arm in found:
+        method = arm.partition(" ")[0]
+        if start == RATES and method in (START, CONTROL):
+            regimes.setdefault((start, arm), Regime(method))
+    return [
+        Point(skill, start, arm, regime, {key: fmean(each[key] for each in mine) for key in _KEYS})
+        for skill in SKILLS
+        for (start, arm), regime in regimes.items()
+        if (mine := found.get((skill, start, arm)))
+    ]
+
+
+def _where(row: Row) -> tuple[str, str]:
+    part = row["part"]
+    if part == "search":
+        return "base", row["arm"]
+    kind, _, rest = part.rpartition("-")
+    return (RATES, f"{row['arm']} {rest}") if kind == "rate" else (kind, row["arm"])
 
 
 def found(made: Sequence[Point]) -> dict[str, list[str]]:
     """By regime: the skills on which it beats the control, at the control's best learning rate."""
     wins: dict[str, list[str]] = {}
     for point in made:
-        rivals = point.rivals(made)
+        rivals = [each for each in point.rivals(made) if each.arm != START]
         if point.control or not rivals:
             continue
         best = max(rivals, key=lambda each: each.values["greedy"])
@@ -84,10 +106,22 @@ def found(made: Sequence[Point]) -> dict[str, list[str]]:
     return wins
 
 
-def outdone(made: Sequence[Point]) -> dict[str, list[str]]:
-    """By regime: the skills on which the control, at some learning rate, is nowhere worse.
+def _elsewhere(point: Point, made: Sequence[Point]) -> list[Point]:
+    """SFT of the same pairs from the same base in other parts of the search."""
+    if point.start not in _SAME or "few" in point.arm:
+        return []
+    return [
+        each
+        for each in made
+        if each.control and each.skill == point.skill
+        if each.start in _SAME and "few" not in each.arm
+    ]
 
-    Nowhere: neither in exactness nor in retention.
+
+def outdone(made: Sequence[Point]) -> dict[str, list[str]]:
+    """By regime: the skills on which SFT, at some learning rate, is nowhere worse.
+
+    Nowhere: neither in exactness nor in retention. SFT with less compute counts, too.
     """
     losses: dict[str, list[str]] = {}
     for point in [each for each in made if not each.control and each.rivals(made)]:
@@ -95,7 +129,7 @@ def outdone(made: Sequence[Point]) -> dict[str, list[str]]:
         axes = ("greedy", "retained/greedy")
         if any(
             all(rival.values[axis] >= point.values[axis] for axis in axes)
-            for rival in point.rivals(made)
+            for rival in [*point.rivals(made), *_elsewhere(point, made)]
         ):
             losses[point.arm].append(point.skill)
     return losses

@@ -63,7 +63,7 @@ def _search(rows: Sequence[Row], name: str) -> Iterator[str]:
         [arm, ", ".join(skills) or "none", ", ".join(lost[arm]) or "none"]
         for arm, skills in found(made).items()
     ]
-    titles = ["regime", "beats the control at its best rate on", "the control is nowhere worse on"]
+    titles = ["regime", "beats the control at its best rate on", "SFT is nowhere worse on"]
     yield table(titles, lines)
 
 

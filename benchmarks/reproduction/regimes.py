@@ -76,8 +76,9 @@ class Search:
     parts: Mapping[str, Part]
 
     def regimes(self) -> dict[str, Mapping[str, Regime]]:
-        """By part, what comes from the base first."""
-        return {"base": self.from_base} | {name: part.regimes for name, part in self.parts.items()}
+        """By part, what comes from the base first, and `START` with it."""
+        from_base = {**self.from_base, START: Regime(START)}
+        return {"base": from_base} | {name: part.regimes for name, part in self.parts.items()}
 
 
 _FROM_BASE: Mapping[str, Regime] = {

@@ -237,10 +237,12 @@ def test_the_markdown_holds_every_method_and_verdict() -> None:
     assert "xychart-beta" in text
 
 
-def search_row(skill: str, arm: str, seed: int, greedy: float, kept: float) -> dict[str, Any]:
+def search_row(
+    skill: str, arm: str, seed: int, greedy: float, kept: float, part: str = "search"
+) -> dict[str, Any]:
     values = {"greedy": greedy, "sampled": greedy, "nll_per_token": 1.0}
     values |= {"retained/greedy": kept, "retained/nll_per_token": 1.0}
-    return {"skill": skill, "arm": arm, "seed": seed, "best": values}
+    return {"skill": skill, "part": part, "arm": arm, "seed": seed, "best": values}
 
 
 def test_a_regime_wins_where_it_beats_the_control_at_its_best_rate() -> None:
@@ -254,7 +256,7 @@ def test_a_regime_wins_where_it_beats_the_control_at_its_best_rate() -> None:
             search_row("sums", "falling", seed, 0.7, 0.9),  # The other way about.
             search_row("sums", "few", seed, 0.4, 0.3),
             search_row("sums", "few_matched", seed, 0.3, 0.3),  # The control of few pairs.
-            search_row("sums", "sft@0.25", seed, 0.9, 0.9),  # No regime.
+            search_row("sums", "sft@0.25", seed, 0.6, 0.6),  # SFT with less compute.
         ]
     made = points(rows)
     assert [each.values["greedy"] for each in made if each.arm == "matched"] == [
@@ -264,8 +266,11 @@ def test_a_regime_wins_where_it_beats_the_control_at_its_best_rate() -> None:
     assert found(made) == wins
     # "matched" is as exact as "gentle" and keeps less; nothing is nowhere worse than the others.
     assert outdone(made) == {"papers": [], "gentle": [], "falling": [], "few": []}
-    worse = search_row("sums", "normalised", 1001, 0.5, 0.4)  # Than "matched_gentle".
+    worse = search_row("sums", "normalised", 1001, 0.55, 0.55)  # Than plain SFT.
     assert outdone(points([*rows, worse]))["normalised"] == ["sums"]
+    slow = search_row("sums", "sft@0.25", 1000, 0.7, 0.9, part="rate-0.0001")
+    assert outdone(points([*rows, slow]))["falling"] == ["sums"]
+    assert found(points([*rows, slow])) == wins
     protocol = {"search": "new"}
     result = {"protocol": protocol, "rows": make_rows(), "verdicts": [], "search": rows}
     assert "| gentle | sums | none |" in as_markdown(result)
