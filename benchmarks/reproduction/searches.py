@@ -1,19 +1,77 @@
-"""What each protocol's search tries; where the form is known, also what the first left open."""
+"""When does self-play win? Settings of T-SPIN and of its control that each protocol's search tries.
+
+All is judged on validation, so that test records stay unseen until a regime is confirmed. Where the
+annotator's form is known, the search tries what the one on bases to which it is new left open.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from benchmarks.reproduction.protocol import CONTROL, TSPIN
-from benchmarks.reproduction.regimes import NEW, Part, Regime, Search
+from benchmarks.reproduction.regimes import START, Part, Regime, Search
+from tspin.compare.arms import MATCHED
 
-__all__ = ["ANSWER", "SEARCHES"]
+__all__ = ["ANSWER", "KNOWN", "NEW", "SEARCHES"]
 
 ANSWER = "ANSWER"
 """Stands for the extractor that finds a skill's answer in any wording."""
 COPIES = 4
+FEW = 0.0625
 
-_FROM_BASE: Mapping[str, Regime] = {
+_NEW_FROM_BASE: Mapping[str, Regime] = {
+    "papers": Regime(TSPIN),
+    "gentle": Regime(TSPIN, rates=(0.3,)),
+    "falling": Regime(TSPIN, rates=(1.0, 0.5, 0.25, 0.125)),
+    "sft_weight_1": Regime(TSPIN, {"train.sft_weight": 1.0}),
+    "sft_weight_10": Regime(TSPIN, {"train.sft_weight": 10.0}),
+    "normalised": Regime(TSPIN, {"train.length_normalised": True}),
+    "filtered": Regime(TSPIN, {"triplets.identical": "drop", "triplets.truncated": "drop"}),
+    "matched": Regime(CONTROL),
+    "matched_gentle": Regime(CONTROL, rates=(0.3,)),
+    "few": Regime(f"tspin@{FEW}"),
+    "few_matched": Regime(f"{MATCHED}@{FEW}"),
+}
+
+_NEW_FROM_SFT: Mapping[str, Regime] = {
+    "warm": Regime(TSPIN),
+    "warm_gentle": Regime(TSPIN, rates=(0.3,)),
+    "warm_gentler": Regime(TSPIN, rates=(0.1,)),
+    "warm_sft_weight_10": Regime(TSPIN, {"train.sft_weight": 10.0}, (0.3,)),
+    "warm_matched": Regime(CONTROL),
+    "warm_matched_gentle": Regime(CONTROL, rates=(0.3,)),
+    "warm_matched_gentler": Regime(CONTROL, rates=(0.1,)),
+}
+"""From a policy that SFT has already taught the same annotated data, as the papers' Zephyr was."""
+
+_NEW_FROM_MATCHED: Mapping[str, Regime] = {
+    "spent": Regime(TSPIN, rates=(0.1,)),
+    "spent_gentle": Regime(TSPIN, rates=(0.03,)),
+    "spent_sft_weight_10": Regime(TSPIN, {"train.sft_weight": 10.0}, (0.1,)),
+    "spent_matched": Regime(CONTROL, rates=(0.1,)),
+    "spent_matched_gentle": Regime(CONTROL, rates=(0.03,)),
+}
+"""From a policy on which SFT has spent the compute of self-play already: is there more to get?"""
+
+_NEW_ON_ALL: Mapping[str, Regime] = {
+    "all": Regime("tspin"),
+    "all_gentle": Regime("tspin", rates=(0.3,)),
+    "all_gentler": Regime("tspin", rates=(0.1,)),
+    "all_sft": Regime("sft"),
+}
+"""From the base, on all annotated records: four times as many."""
+
+NEW = Search(
+    _NEW_FROM_BASE,
+    {
+        "all": Part(_NEW_ON_ALL),
+        "warm": Part(_NEW_FROM_SFT, policy=START),
+        "spent": Part(_NEW_FROM_MATCHED, policy="matched_gentle"),
+    },
+)
+"""On bases to which the annotator's form is new."""
+
+_KNOWN_FROM_BASE: Mapping[str, Regime] = {
     "papers": Regime(TSPIN),
     "gentle": Regime(TSPIN, rates=(0.3,)),
     "alpha_tenth": Regime(TSPIN, {"train.alpha": 0.1}),
@@ -29,7 +87,7 @@ _FROM_BASE: Mapping[str, Regime] = {
     "matched_gentler": Regime(CONTROL, rates=(0.1,)),
 }
 
-_SEVERAL: Mapping[str, Regime] = {
+_KNOWN_SEVERAL: Mapping[str, Regime] = {
     "several": Regime("tspin", paced=TSPIN),
     "several_wrong_only": Regime("tspin", {"triplets.same_answer": ANSWER}, paced=TSPIN),
     "several_sft_weight_10": Regime("tspin", {"train.sft_weight": 10.0}, paced=CONTROL),
@@ -37,7 +95,7 @@ _SEVERAL: Mapping[str, Regime] = {
 }
 """Several y' a prompt: every record stands there as often, under other ids."""
 
-KNOWN = Search(_FROM_BASE, {"several": Part(_SEVERAL, copies=COPIES)})
+KNOWN = Search(_KNOWN_FROM_BASE, {"several": Part(_KNOWN_SEVERAL, copies=COPIES)})
 """On bases that know the annotator's form."""
 SEARCHES = {"new": NEW, "known": KNOWN}
 """By `Protocol.search`."""

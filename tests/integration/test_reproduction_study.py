@@ -13,8 +13,8 @@ import benchmarks.reproduction.__main__ as command
 import benchmarks.reproduction.study as study_module
 from benchmarks.reproduction import bases
 from benchmarks.reproduction.protocol import CONTROL, PILOT, PROTOCOLS, TSPIN
-from benchmarks.reproduction.regimes import NEW, START, Part, Regime, Search
-from benchmarks.reproduction.searches import SEARCHES
+from benchmarks.reproduction.regimes import START, Part, Regime, Search
+from benchmarks.reproduction.searches import NEW, SEARCHES
 
 pytestmark = pytest.mark.integration
 
