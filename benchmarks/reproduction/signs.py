@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,13 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.reproduction.rows import validation_values
-from tspin.run_folder import RunFolder
+from tspin.run_folder import BASE, RunFolder
 from tspin.train_log import read_train_log
 
 __all__ = ["SIGNS", "Alarm", "alarm", "collect_signs"]
 
 SIGNS = {
-    "annotated_logps_drop": (0.1, 0.25, 0.5, 1.0),
+    "annotated_logps_drop": (0.1, 0.2, 0.5, 1.0),
     "saturated_share": (0.5, 0.75, 0.9, 0.95),
     "length_drift": (1.25, 1.5, 2.0, 3.0),
     "sampled_drop": (0.02, 0.05, 0.1, 0.2),
@@ -24,7 +23,7 @@ SIGNS = {
 """Setting in `train.guards`, and thresholds to try."""
 WORSE, LESS_LIKELY = 0.05, 0.1
 """Fall of greedy exactness, and of the held-out annotations' likelihood in nats a token, below an
-earlier policy of the run: either counts as damage."""
+earlier policy of the run, the initial one included: either counts as damage."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,8 @@ def collect_signs(comparison: Path, out: Path) -> Iterator[dict[str, Any]]:
     """One row an iteration of each run of a finished comparison below `out`."""
     for path in sorted(comparison.glob("seed-*/*/config.json")):
         run = RunFolder(path.parent)
-        greedy, sampled, nll = [0.0], [0.0], [math.inf]
+        initial = validation_values(run.iteration(BASE).metrics)
+        greedy, sampled, nll = ([initial[name]] for name in ("greedy", "sampled", "nll_per_token"))
         number = 0
         while (made := run.iteration(number)).metrics.is_file():
             values = validation_values(made.metrics)
