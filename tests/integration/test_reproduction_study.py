@@ -18,7 +18,7 @@ from benchmarks.reproduction.searches import NEW, SEARCHES
 
 pytestmark = pytest.mark.integration
 
-SEVERAL = {"several": Regime("tspin", paced=TSPIN)}
+SEVERAL = {"several": Regime("tspin", paced=TSPIN), "other": Regime("sft", paced=TSPIN)}
 ARMS = (TSPIN, START, CONTROL)
 """Of the seven, those that everything is made of."""
 TINY = dataclasses.replace(
