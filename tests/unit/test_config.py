@@ -75,7 +75,9 @@ def test_every_problem_is_reported(write) -> None:
 def test_an_unknown_extractor_is_seen_before_anything_is_generated(
     write, text: str, setting: str
 ) -> None:
-    with pytest.raises(InputError, match=rf":5: '{setting}.*did you mean 'last_number'"):
+    with pytest.raises(
+        InputError, match=rf":5: '{setting}.*: no extractor .*did you mean 'last_number'"
+    ):
         load_config(write(SMALLEST + text + "\n"))
 
 

@@ -154,14 +154,15 @@ def _explain(
     for problem in error.errors(include_url=False):
         keys = tuple(str(part) for part in problem["loc"])
         name = ".".join(keys) or "configuration"
+        told = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             text = f"unknown key '{name}'{_nearest(schema, keys)}"
         elif problem["type"] == "missing":
             text = f"'{name}' is missing"
         elif not keys or isinstance(problem["input"], dict):
-            text = problem["msg"].removeprefix("Value error, ")
+            text = told
         else:
-            text = f"'{name}' is {problem['input']!r}: {problem['msg']}"
+            text = f"'{name}' is {problem['input']!r}: {told}"
         messages.append(f"{_place(keys, path, places)}: {text}")
     return "\n".join(messages)
 
