@@ -34,12 +34,15 @@ except GateRefusedError:
 """
 
 
-def race(registry: str, folder: Path) -> None:
-    """Of 16 promotions one wins, 15 are refused, and the champion is the winner's.
+def race(registry: str, folder: Path) -> list[int]:
+    """Start 16 promotions at once; whoever wins, the champion is his and can be fetched.
 
     Args:
         registry: An empty one.
         folder: Gets the candidates.
+
+    Returns:
+        Their exit codes, sorted.
     """
     model, metrics = make_candidate(folder / "first", 99, 0.2)
     first = promote(model, metrics=metrics, registry=registry, metric=METRIC, direction="max")
@@ -60,10 +63,11 @@ def race(registry: str, folder: Path) -> None:
     for racer in racers:
         racer.communicate()
     codes = [racer.returncode for racer in racers]
-    assert sorted(codes) == [0] + [3] * (RACERS - 1)
+    assert 0 in codes, codes
     records = Registry(registry).records()
     assert [record.number for record in records] == [1, 2]
     assert records[0] == first
     assert records[1].model == content_hash(folder / str(codes.index(0)) / "model")
     Registry(registry).fetch(records[1].model, folder / "served")
     assert content_hash(folder / "served") == records[1].model
+    return sorted(codes)

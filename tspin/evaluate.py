@@ -46,9 +46,9 @@ def evaluate(
     Generated answers stand beside it (`metrics.greedy.jsonl`, `metrics.sampled.jsonl`, and with
     `evaluate.fit_temperature` `metrics.fitted.jsonl`), and so do a few held-out records to show
     (`metrics.samples.jsonl`), how likely each annotation is (`metrics.likelihoods.jsonl`) and the
-    fitted temperature (`metrics.temperature.json`). A killed evaluation continues with
-    its answers where it stopped. Returns at once if `out` is in place and
-    made from exactly these inputs. `tspin.metrics` says what is measured.
+    fitted temperature (`metrics.temperature.json`). A killed evaluation continues with its answers
+    where it stopped. Returns at once if `out` is in place and made from exactly these inputs.
+    `tspin.metrics` says what is measured.
 
     Args:
         config: `evaluate`, `generate`, `prompt`, `seed`, `model` and `system` are used.
@@ -73,26 +73,30 @@ def evaluate(
         TspinError: the work failed; run again to continue.
     """
     evaluation = Evaluation.of(config, model, annotated, proto, iteration, temperature=temperature)
-    wanted = evaluation.wanted
-    if not is_current(out, wanted):
-        heldout = evaluation.heldout()
-        tasks = TaskEvaluation.of(evaluation, out)
-        forget(out)
-        metrics = _measure(evaluation, heldout, tasks, out)
-        _write_samples(heldout, out)
-        result = {
-            "iteration": iteration,
-            "model": wanted.model,
-            "records": len(heldout.records),
-            "metrics": {name: estimate.as_json() for name, estimate in metrics.items()},
-            **tasks.details(),
-        }
-        write_json(out, result)
-        counts = {"records": len(heldout.records), "over_long": len(heldout.dropped)}
-        dropped = {"over_long": heldout.dropped} if heldout.dropped else {}
-        write_manifest(out, wanted.model_copy(update={"counts": counts, "dropped_ids": dropped}))
+    if not is_current(out, evaluation.wanted):
+        _make(evaluation, out)
     found: dict[str, Any] = json.loads(out.read_bytes())
     return found
+
+
+def _make(evaluation: Evaluation, out: Path) -> None:
+    """All files of the evaluation, metrics.json and its manifest last."""
+    wanted, heldout = evaluation.wanted, evaluation.heldout()
+    tasks = TaskEvaluation.of(evaluation, out)
+    forget(out)
+    metrics = _measure(evaluation, heldout, tasks, out)
+    _write_samples(heldout, out)
+    result = {
+        "iteration": wanted.iteration,
+        "model": wanted.model,
+        "records": len(heldout.records),
+        "metrics": {name: estimate.as_json() for name, estimate in metrics.items()},
+        **tasks.details(),
+    }
+    write_json(out, result)
+    counts = {"records": len(heldout.records), "over_long": len(heldout.dropped)}
+    dropped = {"over_long": heldout.dropped} if heldout.dropped else {}
+    write_manifest(out, wanted.model_copy(update={"counts": counts, "dropped_ids": dropped}))
 
 
 def _write_samples(heldout: Heldout, out: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.registry_models import METRIC, make_candidate, make_metrics
-from tests.registry_race import race
+from tests.registry_race import RACERS, race
 from tspin.errors import GateRefusedError, InputError
 from tspin.manifest import content_hash
 from tspin.registry import Record, Registry, promote, rollback
@@ -71,7 +71,8 @@ def test_the_gate(tmp_path: Path, value: float, given: dict[str, Any], passes: b
 
 
 def test_sixteen_race_and_one_wins(tmp_path: Path) -> None:
-    race(str(tmp_path / "registry"), tmp_path)
+    refused = [3] * (RACERS - 1)
+    assert race(str(tmp_path / "registry"), tmp_path) == [0, *refused]
 
 
 def test_killed_before_the_record_the_old_champion_stands(tmp_path: Path) -> None:

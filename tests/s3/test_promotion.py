@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.registry_race import race
+from tests.registry_race import RACERS, race
 
 pytestmark = pytest.mark.s3
 
@@ -15,4 +15,5 @@ def test_sixteen_race_and_one_wins(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TSPIN_S3_SETTLE_SECONDS", "3")
-    race(f"{bucket}/registry", tmp_path)
+    refused = [3] * (RACERS - 1)
+    assert race(f"{bucket}/registry", tmp_path) == [0, *refused]

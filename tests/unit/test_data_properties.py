@@ -129,19 +129,19 @@ row_like = st.recursive(
 )
 
 
-def attempt(source: Path, out: Path, **options: Any) -> None:
-    """Either the error that is promised and no output, or an output that every step can read."""
+def attempt(source: Path, out: Path, **options: Any) -> bool:
+    """Whether the file is taken: then every step can read it, else the error can be printed."""
     out.unlink(missing_ok=True)
     try:
         summary = import_records(source, out, **options)
     except InputError as error:
         str(error).encode("utf-8")  # It can be printed.
-        assert not out.exists()
-        return
+        return False
     "\n".join(summary.lines()).encode("utf-8")
     assert summary.rows == summary.written + sum(summary.skipped.values())
     assert len(list(read_records(out, AnnotatedRecord))) == summary.written
     assert validate_records(out).ok
+    return True
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "json", "parquet", "txt"])
@@ -152,7 +152,8 @@ def test_arbitrary_bytes_are_refused_or_read(
 ) -> None:
     source = tmp_path / f"in.{ending}"
     source.write_bytes(head + content)
-    attempt(source, tmp_path / "out.jsonl", on_error="skip")
+    out = tmp_path / "out.jsonl"
+    assert attempt(source, out, on_error="skip") == out.exists()  # Refused, it leaves nothing.
 
 
 @pytest.mark.parametrize("name", [None, *sorted(FORMATS)])
@@ -164,7 +165,8 @@ def test_arbitrary_json_is_refused_or_read(
     source = tmp_path / ("in.json" if as_array else "in.jsonl")
     source.write_text(json.dumps(rows) if as_array else "\n".join(map(json.dumps, rows)))
     for on_error in ("fail", "skip"):
-        attempt(source, tmp_path / "out.jsonl", format=name, on_error=on_error)
+        out = tmp_path / "out.jsonl"
+        assert attempt(source, out, format=name, on_error=on_error) == out.exists()
 
 
 @SETTINGS
