@@ -63,16 +63,16 @@ def points(search: Sequence[Row], name: str = "new") -> list[Point]:
         search: Rows of `search.collect_search`.
         name: Which search it was.
     """
-    found: dict[tuple[str, str, str], list[Row]] = {}
+    rows: dict[tuple[str, str, str], list[Row]] = {}
     for row in search:
         start, arm = _where(row)
-        found.setdefault((row["skill"], start, arm), []).append(row["best"])
+        rows.setdefault((row["skill"], start, arm), []).append(row["best"])
     regimes = {
         (start, arm): regime
         for start, tried in SEARCHES[name].regimes().items()
         for arm, regime in tried.items()
     }
-    for _, start, arm in found:
+    for _, start, arm in rows:
         method = arm.partition(" ")[0]
         if start == RATES and method in (START, CONTROL):
             regimes.setdefault((start, arm), Regime(method))
@@ -80,11 +80,12 @@ def points(search: Sequence[Row], name: str = "new") -> list[Point]:
         Point(skill, start, arm, regime, {key: fmean(each[key] for each in mine) for key in _KEYS})
         for skill in SKILLS
         for (start, arm), regime in regimes.items()
-        if (mine := found.get((skill, start, arm)))
+        if (mine := rows.get((skill, start, arm)))
     ]
 
 
 def _where(row: Row) -> tuple[str, str]:
+    """Start and name of the point that a row belongs to."""
     part = row["part"]
     if part == "search":
         return "base", row["arm"]

@@ -25,9 +25,9 @@ from tspin.demo.corpus import Example
 from tspin.demo.pretrain import batches, encode
 from tspin.files import atomic_folder
 
-__all__ = ["KNOWN", "make_known"]
+__all__ = ["KNOWN_BASES", "make_known"]
 
-KNOWN = {f"{base}-known": base for base in BASES}
+KNOWN_BASES = {f"{base}-known": base for base in BASES}
 """By name, the base that it goes on from."""
 MATURING = 2_500
 """Steps of further pre-training; its learning rate falls to 0."""
@@ -46,7 +46,7 @@ def make_known(out: Path, name: str, wanted: list[str]) -> None:
 
     Args:
         out: The study's folder.
-        name: In `KNOWN`.
+        name: In `KNOWN_BASES`.
         wanted: Skills to make it for; those in place are left alone.
 
     Raises:
@@ -55,10 +55,10 @@ def make_known(out: Path, name: str, wanted: list[str]) -> None:
     missing = [skill for skill in wanted if not (base_folder(out, name, skill) / RECORD).is_file()]
     if not missing:
         return
-    make_bases(out, KNOWN[name], list(SKILLS))
+    make_bases(out, KNOWN_BASES[name], list(SKILLS))
     grown = _grown(out, name)
     for skill in missing:
-        model, tokenizer, told = _tuned(grown, BASES[KNOWN[name]].seed, skill)
+        model, tokenizer, told = _tuned(grown, BASES[KNOWN_BASES[name]].seed, skill)
         _save(base_folder(out, name, skill), model, tokenizer, told)
 
 
@@ -87,11 +87,11 @@ def _grown(out: Path, name: str) -> Path:
     """The latest checkpoint of the base, pre-trained to its end."""
     folder = out / "bases" / name / "grown"
     if not (folder / RECORD).is_file():
-        made = [base_folder(out, KNOWN[name], skill) for skill in SKILLS]
+        made = [base_folder(out, KNOWN_BASES[name], skill) for skill in SKILLS]
         latest = max(made, key=lambda path: json.loads((path / RECORD).read_bytes())["step"])
         model, tokenizer = _load(latest)
         # Not the examples that it has seen already.
-        _train(model, tokenizer, corpus(100 + BASES[KNOWN[name]].seed), MATURING)
+        _train(model, tokenizer, corpus(100 + BASES[KNOWN_BASES[name]].seed), MATURING)
         right = {skill: probe(model, tokenizer, skill) for skill in SKILLS}
         typer.echo(f"base {name}, grown: {right}")
         _save(folder, model, tokenizer, {"from": latest.name, "right": right})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from benchmarks.reproduction.bases import BASES
-from benchmarks.reproduction.known import KNOWN as KNOWN_BASES
+from benchmarks.reproduction.known import KNOWN_BASES
 from benchmarks.reproduction.skills import SKILLS
 
 __all__ = [

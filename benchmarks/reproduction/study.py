@@ -15,7 +15,7 @@ import yaml
 
 from benchmarks.reproduction.bases import base_folder, make_bases
 from benchmarks.reproduction.data import named_items, write_annotated
-from benchmarks.reproduction.known import KNOWN, make_known
+from benchmarks.reproduction.known import KNOWN_BASES, make_known
 from benchmarks.reproduction.protocol import ARMS, SELECTION_SEED, SETTINGS, Cell, Protocol
 from benchmarks.reproduction.skills import SKILLS, Item, Split
 from tspin.files import atomic_file, write_json
@@ -63,7 +63,7 @@ class Study:
         """Bases, and records of all splits; test records are written, and read by nothing yet."""
         needed = [*cells, *(self._selecting(cell) for cell in cells)]
         for base in dict.fromkeys(cell.base for cell in needed):
-            make = make_known if base in KNOWN else make_bases
+            make = make_known if base in KNOWN_BASES else make_bases
             skills = dict.fromkeys(cell.skill for cell in needed if cell.base == base)
             make(self.out, base, list(skills))
         for skill in SKILLS:

@@ -18,10 +18,11 @@ from benchmarks.reproduction.frontier import found, outdone, points
 from benchmarks.reproduction.judging import paired
 from benchmarks.reproduction.markdown import as_markdown
 from benchmarks.reproduction.protocol import CONTROL, TSPIN
-from benchmarks.reproduction.signs import alarm
+from benchmarks.reproduction.signs import alarm, collect_signs
 from benchmarks.reproduction.skills import SKILLS, split_of
 from tspin.answers import find_extractor
 from tspin.records import AnnotatedRecord, read_records
+from tspin.run_folder import BASE, RunFolder
 
 
 @pytest.mark.parametrize("name", SKILLS)
@@ -274,6 +275,23 @@ def test_a_regime_wins_where_it_beats_the_control_at_its_best_rate() -> None:
     protocol = {"search": "new"}
     result = {"protocol": protocol, "rows": make_rows(), "verdicts": [], "search": rows}
     assert "| gentle | sums | none |" in as_markdown(result)
+
+
+def test_what_falls_below_the_initial_policy_is_damage(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "final/seed-0/sft")
+    for number, greedy in ((BASE, 0.5), (0, 0.3), (1, 0.48)):
+        made = run.iteration(number)
+        made.path.mkdir(parents=True)
+        values = {"exact_match/exact/greedy": greedy, "exact_match/exact/sampled": 0.1}
+        metrics = {
+            name: {"value": value} for name, value in {**values, "nll_per_token": 1.0}.items()
+        }
+        made.metrics.write_text(json.dumps({"metrics": metrics}))
+        row = {"step": 1, "logps/annotated": -4.0, "lengths/annotated": 4.0}
+        (made.path / "train_log.jsonl").write_text(json.dumps(row) + "\n")
+    (run.path / "config.json").write_text("{}")
+    signs = list(collect_signs(tmp_path / "final", tmp_path))
+    assert [(row["iteration"], row["worse"]) for row in signs] == [(0, True), (1, False)]
 
 
 def test_a_threshold_is_judged_by_what_became_of_the_policy() -> None:

@@ -103,6 +103,8 @@ def test_right_answers_are_not_trained_down_on_request(case: Case) -> None:
     assert [t.id for t in case.triplets()] == ["b", "c"]
     assert manifest.dropped_ids == {"same_answer": ["a"]}
     assert (manifest.counts["triplets"], manifest.counts["same_answer"]) == (2, 1)
+    # No answer is not the same answer: nothing is found in any annotation here.
+    assert case.build(same_answer="boxed").counts["triplets"] == 3
 
 
 def test_a_missing_response_is_an_error_that_names_it(case: Case) -> None:
