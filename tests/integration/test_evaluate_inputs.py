@@ -69,7 +69,6 @@ def test_a_subset_does_not_depend_on_the_order_of_the_file(
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"evaluate": {"extractors": ["gms8k"]}}, "'gms8k'; did you mean 'gsm8k'"),
         ({"evaluate": {"extractors": ["exact", "gsm8k"]}}, "'gsm8k' finds an answer in none of"),
         ({"prompt": {"max_length": 40}}, r"record 'r\d' has \d+ prompt tokens and needs"),
         ({"prompt": {"max_length": 14, "over_long": "drop"}}, "no record to evaluate on; 10 are"),
