@@ -8,19 +8,18 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 import typer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from benchmarks.reproduction.data import corpus, items
-from benchmarks.reproduction.skills import SKILLS
+from benchmarks.reproduction.data import corpus
+from benchmarks.reproduction.probe import probe
 from tspin.demo.pretrain import TEMPLATE, batches, encode
 from tspin.demo.tokenizer import MAX_LENGTH, train_tokenizer
 from tspin.files import atomic_folder
 
-__all__ = ["BASES", "RECORD", "Base", "base_folder", "make_bases", "probe"]
+__all__ = ["BASES", "RECORD", "Base", "base_folder", "make_bases"]
 
 VOCABULARY = 1_024
 """Names and things become single tokens, digits stay apart."""
@@ -32,8 +31,6 @@ _BLOCK, _SLICE = 250, 10
 _REACH = 0.05
 """How far from the target a checkpoint may lie."""
 _ROWS = 32
-_ANSWER = 64
-"""Tokens of an answer to a probe item; annotations have fewer."""
 _WARMUP = 100
 
 
@@ -55,8 +52,6 @@ BASES = {
     "middle": Base(hidden=128, layers=4, target=0.45, seed=1),
     "strong": Base(hidden=160, layers=3, target=0.55, seed=2),
 }
-PROBED = 192
-"""Items a skill, of a split of their own."""
 
 
 def base_folder(out: Path, base: str, skill: str) -> Path:
@@ -182,23 +177,3 @@ def _model(base: Base, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         pad_token_id=tokenizer.pad_token_id,
     )
     return LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
-
-
-@torch.inference_mode()
-def probe(
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    skill: str,
-    *,
-    annotated: bool = False,
-) -> float:
-    """Share of probe items answered right, greedily; or right and in the annotator's form."""
-    model.eval()  # type: ignore[no-untyped-call]
-    probed = items(skill, "probe", PROBED)
-    prompts = [TEMPLATE.format(prompt=item.prompt) for item in probed]
-    batch = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False)
-    # transformers' own signature knows no Llama.
-    made = cast(Any, model).generate(**batch, do_sample=False, max_new_tokens=_ANSWER)
-    texts = tokenizer.batch_decode(made[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-    verify = SKILLS[skill].is_annotated if annotated else SKILLS[skill].is_right
-    return sum(verify(item, text) for item, text in zip(probed, texts, strict=True)) / len(probed)

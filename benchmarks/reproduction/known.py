@@ -18,8 +18,9 @@ import typer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
-from benchmarks.reproduction.bases import BASES, RECORD, base_folder, make_bases, probe
+from benchmarks.reproduction.bases import BASES, RECORD, base_folder, make_bases
 from benchmarks.reproduction.data import corpus
+from benchmarks.reproduction.probe import probe
 from benchmarks.reproduction.skills import SKILLS
 from tspin.demo.corpus import Example
 from tspin.demo.pretrain import batches, encode
