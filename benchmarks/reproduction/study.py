@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -11,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import typer
-import yaml
 
 from benchmarks.reproduction.bases import base_folder, make_bases
 from benchmarks.reproduction.data import named_items, write_annotated
 from benchmarks.reproduction.known import KNOWN_BASES, make_known
 from benchmarks.reproduction.protocol import ARMS, SELECTION_SEED, SETTINGS, Cell, Protocol
+from benchmarks.reproduction.run_config import write_config
 from benchmarks.reproduction.skills import SKILLS, Item, Split
-from tspin.files import atomic_file, write_json
+from tspin.files import write_json
 
 __all__ = ["Study"]
 
@@ -60,12 +61,21 @@ class Study:
         return self.folder(cell) / "sensitivity" / f"{setting}-seed-{seed}"
 
     def prepare(self, cells: list[Cell]) -> None:
-        """Bases, and records of all splits; test records are written, and read by nothing yet."""
+        """Bases, and records of all splits; test records are written, and read by nothing yet.
+
+        A second process, with other cells, waits here until the first has made them.
+        """
         needed = [*cells, *(self._selecting(cell) for cell in cells)]
-        for base in dict.fromkeys(cell.base for cell in needed):
-            make = make_known if base in KNOWN_BASES else make_bases
-            skills = dict.fromkeys(cell.skill for cell in needed if cell.base == base)
-            make(self.out, base, list(skills))
+        self.out.mkdir(parents=True, exist_ok=True)
+        with (self.out / ".preparing").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for base in dict.fromkeys(cell.base for cell in needed):
+                make = make_known if base in KNOWN_BASES else make_bases
+                skills = dict.fromkeys(cell.skill for cell in needed if cell.base == base)
+                make(self.out, base, list(skills))
+            self._write_records()
+
+    def _write_records(self) -> None:
         for skill in SKILLS:
             for split, size in _SIZES:
                 count, skip = getattr(self.protocol, size), self._skip(split)
@@ -75,13 +85,7 @@ class Study:
                 write_annotated(self._own(skill, split), skill, split, count, skip=skip, own=True)
 
     def items(self, skill: str, split: Split, *, taught: bool = True) -> dict[str, Item]:
-        """What the records of a split are about, by id.
-
-        Args:
-            skill: Whose records.
-            split: Which of them.
-            taught: Whether it is the skill that is taught, or one that is to be kept.
-        """
+        """By id, what the records of a split are about, of a skill that is `taught` or kept."""
         sizes = dict(_SIZES)
         count = getattr(self.protocol, sizes[split]) if taught else self._kept(split)
         return named_items(skill, split, count, skip=self._skip(split))
@@ -172,28 +176,14 @@ class Study:
 
     def _config(self, cell: Cell) -> Path:
         path = self.folder(cell) / "run.yaml"
-        extractor = SKILLS[cell.skill].extractor
-        protocol = self.protocol
-        config: dict[str, Any] = {
-            "run_dir": str(self.folder(cell) / "run"),
-            "iterations": protocol.iterations,
-            "model": {"path": str(base_folder(self.out, cell.base, cell.skill))},
-            "data": {
-                "annotated": str(self.records(cell.skill, "train")),
-                "heldout": str(self.records(cell.skill, "validation")),
-            },
-            "prompt": {"template": "instruction", "max_length": 256},
-            "generate": {"max_new_tokens": 80},
-            "train": {
-                "epochs": protocol.epochs,
-                "global_batch_size": protocol.global_batch_size,
-            },
-            "evaluate": {"extractors": [extractor]},
-            "gate": {"metric": f"exact_match/{extractor}/greedy", "direction": "max"},
-            "system": {"generate_batch_size": 128},
-        }
-        with atomic_file(path) as file:
-            file.write(yaml.safe_dump(config, sort_keys=False).encode())
+        write_config(
+            path,
+            self.protocol,
+            SKILLS[cell.skill].extractor,
+            model=base_folder(self.out, cell.base, cell.skill),
+            annotated=self.records(cell.skill, "train"),
+            heldout=self.records(cell.skill, "validation"),
+        )
         return path
 
 

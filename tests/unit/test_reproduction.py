@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,9 +20,10 @@ from benchmarks.reproduction.data import corpus, items, write_annotated
 from benchmarks.reproduction.frontier import found, outdone, points
 from benchmarks.reproduction.judging import paired
 from benchmarks.reproduction.markdown import as_markdown
-from benchmarks.reproduction.protocol import CONTROL, TSPIN
+from benchmarks.reproduction.protocol import CONTROL, PILOT, TSPIN, Cell
 from benchmarks.reproduction.signs import alarm, collect_signs
 from benchmarks.reproduction.skills import SKILLS, split_of
+from benchmarks.reproduction.study import Study
 from tspin.answers import find_extractor
 from tspin.records import AnnotatedRecord, read_records
 from tspin.run_folder import BASE, RunFolder
@@ -102,6 +106,25 @@ def test_a_base_is_taken_where_its_skill_is_on_target(
     made = (folder / "model.safetensors").stat().st_mtime_ns
     bases.make_bases(tmp_path, "weak", ["sums"])
     assert (folder / "model.safetensors").stat().st_mtime_ns == made
+
+
+def test_processes_with_other_cells_prepare_one_after_the_other(
+    tmp_path: Path,
+) -> None:
+    """As two processes that were started together, each with cells of its own."""
+    protocol = dataclasses.replace(PILOT, annotated=8, validation=4, test=4, kept=4)
+    folder = bases.base_folder(tmp_path, "weak", "sums")
+    folder.mkdir(parents=True)
+    (folder / bases.RECORD).write_text("{}")
+    together = threading.Barrier(4)
+
+    def prepare(_: int) -> None:
+        together.wait()
+        Study(tmp_path, protocol).prepare([Cell("sums", "weak")])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(prepare, range(4)))
+    assert len(list((tmp_path / "data").glob("*.jsonl"))) == 5 * len(SKILLS)
 
 
 @pytest.mark.parametrize("within", [True, False])
