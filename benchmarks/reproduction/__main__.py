@@ -42,11 +42,12 @@ def main(
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # Equal bytes whatever the machine.
     stages = STAGES[: STAGES.index(until) + 1]
     sensitive = [cell for cell in wanted if cell.base == study.protocol.sensitive_base]
+    searched = [cell for cell in wanted if cell.base in study.protocol.searches]
     study.prepare(wanted)
     # Every learning rate is chosen, and every search is over, before a test record is looked at.
     work: list[tuple[str, Callable[[Cell], object], list[Cell]]] = [
         ("select", study.select, wanted),
-        ("search", partial(search, study), sensitive),
+        ("search", partial(search, study), searched),
         ("compare", study.compare, wanted),
         ("temper", partial(temper, study), wanted),
         ("vary", study.vary, sensitive),
@@ -56,7 +57,7 @@ def main(
             for cell in chosen:
                 done_for(cell)
     if "collect" in stages:
-        _collect(study, protocol, wanted, sensitive)
+        _collect(study, protocol, wanted)
 
 
 def _cells(protocol: Protocol, only: list[str] | None) -> list[Cell]:
@@ -67,14 +68,16 @@ def _cells(protocol: Protocol, only: list[str] | None) -> list[Cell]:
     return [known[name] for name in only or known]
 
 
-def _collect(study: Study, protocol: str, wanted: list[Cell], sensitive: list[Cell]) -> None:
+def _collect(study: Study, protocol: str, wanted: list[Cell]) -> None:
+    searched = [cell for cell in wanted if cell.base in study.protocol.searches]
+    sensitive = [cell for cell in wanted if cell.base == study.protocol.sensitive_base]
     rows = [row for cell in wanted for row in collect_rows(study, cell)]
     settings = [row for cell in sensitive for row in collect_settings(study, cell)]
     result = {
         "protocol": {"name": protocol, **asdict(study.protocol)},
         "rows": rows,
         "settings": settings,
-        "search": [row for cell in wanted for row in collect_search(study, cell)],
+        "search": [row for cell in searched for row in collect_search(study, cell)],
         "tempered": [row for cell in wanted for row in collect_tempered(study, cell)],
         "signs": [row for cell in wanted for row in _signs(study, cell)],
         "verdicts": [asdict(each) for each in verdicts(rows, settings)],

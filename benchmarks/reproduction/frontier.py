@@ -8,7 +8,7 @@ from statistics import fmean
 
 from benchmarks.reproduction.judging import Row
 from benchmarks.reproduction.protocol import CONTROL
-from benchmarks.reproduction.regimes import START, Regime
+from benchmarks.reproduction.regimes import START, Regime, Search
 from benchmarks.reproduction.searches import SEARCHES
 from benchmarks.reproduction.skills import SKILLS
 
@@ -60,17 +60,18 @@ def points(search: Sequence[Row], name: str = "new") -> list[Point]:
     """All regimes of a search in its order, then SFT at each rate that was tried to choose one.
 
     Args:
-        search: Rows of `search.collect_search`.
+        search: Rows of `search.collect_search`, all on one base.
         name: Which search it was.
     """
+    tried = SEARCHES[name]
     rows: dict[tuple[str, str, str], list[Row]] = {}
     for row in search:
-        start, arm = _where(row)
+        start, arm = _where(row, tried)
         rows.setdefault((row["skill"], start, arm), []).append(row["best"])
     regimes = {
         (start, arm): regime
-        for start, tried in SEARCHES[name].regimes().items()
-        for arm, regime in tried.items()
+        for start, those in tried.regimes().items()
+        for arm, regime in those.items()
     }
     for _, start, arm in rows:
         method = arm.partition(" ")[0]
@@ -84,13 +85,15 @@ def points(search: Sequence[Row], name: str = "new") -> list[Point]:
     ]
 
 
-def _where(row: Row) -> tuple[str, str]:
+def _where(row: Row, tried: Search) -> tuple[str, str]:
     """Start and name of the point that a row belongs to."""
     part = row["part"]
     if part == "search":
         return "base", row["arm"]
     kind, _, rest = part.rpartition("-")
-    return (RATES, f"{row['arm']} {rest}") if kind == "rate" else (kind, row["arm"])
+    if kind == "rate":
+        return RATES, f"{row['arm']} {rest}"
+    return "base" if tried.parts[kind].plain else kind, row["arm"]
 
 
 def found(made: Sequence[Point]) -> dict[str, list[str]]:

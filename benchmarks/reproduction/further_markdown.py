@@ -21,7 +21,8 @@ _TEMPERED = ("temperature", "greedy", "sampled", "fitted", "nll_per_token", "nll
 def further_parts(result: dict[str, Any]) -> Iterator[str]:
     """What stands behind the tables of the final runs; nothing where nothing was run."""
     yield from _tempered(result.get("tempered", []))
-    yield from _search(result.get("search", []), result["protocol"].get("search", "new"))
+    for base, name in result["protocol"].get("searches", {}).items():
+        yield from _search([row for row in result["search"] if row["base"] == base], base, name)
     yield from _signs(result.get("signs", []))
 
 
@@ -47,11 +48,11 @@ def _over(rows: Sequence[Row], value: Callable[[Row], float]) -> str:
     return shown(mean([value(row) for row in rows], confidence=CONFIDENCE))
 
 
-def _search(rows: Sequence[Row], name: str) -> Iterator[str]:
+def _search(rows: Sequence[Row], base: str, name: str) -> Iterator[str]:
     made = points(rows, name)
     if not made:
         return
-    yield "### Search for a regime in which self-play wins"
+    yield f"### Search for a regime in which self-play wins, on `{base}`"
     names = list(made[0].values)
     lines = [
         [each.skill, each.start, each.arm, *(f"{each.values[name]:.3f}" for name in names)]

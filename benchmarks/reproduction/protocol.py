@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from benchmarks.reproduction.bases import BASES
 from benchmarks.reproduction.known import KNOWN_BASES
@@ -66,12 +67,12 @@ class Protocol:
     skipped_tests: int
     """First items of the test split that are left out."""
     sensitive_base: str | None
-    """The base that claim 5 and the search for regimes are tried on."""
+    """The base that claim 5 is tried on."""
     bases: tuple[str, ...] = tuple(BASES)
     selected_on: str | None = None
     """The base whose learning rates all bases take; None chooses them on each."""
-    search: str = "new"
-    """In `regimes.SEARCHES`."""
+    searches: Mapping[str, str] = field(default_factory=dict)
+    """By base: which of `searches.SEARCHES` looks for a regime on it."""
 
 
 FULL = Protocol(
@@ -87,6 +88,7 @@ FULL = Protocol(
     learning_rates=(1e-4, 3e-4, 1e-3, 3e-3),
     skipped_tests=128,  # Those of the pilot.
     sensitive_base="weak",
+    searches={"weak": "new"},
 )
 PILOT = Protocol(
     annotated=512,
@@ -110,7 +112,7 @@ KNOWN = replace(
     sensitive_base="weak-known",
     bases=tuple(KNOWN_BASES),
     selected_on="weak-known",
-    search="known",
+    searches={"weak-known": "known", "strong-known": "known_once"},
 )
 """On bases that know the annotator's form, with half the records."""
 PROTOCOLS = {"full": FULL, "known": KNOWN, "pilot": PILOT}

@@ -53,13 +53,18 @@ class Regime:
 
 @dataclass(frozen=True)
 class Part:
-    """Regimes that are not run on the base and the annotated records as they are."""
+    """Regimes that come later, most from another policy or on other records."""
 
     regimes: Mapping[str, Regime]
     policy: str | None = None
     """The arm of the search from the base whose last policy they start from; None is the base."""
     copies: int = 1
     """Of each annotated record of the share: so many y' a prompt."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether it begins as what comes from the base does: its controls are the same."""
+        return self.policy is None and self.copies == 1
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,9 @@ class Search:
     """From the base, as it is; `START` runs beside them."""
     parts: Mapping[str, Part]
 
-    def regimes(self) -> dict[str, Mapping[str, Regime]]:
-        """By part, what comes from the base first, and `START` with it."""
-        from_base = {**self.from_base, START: Regime(START)}
-        return {"base": from_base} | {name: part.regimes for name, part in self.parts.items()}
+    def regimes(self) -> dict[str, dict[str, Regime]]:
+        """By start: the base, `START` and plain parts with it, then every other part."""
+        made = {"base": {**self.from_base, START: Regime(START)}}
+        for name, part in self.parts.items():
+            made.setdefault("base" if part.plain else name, {}).update(part.regimes)
+        return made

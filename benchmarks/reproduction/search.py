@@ -23,7 +23,7 @@ __all__ = ["collect_search", "search"]
 
 def search(study: Study, cell: Cell) -> None:
     """Every regime from every seed of the search: from the base, then what is started otherwise."""
-    tried = SEARCHES[study.protocol.search]
+    tried = SEARCHES[study.protocol.searches[cell.base]]
     seeds = ",".join(map(str, SEARCH_SEEDS))
     rate = study.select(cell)[START]
     options = ["--seeds", seeds, "--set-for", f"{START}:train.learning_rate={rate}"]
@@ -65,7 +65,7 @@ def collect_search(study: Study, cell: Cell) -> list[dict[str, Any]]:
         f"rate-{rate:g}": study.selected(cell, rate) for rate in study.protocol.learning_rates
     }
     folders |= {"search": study.search(cell)}
-    names = SEARCHES[study.protocol.search].parts
+    names = SEARCHES[study.protocol.searches[cell.base]].parts
     parts = [f"{name}-{seed}" for name in names for seed in SEARCH_SEEDS]
     folders |= {part: study.search(cell, part) for part in parts}
     return [
@@ -73,7 +73,6 @@ def collect_search(study: Study, cell: Cell) -> list[dict[str, Any]]:
         for part, path in folders.items()
         if (path / "compare.json").is_file()
         for row in _rows(study, cell, ComparisonFolder(path))
-        if cell.base == study.protocol.sensitive_base
     ]
 
 

@@ -61,9 +61,18 @@ _NEW_ON_ALL: Mapping[str, Regime] = {
 }
 """From the base, on all annotated records: four times as many."""
 
+_NEW_UNSATURATED: Mapping[str, Regime] = {
+    "alpha_tenth": Regime(TSPIN, {"train.alpha": 0.1}),
+    "alpha_hundredth": Regime(TSPIN, {"train.alpha": 0.01}),
+    "alpha_hundredth_fast": Regime(TSPIN, {"train.alpha": 0.01}, paced=CONTROL),
+    "alpha_hundredth_medium": Regime(TSPIN, {"train.alpha": 0.01}, (0.3,), CONTROL),
+}
+"""A gap of some nats saturates the loss no longer; the optimizer divides alpha out again."""
+
 NEW = Search(
     _NEW_FROM_BASE,
     {
+        "unsaturated": Part(_NEW_UNSATURATED),
         "all": Part(_NEW_ON_ALL),
         "warm": Part(_NEW_FROM_SFT, policy=START),
         "spent": Part(_NEW_FROM_MATCHED, policy="matched_gentle"),
@@ -97,5 +106,7 @@ _KNOWN_SEVERAL: Mapping[str, Regime] = {
 
 KNOWN = Search(_KNOWN_FROM_BASE, {"several": Part(_KNOWN_SEVERAL, copies=COPIES)})
 """On bases that know the annotator's form."""
-SEARCHES = {"new": NEW, "known": KNOWN}
-"""By `Protocol.search`."""
+KNOWN_ONCE = Search(_KNOWN_FROM_BASE, {})
+"""The same with one y' a prompt."""
+SEARCHES = {"new": NEW, "known": KNOWN, "known_once": KNOWN_ONCE}
+"""By the names of `Protocol.searches`."""

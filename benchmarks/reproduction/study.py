@@ -110,7 +110,7 @@ class Study:
                     f"iterations={self.protocol.selection_iterations}",
                 ]
                 options = [part for each in overrides for part in ("--set", each)]
-                if cell.base == self.protocol.sensitive_base:  # Part of the search.
+                if cell.base in self.protocol.searches:  # Part of the search.
                     options += self.measure_kept(cell, "validation")
                 self.play(cell, ARMS, out, options)
                 for arm in json.loads((out / "compare.json").read_bytes())["arms"]:

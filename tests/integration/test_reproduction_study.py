@@ -34,6 +34,7 @@ TINY = dataclasses.replace(
     global_batch_size=2,
     learning_rates=(1e-3,),
     sensitive_base="weak",
+    searches={"weak": "new"},
 )
 
 

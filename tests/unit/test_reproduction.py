@@ -266,7 +266,8 @@ def search_row(
 ) -> dict[str, Any]:
     values = {"greedy": greedy, "sampled": greedy, "nll_per_token": 1.0}
     values |= {"retained/greedy": kept, "retained/nll_per_token": 1.0}
-    return {"skill": skill, "part": part, "arm": arm, "seed": seed, "best": values}
+    told = {"skill": skill, "base": "weak", "part": part, "arm": arm, "seed": seed}
+    return {**told, "best": values}
 
 
 def test_a_regime_wins_where_it_beats_the_control_at_its_best_rate() -> None:
@@ -295,7 +296,9 @@ def test_a_regime_wins_where_it_beats_the_control_at_its_best_rate() -> None:
     slow = search_row("sums", "sft@0.25", 1000, 0.7, 0.9, part="rate-0.0001")
     assert outdone(points([*rows, slow]))["falling"] == ["sums"]
     assert found(points([*rows, slow])) == wins
-    protocol = {"search": "new"}
+    later = search_row("sums", "alpha_tenth", 1001, 0.9, 0.4, part="unsaturated-1001")
+    assert found(points([*rows, later])) == {**wins, "alpha_tenth": ["sums"]}
+    protocol = {"searches": {"weak": "new"}}
     result = {"protocol": protocol, "rows": make_rows(), "verdicts": [], "search": rows}
     assert "| gentle | sums | none |" in as_markdown(result)
 
