@@ -24,10 +24,14 @@ def make_model(folder: Path, seed: int) -> Path:
     return folder
 
 
-def make_metrics(path: Path, model: Path, value: float, *, heldout: str = "h") -> Path:
+def make_metrics(
+    path: Path, model: Path, value: float, *, heldout: str = "h", temperature: float | None = None
+) -> Path:
     """metrics.json of a model, with an interval of 0.02 to each side."""
     estimate = {"value": value, "low": value - 0.02, "high": value + 0.02, "n": 400}
     metrics = {METRIC: estimate, "nll_per_token": {**estimate, "value": 1 - value}}
+    if temperature is not None:
+        metrics["temperature/fitted"] = {**estimate, "value": temperature}
     write_json(path, {"iteration": 0, "metrics": metrics})
     wanted = Manifest(kind="metrics", model=content_hash(model), inputs={"annotated": heldout})
     write_manifest(path, wanted)

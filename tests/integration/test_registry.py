@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from tests.registry_models import METRIC, make_candidate, make_metrics
+from tests.registry_models import METRIC, make_candidate, make_metrics, make_model
 from tests.registry_race import RACERS, race
+from tspin.cli.main import app
 from tspin.errors import GateRefusedError, InputError
 from tspin.manifest import content_hash
 from tspin.registry import Record, Registry, promote, rollback
@@ -43,6 +45,20 @@ def test_the_first_model_is_the_champion_and_can_be_fetched(tmp_path: Path) -> N
     Registry(str(registry)).fetch(record.model, tmp_path / "out")
     assert content_hash(tmp_path / "out") == content_hash(candidate[0])
     assert (tmp_path / "out" / "tokenizer.json").is_file()
+
+
+@pytest.mark.parametrize("temperature", [None, 0.28125])
+def test_who_fetches_a_champion_is_told_its_fitted_temperature(
+    tmp_path: Path, temperature: float | None
+) -> None:
+    model = make_model(tmp_path / "model", 1)
+    metrics = make_metrics(tmp_path / "metrics.json", model, 0.5, temperature=temperature)
+    _promote(tmp_path / "registry", (model, metrics))
+    options = ["--registry", str(tmp_path / "registry"), "--out", str(tmp_path / "served")]
+    fetched = CliRunner().invoke(app, ["registry", "fetch", *options], catch_exceptions=False)
+    assert (tmp_path / "served/model.safetensors").is_file()
+    told = """--override-generation-config '{"temperature": 0.2812}'"""
+    assert (told in fetched.stdout) == (temperature is not None)
 
 
 @pytest.mark.parametrize(

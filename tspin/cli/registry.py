@@ -101,8 +101,14 @@ def fetch_command(
     found = [r for r in opened.records() if number is None or r.number == number]
     if not found:
         raise InputError(f"{registry}: there is no champion{f' {number}' if number else ''}")
-    opened.fetch(found[-1].model, out)
-    typer.echo(f"{out}: champion {found[-1].number}, {found[-1].model}")
+    record = found[-1]
+    opened.fetch(record.model, out)
+    typer.echo(f"{out}: champion {record.number}, {record.model}")
+    if fitted := record.metrics.get("temperature/fitted"):
+        typer.echo(
+            f"sample at temperature {fitted.value:.4g}, fitted to its held-out records: vllm serve "
+            f"... --override-generation-config '{{\"temperature\": {fitted.value:.4g}}}'"
+        )
 
 
 COMMANDS = (promote, rollback)
