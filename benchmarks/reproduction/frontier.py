@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from benchmarks.reproduction.judging import Row
-from benchmarks.reproduction.protocol import CONTROL
+from benchmarks.reproduction.protocol import CONTROL, UNTRAINED
 from benchmarks.reproduction.regimes import START, Regime, Search
 from benchmarks.reproduction.searches import SEARCHES
 from benchmarks.reproduction.skills import SKILLS
@@ -36,8 +36,8 @@ class Point:
 
     @property
     def control(self) -> bool:
-        """Whether it is SFT: with the compute of self-play, with less, or on all records."""
-        return self.regime.arm.startswith("sft")
+        """Whether it is SFT, with whatever compute and data, or the base as it is."""
+        return self.regime.arm.startswith("sft") or self.regime.arm == UNTRAINED
 
     def beats(self, other: Point) -> bool:
         """Better in exactness or retention by more than the margin, and not worse in the other."""
@@ -100,7 +100,7 @@ def found(made: Sequence[Point]) -> dict[str, list[str]]:
     """By regime: the skills on which it beats the control, at the control's best learning rate."""
     wins: dict[str, list[str]] = {}
     for point in made:
-        rivals = [each for each in point.rivals(made) if each.arm != START]
+        rivals = [each for each in point.rivals(made) if each.regime.arm not in (START, UNTRAINED)]
         if point.control or not rivals:
             continue
         best = max(rivals, key=lambda each: each.values["greedy"])
@@ -123,7 +123,7 @@ def _elsewhere(point: Point, made: Sequence[Point]) -> list[Point]:
 
 
 def outdone(made: Sequence[Point]) -> dict[str, list[str]]:
-    """By regime: the skills on which SFT, at some learning rate, is nowhere worse.
+    """By regime: the skills on which SFT, at some learning rate, or the base is nowhere worse.
 
     Nowhere: neither in exactness nor in retention. SFT with less compute counts, too.
     """

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.reproduction.frontier import found, outdone, points
 from benchmarks.reproduction.judging import CONFIDENCE, Row
-from benchmarks.reproduction.protocol import ARMS
+from benchmarks.reproduction.protocol import ARMS, UNTRAINED
 from benchmarks.reproduction.signs import SIGNS, alarm
 from benchmarks.reproduction.skills import SKILLS
 from benchmarks.reproduction.tables import shown, table
@@ -33,7 +33,7 @@ def _tempered(rows: Sequence[Row]) -> Iterator[str]:
     yield "Test, last iteration; `fitted` is the exactness of samples at the fitted temperature."
     lines = []
     for skill in SKILLS:
-        for arm in ARMS:
+        for arm in (UNTRAINED, *ARMS):
             mine = [row for row in rows if (row["skill"], row["arm"]) == (skill, arm)]
             if mine:
                 lines.append([skill, arm, *(_over(mine, _of(name)) for name in _TEMPERED)])
@@ -64,7 +64,8 @@ def _search(rows: Sequence[Row], base: str, name: str) -> Iterator[str]:
         [arm, ", ".join(skills) or "none", ", ".join(lost[arm]) or "none"]
         for arm, skills in found(made).items()
     ]
-    titles = ["regime", "beats the control at its best rate on", "SFT is nowhere worse on"]
+    titles = ["regime", "beats the control at its best rate on"]
+    titles += ["SFT, or the base as it is, is nowhere worse on"]
     yield table(titles, lines)
 
 

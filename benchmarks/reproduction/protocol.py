@@ -20,6 +20,7 @@ __all__ = [
     "SETTINGS",
     "SHARE",
     "TSPIN",
+    "UNTRAINED",
     "Cell",
     "Protocol",
     "cells",
@@ -29,6 +30,8 @@ SHARE = 0.25
 """Of the annotated records, for all methods but SFT on all of them."""
 TSPIN = f"tspin@{SHARE}"
 CONTROL = f"sft_matched@{SHARE}"
+UNTRAINED = "base"
+"""Stands where a method's name stands otherwise: the initial policy as it is."""
 ARMS = (
     TSPIN,
     f"tspin_no_history@{SHARE}",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.reproduction.protocol import CONTROL, SHARE, TSPIN
+from benchmarks.reproduction.protocol import CONTROL, SHARE, TSPIN, UNTRAINED
 from tspin.compare.arms import MATCHED
 
 __all__ = ["SEARCH_SEEDS", "START", "Part", "Regime", "Search"]
@@ -36,7 +36,7 @@ class Regime:
         """The arm of the final runs whose learning rate counts."""
         if self.paced is not None:
             return self.paced
-        if self.arm == "sft":
+        if self.arm in ("sft", START):
             return self.arm
         return CONTROL if self.arm.startswith(MATCHED) else TSPIN
 
@@ -76,8 +76,9 @@ class Search:
     parts: Mapping[str, Part]
 
     def regimes(self) -> dict[str, dict[str, Regime]]:
-        """By start: the base, `START` and plain parts with it, then every other part."""
-        made = {"base": {**self.from_base, START: Regime(START)}}
+        """By start: the base, with `START`, itself and plain parts, then every other part."""
+        others = {UNTRAINED: Regime(UNTRAINED), START: Regime(START)}
+        made = {"base": {**self.from_base, **others}}
         for name, part in self.parts.items():
             made.setdefault("base" if part.plain else name, {}).update(part.regimes)
         return made

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reproduction.protocol import SHARE, Cell
+from benchmarks.reproduction.protocol import SHARE, UNTRAINED, Cell
 from benchmarks.reproduction.regimes import SEARCH_SEEDS, START, Part, Regime
 from benchmarks.reproduction.rows import kept_skills, validation_values
 from benchmarks.reproduction.searches import ANSWER, SEARCHES
@@ -16,7 +16,7 @@ from benchmarks.reproduction.study import Study
 from tspin.compare.arms import Arm
 from tspin.compare.folders import ComparisonFolder
 from tspin.records import AnnotatedRecord, read_records, write_records
-from tspin.run_folder import RunFolder
+from tspin.run_folder import BASE, RunFolder
 
 __all__ = ["collect_search", "search"]
 
@@ -59,7 +59,7 @@ def _start(study: Study, cell: Cell, part: Part, seed: int) -> list[str]:
 def collect_search(study: Study, cell: Cell) -> list[dict[str, Any]]:
     """One row an arm and seed: exactness on validation, what is kept, of best and last.
 
-    The runs that chose learning rates are here, too: each method at each rate.
+    The runs that chose learning rates are here, too: each method at each rate; and the base.
     """
     folders = {
         f"rate-{rate:g}": study.selected(cell, rate) for rate in study.protocol.learning_rates
@@ -94,16 +94,22 @@ def _play(
 
 
 def _rows(study: Study, cell: Cell, folder: ComparisonFolder) -> Iterator[dict[str, Any]]:
-    for made in json.loads(folder.result.read_bytes())["arms"]:
+    arms = json.loads(folder.result.read_bytes())["arms"]
+    for made in arms:
         arm = Arm(made["name"], made["method"], made["share"], made["matched"])
         for run in made["runs"]:
+            seed, last = run["seed"], run["iterations"] - 1
             yield {
                 "arm": arm.name,
-                "seed": run["seed"],
+                "seed": seed,
                 "flops": run["cost"]["flops"],
-                "best": _values(study, cell, folder, arm, run["seed"], run["best"]),
-                "last": _values(study, cell, folder, arm, run["seed"], run["iterations"] - 1),
+                "best": _values(study, cell, folder, arm, seed, run["best"]),
+                "last": _values(study, cell, folder, arm, seed, last),
             }
+            if made is arms[0] and folder.path == study.search(cell):
+                values = _values(study, cell, folder, arm, seed, BASE)
+                told = {"arm": UNTRAINED, "seed": seed, "flops": 0.0}
+                yield {**told, "best": values, "last": values}
 
 
 def _values(

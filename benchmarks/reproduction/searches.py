@@ -84,6 +84,7 @@ _KNOWN_FROM_BASE: Mapping[str, Regime] = {
     "papers": Regime(TSPIN),
     "gentle": Regime(TSPIN, rates=(0.3,)),
     "alpha_tenth": Regime(TSPIN, {"train.alpha": 0.1}),
+    "alpha_hundredth": Regime(TSPIN, {"train.alpha": 0.01}),
     "wrong_only": Regime(TSPIN, {"triplets.same_answer": ANSWER}),
     "sft_weight_10": Regime(TSPIN, {"train.sft_weight": 10.0}, paced=CONTROL),
     "sft_weight_100": Regime(TSPIN, {"train.sft_weight": 100.0}, paced=CONTROL),
@@ -94,6 +95,9 @@ _KNOWN_FROM_BASE: Mapping[str, Regime] = {
     "matched": Regime(CONTROL),
     "matched_gentle": Regime(CONTROL, rates=(0.3,)),
     "matched_gentler": Regime(CONTROL, rates=(0.1,)),
+    "matched_gentlest": Regime(CONTROL, rates=(0.03,)),
+    "plain_gentle": Regime(START, rates=(0.3,)),
+    "plain_gentler": Regime(START, rates=(0.1,)),
 }
 
 _KNOWN_SEVERAL: Mapping[str, Regime] = {

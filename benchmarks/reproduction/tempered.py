@@ -1,4 +1,4 @@
-"""The last policies of the final runs once more, at a temperature fitted to validation records."""
+"""Bases and last policies once more, at a temperature fitted to validation records."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reproduction.protocol import ARMS, Cell
+from benchmarks.reproduction.protocol import ARMS, UNTRAINED, Cell
 from benchmarks.reproduction.rows import metric_values
 from benchmarks.reproduction.study import Study
 from tspin.config import RunConfig
 from tspin.evaluate import evaluate
-from tspin.run_folder import RunFolder
+from tspin.run_folder import BASE, RunFolder
 
 __all__ = ["collect_tempered", "temper"]
 
 
 def temper(study: Study, cell: Cell) -> None:
-    """Fit on validation, measure on test: every method, every seed, the last policy."""
+    """Fit on validation, measure on test: the base and each method's last policy, every seed."""
     for run, seed, arm in _runs(study, cell):
         config = RunConfig.model_validate_json((run.path / "config.json").read_bytes())
         settings = config.evaluate.model_copy(update={"fit_temperature": True})
         config = config.model_copy(update={"evaluate": settings})
-        number = study.protocol.iterations - 1
+        number = BASE if arm == UNTRAINED else study.protocol.iterations - 1
+        model = config.model.path if arm == UNTRAINED else str(run.iteration(number).model)
         temperature = None
         for split in ("validation", "test"):
             evaluate(
                 config,
-                model=str(run.iteration(number).model),
+                model=model,
                 annotated=study.records(cell.skill, split),
                 out=_out(study, cell, seed, arm, split),
                 proto=None,
@@ -40,7 +41,7 @@ def temper(study: Study, cell: Cell) -> None:
 
 
 def collect_tempered(study: Study, cell: Cell) -> list[dict[str, Any]]:
-    """One row a method and seed: exactness and likelihood on test, at 1 and at its temperature."""
+    """One row a method (or the base) and seed: exactness and likelihood at both temperatures."""
     rows = []
     for _, seed, arm in _runs(study, cell):
         path = _out(study, cell, seed, arm, "test")
@@ -60,13 +61,17 @@ def collect_tempered(study: Study, cell: Cell) -> list[dict[str, Any]]:
 
 
 def _runs(study: Study, cell: Cell) -> Iterator[tuple[RunFolder, int, str]]:
+    """Run, seed and method; for the base the run that has its configuration."""
     if not (study.final(cell) / "compare.json").is_file():
         return
-    for arm in json.loads((study.final(cell) / "compare.json").read_bytes())["arms"]:
-        if arm["name"] in ARMS:
-            for run in arm["runs"]:
-                folder = study.final(cell) / f"seed-{run['seed']}" / arm["name"]
-                yield RunFolder(folder), run["seed"], arm["name"]
+    made = json.loads((study.final(cell) / "compare.json").read_bytes())["arms"]
+    arms = [arm for arm in made if arm["name"] in ARMS]
+    for position, arm in enumerate(arms):
+        for run in arm["runs"]:
+            folder = RunFolder(study.final(cell) / f"seed-{run['seed']}" / arm["name"])
+            if position == 0:
+                yield folder, run["seed"], UNTRAINED
+            yield folder, run["seed"], arm["name"]
 
 
 def _out(study: Study, cell: Cell, seed: int, arm: str, split: str) -> Path:

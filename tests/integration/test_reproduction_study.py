@@ -73,7 +73,7 @@ def test_the_study_runs_to_its_verdicts_and_continues(
     assert [row["setting"] for row in result["settings"]] == ["alpha-0.1"]
     searched = {(row["part"], row["arm"]): row for row in result["search"]}
     assert {arm for part, arm in searched if part == "rate-0.001"} == {*ARMS}
-    from_base = {"falling", "matched_gentle", "sft@0.25"}
+    from_base = {"base", "falling", "matched_gentle", "sft@0.25"}
     assert {arm for part, arm in searched if part == "search"} == from_base
     assert {arm for part, arm in searched if part == "warm-1001"} == {"warm", "warm_matched"}
     assert 0 <= searched["search", "falling"]["last"]["retained/greedy"] <= 1
@@ -85,7 +85,7 @@ def test_the_study_runs_to_its_verdicts_and_continues(
     assert [json.loads(line)["id"][-2:] for line in copied] == ["-0", "-1"] * 4
     several = json.loads((cell / "search-several-1001/seed-1001/several/config.json").read_bytes())
     assert several["model"]["path"] == str(base)
-    assert [row["arm"] for row in result["tempered"]] == list(ARMS)
+    assert [row["arm"] for row in result["tempered"]] == ["base", *ARMS]
     assert all(row["temperature"] > 0 for row in result["tempered"])
     signs = [row for row in result["signs"] if "/final/" in row["run"]]
     assert len(signs) == 2 * len(ARMS)

@@ -296,6 +296,9 @@ def test_a_regime_wins_where_it_beats_the_control_at_its_best_rate() -> None:
     slow = search_row("sums", "sft@0.25", 1000, 0.7, 0.9, part="rate-0.0001")
     assert outdone(points([*rows, slow]))["falling"] == ["sums"]
     assert found(points([*rows, slow])) == wins
+    still = search_row("sums", "base", 1001, 0.81, 0.4)  # Not trained at all.
+    assert outdone(points([*rows, still]))["gentle"] == ["sums"]
+    assert found(points([*rows, still])) == wins
     later = search_row("sums", "alpha_tenth", 1001, 0.9, 0.4, part="unsaturated-1001")
     assert found(points([*rows, later])) == {**wins, "alpha_tenth": ["sums"]}
     protocol = {"searches": {"weak": "new"}}
