@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.reproduction.claims import verdicts
+from benchmarks.reproduction.confirming import collect_confirmed, confirm
 from benchmarks.reproduction.markdown import as_markdown
 from benchmarks.reproduction.protocol import PROTOCOLS, Cell, Protocol, cells
 from benchmarks.reproduction.rows import collect_rows, collect_settings
@@ -21,7 +22,7 @@ from benchmarks.reproduction.study import Study
 from benchmarks.reproduction.tempered import collect_tempered, temper
 from tspin.files import atomic_file, write_json
 
-STAGES = ("prepare", "select", "search", "compare", "temper", "vary", "collect")
+STAGES = ("prepare", "select", "search", "compare", "confirm", "temper", "vary", "collect")
 
 
 def main(
@@ -49,6 +50,7 @@ def main(
         ("select", study.select, wanted),
         ("search", partial(search, study), searched),
         ("compare", study.compare, wanted),
+        ("confirm", partial(confirm, study), wanted),
         ("temper", partial(temper, study), wanted),
         ("vary", study.vary, sensitive),
     ]
@@ -78,6 +80,7 @@ def _collect(study: Study, protocol: str, wanted: list[Cell]) -> None:
         "rows": rows,
         "settings": settings,
         "search": [row for cell in searched for row in collect_search(study, cell)],
+        "confirmed": [row for cell in wanted for row in collect_confirmed(study, cell)],
         "tempered": [row for cell in wanted for row in collect_tempered(study, cell)],
         "signs": [row for cell in wanted for row in _signs(study, cell)],
         "verdicts": [asdict(each) for each in verdicts(rows, settings)],

@@ -11,8 +11,9 @@ from benchmarks.reproduction.protocol import CONTROL, UNTRAINED
 from benchmarks.reproduction.regimes import START, Regime, Search
 from benchmarks.reproduction.searches import SEARCHES
 from benchmarks.reproduction.skills import SKILLS
+from benchmarks.reproduction.tradeoff import reached
 
-__all__ = ["Point", "found", "outdone", "points"]
+__all__ = ["Point", "advantage", "found", "points"]
 
 MARGIN = 0.02
 """Less than this counts as equal."""
@@ -34,11 +35,6 @@ class Point:
     regime: Regime
     values: dict[str, float]
 
-    @property
-    def control(self) -> bool:
-        """Whether it is SFT, with whatever compute and data, or the base as it is."""
-        return self.regime.arm.startswith("sft") or self.regime.arm == UNTRAINED
-
     def beats(self, other: Point) -> bool:
         """Better in exactness or retention by more than the margin, and not worse in the other."""
         exact, kept = (
@@ -51,7 +47,7 @@ class Point:
         return [
             each
             for each in made
-            if each.control and (each.skill, each.start) == (self.skill, self.start)
+            if each.regime.control and (each.skill, each.start) == (self.skill, self.start)
             if ("few" in each.arm) == ("few" in self.arm)
         ]
 
@@ -101,7 +97,7 @@ def found(made: Sequence[Point]) -> dict[str, list[str]]:
     wins: dict[str, list[str]] = {}
     for point in made:
         rivals = [each for each in point.rivals(made) if each.regime.arm not in (START, UNTRAINED)]
-        if point.control or not rivals:
+        if point.regime.control or not rivals:
             continue
         best = max(rivals, key=lambda each: each.values["greedy"])
         wins.setdefault(point.arm, [])
@@ -117,23 +113,21 @@ def _elsewhere(point: Point, made: Sequence[Point]) -> list[Point]:
     return [
         each
         for each in made
-        if each.control and each.skill == point.skill
+        if each.regime.control and each.skill == point.skill
         if each.start in _SAME and "few" not in each.arm
     ]
 
 
-def outdone(made: Sequence[Point]) -> dict[str, list[str]]:
-    """By regime: the skills on which SFT, at some learning rate, or the base is nowhere worse.
+def advantage(point: Point, made: Sequence[Point], axis: str = "greedy") -> float | None:
+    """How far a regime lies above all that SFT, at any learning rate, reaches at its retention.
 
-    Nowhere: neither in exactness nor in retention. SFT with less compute counts, too.
+    Args:
+        point: Of T-SPIN.
+        made: All points of the search; SFT with less compute counts, and the base as it is.
+        axis: Which exactness.
     """
-    losses: dict[str, list[str]] = {}
-    for point in [each for each in made if not each.control and each.rivals(made)]:
-        losses.setdefault(point.arm, [])
-        axes = ("greedy", "retained/greedy")
-        if any(
-            all(rival.values[axis] >= point.values[axis] for axis in axes)
-            for rival in [*point.rivals(made), *_elsewhere(point, made)]
-        ):
-            losses[point.arm].append(point.skill)
-    return losses
+    rivals = [*point.rivals(made), *_elsewhere(point, made)]
+    if point.regime.control or not rivals:
+        return None
+    policies = [(each.values["retained/greedy"], each.values[axis]) for each in rivals]
+    return point.values[axis] - reached(policies, point.values["retained/greedy"])

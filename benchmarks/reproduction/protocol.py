@@ -76,6 +76,8 @@ class Protocol:
     """The base whose learning rates all bases take; None chooses them on each."""
     searches: Mapping[str, str] = field(default_factory=dict)
     """By base: which of `searches.SEARCHES` looks for a regime on it."""
+    confirmed: tuple[str, ...] = ()
+    """Bases on which what the search saw is tried again, on test."""
 
 
 FULL = Protocol(
@@ -115,7 +117,8 @@ KNOWN = replace(
     sensitive_base="weak-known",
     bases=tuple(KNOWN_BASES),
     selected_on="weak-known",
-    searches={"weak-known": "known", "strong-known": "known_once"},
+    searches={"weak-known": "known", "middle-known": "known_once", "strong-known": "known_once"},
+    confirmed=tuple(KNOWN_BASES),
 )
 """On bases that know the annotator's form, with half the records."""
 PROTOCOLS = {"full": FULL, "known": KNOWN, "pilot": PILOT}

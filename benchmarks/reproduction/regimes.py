@@ -10,10 +10,12 @@ from typing import Any
 from benchmarks.reproduction.protocol import CONTROL, SHARE, TSPIN, UNTRAINED
 from tspin.compare.arms import MATCHED
 
-__all__ = ["SEARCH_SEEDS", "START", "Part", "Regime", "Search"]
+__all__ = ["CONFIRMING_SEEDS", "SEARCH_SEEDS", "START", "Part", "Regime", "Search"]
 
 SEARCH_SEEDS = (1001,)
 """Of the search; no final run has it."""
+CONFIRMING_SEEDS = (2001, 2002, 2003)
+"""Of the runs that try again what the search saw."""
 START = f"sft@{SHARE}"
 """Runs beside the regimes from the base; some start from its policies."""
 
@@ -30,6 +32,11 @@ class Regime:
     """By iteration, times the learning rate that was chosen for `like`; the last one stays."""
     paced: str | None = None
     """The arm of the final runs whose learning rate counts; None is the one nearest to it."""
+
+    @property
+    def control(self) -> bool:
+        """Whether it is SFT, with whatever compute and data, or the base as it is."""
+        return self.arm.startswith("sft") or self.arm == UNTRAINED
 
     @property
     def like(self) -> str:

@@ -58,7 +58,7 @@ def collect_rows(study: Study, cell: Cell) -> list[dict[str, Any]]:
                     "epochs": run["epochs"],
                     "cost": run["cost"],
                     "test": {
-                        moment: _test(study, folder, cell, parsed, run["seed"], number)
+                        moment: on_test(study, folder, cell, parsed, run["seed"], number)
                         for moment, number in moments.items()
                     },
                     "iterations": [
@@ -85,7 +85,7 @@ def collect_settings(study: Study, cell: Cell) -> list[dict[str, Any]]:
     return rows
 
 
-def _test(
+def on_test(
     study: Study, folder: ComparisonFolder, cell: Cell, arm: Arm, seed: int, number: int
 ) -> dict[str, float]:
     """Of the skill that was taught; `retained/*` are means over the others."""

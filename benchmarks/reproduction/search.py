@@ -11,27 +11,27 @@ from benchmarks.reproduction.protocol import SHARE, UNTRAINED, Cell
 from benchmarks.reproduction.regimes import SEARCH_SEEDS, START, Part, Regime
 from benchmarks.reproduction.rows import kept_skills, validation_values
 from benchmarks.reproduction.searches import ANSWER, SEARCHES
-from benchmarks.reproduction.skills import SKILLS
+from benchmarks.reproduction.skills import SKILLS, Split
 from benchmarks.reproduction.study import Study
 from tspin.compare.arms import Arm
 from tspin.compare.folders import ComparisonFolder
 from tspin.records import AnnotatedRecord, read_records, write_records
 from tspin.run_folder import BASE, RunFolder
 
-__all__ = ["collect_search", "search"]
+__all__ = ["collect_search", "play_regimes", "search"]
 
 
 def search(study: Study, cell: Cell) -> None:
     """Every regime from every seed of the search: from the base, then what is started otherwise."""
     tried = SEARCHES[study.protocol.searches[cell.base]]
     seeds = ",".join(map(str, SEARCH_SEEDS))
-    rate = study.select(cell)[START]
-    options = ["--seeds", seeds, "--set-for", f"{START}:train.learning_rate={rate}"]
-    _play(study, cell, study.search(cell), tried.from_base, options, [START])
+    from_base = {**tried.from_base, START: Regime(START)}
+    play_regimes(study, cell, study.search(cell), from_base, ["--seeds", seeds])
     for name, part in tried.parts.items():
         for seed in SEARCH_SEEDS:
             options = ["--seeds", str(seed), *_start(study, cell, part, seed)]
-            _play(study, cell, study.search(cell, f"{name}-{seed}"), part.regimes, options)
+            out = study.search(cell, f"{name}-{seed}")
+            play_regimes(study, cell, out, part.regimes, options)
 
 
 def _start(study: Study, cell: Cell, part: Part, seed: int) -> list[str]:
@@ -76,21 +76,35 @@ def collect_search(study: Study, cell: Cell) -> list[dict[str, Any]]:
     ]
 
 
-def _play(
+def play_regimes(
     study: Study,
     cell: Cell,
     out: Path,
     regimes: Mapping[str, Regime],
     options: list[str],
-    others: list[str] | None = None,
+    *,
+    split: Split = "validation",
 ) -> None:
+    """A comparison of regimes, each at its own learning rates.
+
+    Args:
+        study: All work of a protocol.
+        cell: Skill and base.
+        out: The comparison's folder.
+        regimes: By label.
+        options: Of `tspin compare`, besides.
+        split: On which what is kept of other skills is measured.
+    """
     rates = study.select(cell)
-    given = [*options, *study.measure_kept(cell, "validation")]
+    given = [*options, *study.measure_kept(cell, split)]
     for label, regime in regimes.items():
         options = regime.options(label, rates[regime.like])
         given += [option.replace(ANSWER, SKILLS[cell.skill].answer) for option in options]
-    arms = [f"{label}={regime.arm}" for label, regime in regimes.items()]
-    study.play(cell, [*arms, *(others or [])], out, given)
+    arms = [
+        label if label == regime.arm else f"{label}={regime.arm}"
+        for label, regime in regimes.items()
+    ]
+    study.play(cell, arms, out, given)
 
 
 def _rows(study: Study, cell: Cell, folder: ComparisonFolder) -> Iterator[dict[str, Any]]:

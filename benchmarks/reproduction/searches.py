@@ -12,7 +12,7 @@ from benchmarks.reproduction.protocol import CONTROL, TSPIN
 from benchmarks.reproduction.regimes import START, Part, Regime, Search
 from tspin.compare.arms import MATCHED
 
-__all__ = ["ANSWER", "KNOWN", "NEW", "SEARCHES"]
+__all__ = ["ANSWER", "CONFIRMED", "KNOWN", "NEW", "SEARCHES"]
 
 ANSWER = "ANSWER"
 """Stands for the extractor that finds a skill's answer in any wording."""
@@ -114,3 +114,5 @@ KNOWN_ONCE = Search(_KNOWN_FROM_BASE, {})
 """The same with one y' a prompt."""
 SEARCHES = {"new": NEW, "known": KNOWN, "known_once": KNOWN_ONCE}
 """By the names of `Protocol.searches`."""
+CONFIRMED: Mapping[str, tuple[str, ...]] = {"sums": ("papers", "gentle", "wrong_only")}
+"""By skill: regimes of `KNOWN` that the search saw above SFT."""

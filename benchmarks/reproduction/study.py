@@ -53,8 +53,12 @@ class Study:
         return self.folder(cell) / "selection" / f"{rate:g}"
 
     def search(self, cell: Cell, part: str | None = None) -> Path:
-        """Regimes from the base, or from a policy that SFT has made of it."""
+        """Regimes from the base, or those of one part."""
         return self.folder(cell) / ("search" if part is None else f"search-{part}")
+
+    def confirmed(self, cell: Cell) -> Path:
+        """Regimes of the search once more, on test."""
+        return self.folder(cell) / "confirmed"
 
     def sensitive(self, cell: Cell, setting: str, seed: int) -> Path:
         """One run of T-SPIN with another alpha or beta."""

@@ -11,7 +11,7 @@ import pytest
 
 import benchmarks.reproduction.__main__ as command
 import benchmarks.reproduction.study as study_module
-from benchmarks.reproduction import bases
+from benchmarks.reproduction import bases, confirming
 from benchmarks.reproduction.protocol import CONTROL, PILOT, PROTOCOLS, TSPIN
 from benchmarks.reproduction.regimes import START, Part, Regime, Search
 from benchmarks.reproduction.searches import NEW, SEARCHES
@@ -35,6 +35,7 @@ TINY = dataclasses.replace(
     learning_rates=(1e-3,),
     sensitive_base="weak",
     searches={"weak": "new"},
+    confirmed=("weak",),
 )
 
 
@@ -51,6 +52,10 @@ def test_the_study_runs_to_its_verdicts_and_continues(
     two = {label: warm.regimes[label] for label in ("warm", "warm_matched")}
     parts = {"warm": dataclasses.replace(warm, regimes=two), "several": Part(SEVERAL, copies=2)}
     monkeypatch.setitem(SEARCHES, "new", Search(some, parts))
+    again = {label: NEW.from_base[label] for label in ("papers", "matched")}
+    monkeypatch.setattr(confirming, "KNOWN", Search(again, {}))
+    monkeypatch.setattr(confirming, "CONFIRMED", {"sums": ("papers",)})
+    monkeypatch.setattr(confirming, "CONFIRMING_SEEDS", (2001,))
     base = bases.base_folder(tmp_path, "weak", "sums")
     shutil.copytree(tiny_model_dir, base)
     (base / bases.RECORD).write_text("{}")
@@ -85,6 +90,9 @@ def test_the_study_runs_to_its_verdicts_and_continues(
     assert [json.loads(line)["id"][-2:] for line in copied] == ["-0", "-1"] * 4
     several = json.loads((cell / "search-several-1001/seed-1001/several/config.json").read_bytes())
     assert several["model"]["path"] == str(base)
+    told = {row["arm"]: row["control"] for row in result["confirmed"]}
+    assert told == {"papers": False, "matched": True, START: True}
+    assert all(0 <= row["test"]["last"]["retained/greedy"] <= 1 for row in result["confirmed"])
     assert [row["arm"] for row in result["tempered"]] == ["base", *ARMS]
     assert all(row["temperature"] > 0 for row in result["tempered"])
     signs = [row for row in result["signs"] if "/final/" in row["run"]]

@@ -16,14 +16,16 @@ import pytest
 
 from benchmarks.reproduction import bases, known
 from benchmarks.reproduction.claims import PLAIN, SPIN, verdicts
+from benchmarks.reproduction.confirming import above
 from benchmarks.reproduction.data import corpus, items, write_annotated
-from benchmarks.reproduction.frontier import found, outdone, points
+from benchmarks.reproduction.frontier import advantage, found, points
 from benchmarks.reproduction.judging import paired
 from benchmarks.reproduction.markdown import as_markdown
 from benchmarks.reproduction.protocol import CONTROL, PILOT, TSPIN, Cell
 from benchmarks.reproduction.signs import alarm, collect_signs
 from benchmarks.reproduction.skills import SKILLS, split_of
 from benchmarks.reproduction.study import Study
+from benchmarks.reproduction.tradeoff import reached
 from tspin.answers import find_extractor
 from tspin.records import AnnotatedRecord, read_records
 from tspin.run_folder import BASE, RunFolder
@@ -270,6 +272,11 @@ def search_row(
     return {**told, "best": values}
 
 
+def gain(arm: str, rows: list[dict[str, Any]]) -> float | None:
+    made = points(rows)
+    return advantage(next(each for each in made if each.arm == arm), made)
+
+
 def test_a_regime_wins_where_it_beats_the_control_at_its_best_rate() -> None:
     rows = []
     for seed, noise in ((1001, 0.0), (1002, 0.01)):
@@ -289,21 +296,56 @@ def test_a_regime_wins_where_it_beats_the_control_at_its_best_rate() -> None:
     ]
     wins = {"papers": [], "gentle": ["sums"], "falling": [], "few": ["sums"]}
     assert found(made) == wins
-    # "matched" is as exact as "gentle" and keeps less; nothing is nowhere worse than the others.
-    assert outdone(made) == {"papers": [], "gentle": [], "falling": [], "few": []}
-    worse = search_row("sums", "normalised", 1001, 0.55, 0.55)  # Than plain SFT.
-    assert outdone(points([*rows, worse]))["normalised"] == ["sums"]
+    gains = {each.arm: advantage(each, made) for each in made if not each.regime.control}
+    # "gentle" lies between plain SFT and "matched", "papers" and "falling" beyond all of SFT.
+    between = 0.6 + 2 / 3 * (0.805 - 0.6)
+    assert gains["gentle"] == pytest.approx(0.805 - between)
+    assert gains["papers"] == pytest.approx(0.9 - 0.805)
+    assert gains["falling"] == pytest.approx(0.7 - 0.6)
+    assert gains["few"] == pytest.approx(0.4 - 0.3)
     slow = search_row("sums", "sft@0.25", 1000, 0.7, 0.9, part="rate-0.0001")
-    assert outdone(points([*rows, slow]))["falling"] == ["sums"]
+    assert gain("falling", [*rows, slow]) == pytest.approx(0)
     assert found(points([*rows, slow])) == wins
     still = search_row("sums", "base", 1001, 0.81, 0.4)  # Not trained at all.
-    assert outdone(points([*rows, still]))["gentle"] == ["sums"]
+    assert gain("gentle", [*rows, still]) == pytest.approx(0.805 - 0.81)
     assert found(points([*rows, still])) == wins
     later = search_row("sums", "alpha_tenth", 1001, 0.9, 0.4, part="unsaturated-1001")
     assert found(points([*rows, later])) == {**wins, "alpha_tenth": ["sums"]}
     protocol = {"searches": {"weak": "new"}}
     result = {"protocol": protocol, "rows": make_rows(), "verdicts": [], "search": rows}
-    assert "| gentle | sums | none |" in as_markdown(result)
+    assert "| gentle | sums |" in as_markdown(result)
+
+
+def confirmed_row(arm: str, seed: int, greedy: float, kept: float, **given: Any) -> dict[str, Any]:
+    values = {"annotated/greedy": greedy, "annotated/sampled": 0.1, "retained/greedy": kept}
+    base = {"annotated/greedy": 0.3, "annotated/sampled": 0.1, "retained/greedy": 0.9}
+    told = {"skill": "sums", "base": "strong-known", "arm": arm, "seed": seed, "control": False}
+    return {**told, "test": {"base": base, "best": values, "last": values}, **given}
+
+
+def test_what_is_confirmed_pairs_with_sft_of_the_same_base_and_seed() -> None:
+    rows = []
+    for seed, noise in ((2001, 0.0), (2002, 0.1), (2003, 0.2)):
+        rows += [
+            confirmed_row("gentle", seed, 0.5 + noise, 0.8),
+            confirmed_row("matched", seed, 0.5 + noise, 0.7, control=True),
+        ]
+    told = above(rows, "gentle", "last", "annotated/greedy")
+    # Halfway between the base and "matched": 0.4, 0.45 and 0.5.
+    assert (told.value, told.n) == (pytest.approx(0.15), 3)
+    assert told.low is not None and told.low == pytest.approx(
+        0.15 - 4.3027 * 0.05 / 3**0.5, abs=1e-4
+    )
+    assert above(rows, "gentle", "best", "annotated/sampled").value == pytest.approx(0)
+    result = {"protocol": {}, "rows": make_rows(), "verdicts": [], "confirmed": rows}
+    assert "| sums | gentle | last | 0.150 (0.026 to 0.274) |" in as_markdown(result)
+
+
+@pytest.mark.parametrize(
+    ("kept", "exact"), [(0.95, 0.2), (0.9, 0.2), (0.7, 0.5), (0.5, 0.8), (0.0, 0.8)]
+)
+def test_sft_reaches_mixtures_of_its_policies(kept: float, exact: float) -> None:
+    assert reached([(0.9, 0.2), (0.8, 0.3), (0.5, 0.8)], kept) == pytest.approx(exact)
 
 
 def test_what_falls_below_the_initial_policy_is_damage(tmp_path: Path) -> None:
