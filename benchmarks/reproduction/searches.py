@@ -114,5 +114,8 @@ KNOWN_ONCE = Search(_KNOWN_FROM_BASE, {})
 """The same with one y' a prompt."""
 SEARCHES = {"new": NEW, "known": KNOWN, "known_once": KNOWN_ONCE}
 """By the names of `Protocol.searches`."""
-CONFIRMED: Mapping[str, tuple[str, ...]] = {"sums": ("papers", "gentle", "wrong_only")}
-"""By skill: regimes of `KNOWN` that the search saw above SFT."""
+CONFIRMED: Mapping[str, tuple[str, ...]] = {
+    "extraction": ("papers",),
+    "sums": ("papers", "gentle", "wrong_only"),
+}
+"""By skill: regimes of `KNOWN` that the search saw more than 0.05 above SFT on some base."""
