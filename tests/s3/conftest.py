@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.s3.fault_proxy import FaultProxy, fault_proxy
-from tests.s3.swift import SWIFT
+from tests.s3.swift import need_swift
 from tests.s3_server import s3_bucket, swift
 
 
 @pytest.fixture(autouse=True)
 def real_server() -> None:
-    if not SWIFT:
-        assert not os.environ.get("TSPIN_REQUIRE_S3"), "TSPIN_SWIFT names no Swift"
-        pytest.skip("TSPIN_SWIFT names no Swift: make test-s3")
+    need_swift()
 
 
 @pytest.fixture

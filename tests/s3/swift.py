@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 
 import boto3
+import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-__all__ = ["SWIFT", "Swift"]
+__all__ = ["SWIFT", "Swift", "need_swift"]
 
 SWIFT = os.environ.get("TSPIN_SWIFT")
 """The folder of Swift's commands; `make test-s3` sets it."""
@@ -82,6 +83,15 @@ check_bucket_owner = no
 """
 _PLAIN = ("catch_errors", "gatekeeper", "healthcheck", "listing_formats", "copy", "bulk", "slo")
 _PLAIN += ("dlo", "versioned_writes", "symlink")
+
+
+def need_swift() -> None:
+    """Skip without Swift, or fail where TSPIN_REQUIRE_S3 says that it must be there."""
+    if not SWIFT:
+        message = "TSPIN_SWIFT names no Swift: make test-s3"
+        if os.environ.get("TSPIN_REQUIRE_S3"):
+            pytest.fail(message)
+        pytest.skip(message)
 
 
 class Swift:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.dvc.project import Project
-from tests.s3.swift import SWIFT
+from tests.s3.swift import need_swift
 from tests.s3_server import s3_bucket
 from tspin.files import sha256_file
 from tspin.registry import Record, Registry
@@ -98,8 +98,7 @@ class Forge:
 
 @pytest.fixture(scope="module")
 def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
-    if not SWIFT:
-        pytest.skip("TSPIN_SWIFT names no Swift: make test-s3")
+    need_swift()
     with s3_bucket() as bucket:
         yield Forge(tmp_path_factory.mktemp("forge"), bucket)
 
