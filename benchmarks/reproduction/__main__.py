@@ -42,21 +42,19 @@ def main(
     wanted = _cells(study.protocol, only)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # Equal bytes whatever the machine.
     stages = STAGES[: STAGES.index(until) + 1]
-    sensitive = [cell for cell in wanted if cell.base == study.protocol.sensitive_base]
-    searched = [cell for cell in wanted if cell.base in study.protocol.searches]
     study.prepare(wanted)
     # Every learning rate is chosen, and every search is over, before a test record is looked at.
-    work: list[tuple[str, Callable[[Cell], object], list[Cell]]] = [
-        ("select", study.select, wanted),
-        ("search", partial(search, study), searched),
-        ("compare", study.compare, wanted),
-        ("confirm", partial(confirm, study), wanted),
-        ("temper", partial(temper, study), wanted),
-        ("vary", study.vary, sensitive),
-    ]
-    for stage, done_for, chosen in work:
+    work: dict[str, Callable[[Cell], object]] = {
+        "select": study.select,
+        "search": partial(search, study),
+        "compare": study.compare,
+        "confirm": partial(confirm, study),
+        "temper": partial(temper, study),
+        "vary": study.vary,
+    }
+    for stage, done_for in work.items():
         if stage in stages:
-            for cell in chosen:
+            for cell in wanted:
                 done_for(cell)
     if "collect" in stages:
         _collect(study, protocol, wanted)
@@ -71,15 +69,13 @@ def _cells(protocol: Protocol, only: list[str] | None) -> list[Cell]:
 
 
 def _collect(study: Study, protocol: str, wanted: list[Cell]) -> None:
-    searched = [cell for cell in wanted if cell.base in study.protocol.searches]
-    sensitive = [cell for cell in wanted if cell.base == study.protocol.sensitive_base]
     rows = [row for cell in wanted for row in collect_rows(study, cell)]
-    settings = [row for cell in sensitive for row in collect_settings(study, cell)]
+    settings = [row for cell in wanted for row in collect_settings(study, cell)]
     result = {
         "protocol": {"name": protocol, **asdict(study.protocol)},
         "rows": rows,
         "settings": settings,
-        "search": [row for cell in searched for row in collect_search(study, cell)],
+        "search": [row for cell in wanted for row in collect_search(study, cell)],
         "confirmed": [row for cell in wanted for row in collect_confirmed(study, cell)],
         "tempered": [row for cell in wanted for row in collect_tempered(study, cell)],
         "signs": [row for cell in wanted for row in _signs(study, cell)],

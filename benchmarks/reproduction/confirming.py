@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.reproduction.judging import CONFIDENCE, Row
 from benchmarks.reproduction.protocol import UNTRAINED, Cell
 from benchmarks.reproduction.regimes import CONFIRMING_SEEDS, Regime
-from benchmarks.reproduction.rows import on_test
+from benchmarks.reproduction.rows import finished_runs, on_test
 from benchmarks.reproduction.search import play_regimes
 from benchmarks.reproduction.searches import CONFIRMED, KNOWN
 from benchmarks.reproduction.study import Study
 from benchmarks.reproduction.tradeoff import reached
-from tspin.compare.arms import Arm
 from tspin.compare.folders import ComparisonFolder
 from tspin.estimate import Estimate
 from tspin.intervals import mean
@@ -43,23 +41,19 @@ def _regimes(cell: Cell) -> Mapping[str, Regime]:
 def collect_confirmed(study: Study, cell: Cell) -> Iterator[dict[str, Any]]:
     """One row an arm and seed; on test, at the best and at the last iteration, and of the base."""
     folder = ComparisonFolder(study.confirmed(cell))
-    if not folder.result.is_file():
-        return
-    for made in json.loads(folder.result.read_bytes())["arms"]:
-        arm = Arm(made["name"], made["method"], made["share"], made["matched"])
-        for run in made["runs"]:
-            numbers = {"base": BASE, "best": run["best"], "last": run["iterations"] - 1}
-            yield {
-                "skill": cell.skill,
-                "base": cell.base,
-                "arm": arm.name,
-                "control": arm.name not in CONFIRMED[cell.skill],
-                "seed": run["seed"],
-                "test": {
-                    moment: on_test(study, folder, cell, arm, run["seed"], number)
-                    for moment, number in numbers.items()
-                },
-            }
+    for arm, run in finished_runs(folder):
+        numbers = {"base": BASE, "best": run["best"], "last": run["iterations"] - 1}
+        yield {
+            "skill": cell.skill,
+            "base": cell.base,
+            "arm": arm.name,
+            "control": arm.name not in CONFIRMED[cell.skill],
+            "seed": run["seed"],
+            "test": {
+                moment: on_test(study, folder, cell, arm, run["seed"], number)
+                for moment, number in numbers.items()
+            },
+        }
 
 
 def above(rows: Sequence[Row], arm: str, moment: str, axis: str) -> Estimate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,8 +20,10 @@ from tspin.train_log import read_train_log
 __all__ = [
     "collect_rows",
     "collect_settings",
+    "finished_runs",
     "kept_skills",
     "metric_values",
+    "on_test",
     "validation_values",
 ]
 
@@ -36,38 +38,38 @@ _TRAINING = (
 )
 
 
-def collect_rows(study: Study, cell: Cell) -> list[dict[str, Any]]:
+def finished_runs(folder: ComparisonFolder) -> Iterator[tuple[Arm, dict[str, Any]]]:
+    """Method and record of every run of a comparison; none before it is finished."""
+    if folder.result.is_file():
+        for made in json.loads(folder.result.read_bytes())["arms"]:
+            arm = Arm(made["name"], made["method"], made["share"], made["matched"])
+            for run in made["runs"]:
+                yield arm, run
+
+
+def collect_rows(study: Study, cell: Cell) -> Iterator[dict[str, Any]]:
     """One row a method and seed of a cell; none before its final comparison is finished."""
     folder = ComparisonFolder(study.final(cell))
-    if not folder.result.is_file():
-        return []
-    result = json.loads(folder.result.read_bytes())
-    rows = []
-    for arm in result["arms"]:
-        for run in arm["runs"]:
-            moments = {"base": BASE, "best": run["best"], "last": run["iterations"] - 1}
-            parsed = Arm(arm["name"], arm["method"], arm["share"], arm["matched"])
-            rows.append(
-                {
-                    "skill": cell.skill,
-                    "base": cell.base,
-                    "arm": arm["name"],
-                    "seed": run["seed"],
-                    "best_iteration": run["best"],
-                    "learning_rate": study.select(cell)[arm["name"]],
-                    "epochs": run["epochs"],
-                    "cost": run["cost"],
-                    "test": {
-                        moment: on_test(study, folder, cell, parsed, run["seed"], number)
-                        for moment, number in moments.items()
-                    },
-                    "iterations": [
-                        _iteration(folder.run(parsed, run["seed"]), number)
-                        for number in range(run["iterations"])
-                    ],
-                }
-            )
-    return rows
+    for arm, run in finished_runs(folder):
+        moments = {"base": BASE, "best": run["best"], "last": run["iterations"] - 1}
+        yield {
+            "skill": cell.skill,
+            "base": cell.base,
+            "arm": arm.name,
+            "seed": run["seed"],
+            "best_iteration": run["best"],
+            "learning_rate": study.select(cell)[arm.name],
+            "epochs": run["epochs"],
+            "cost": run["cost"],
+            "test": {
+                moment: on_test(study, folder, cell, arm, run["seed"], number)
+                for moment, number in moments.items()
+            },
+            "iterations": [
+                _iteration(folder.run(arm, run["seed"]), number)
+                for number in range(run["iterations"])
+            ],
+        }
 
 
 def collect_settings(study: Study, cell: Cell) -> list[dict[str, Any]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.reproduction.protocol import SHARE, UNTRAINED, Cell
 from benchmarks.reproduction.regimes import SEARCH_SEEDS, START, Part, Regime
-from benchmarks.reproduction.rows import kept_skills, validation_values
+from benchmarks.reproduction.rows import finished_runs, kept_skills, validation_values
 from benchmarks.reproduction.searches import ANSWER, SEARCHES
 from benchmarks.reproduction.skills import SKILLS, Split
 from benchmarks.reproduction.study import Study
@@ -23,6 +22,8 @@ __all__ = ["collect_search", "play_regimes", "search"]
 
 def search(study: Study, cell: Cell) -> None:
     """Every regime from every seed of the search: from the base, then what is started otherwise."""
+    if cell.base not in study.protocol.searches:
+        return
     tried = SEARCHES[study.protocol.searches[cell.base]]
     seeds = ",".join(map(str, SEARCH_SEEDS))
     from_base = {**tried.from_base, START: Regime(START)}
@@ -61,6 +62,8 @@ def collect_search(study: Study, cell: Cell) -> list[dict[str, Any]]:
 
     The runs that chose learning rates are here, too: each method at each rate; and the base.
     """
+    if cell.base not in study.protocol.searches:
+        return []
     folders = {
         f"rate-{rate:g}": study.selected(cell, rate) for rate in study.protocol.learning_rates
     }
@@ -71,7 +74,6 @@ def collect_search(study: Study, cell: Cell) -> list[dict[str, Any]]:
     return [
         {"skill": cell.skill, "base": cell.base, "part": part, **row}
         for part, path in folders.items()
-        if (path / "compare.json").is_file()
         for row in _rows(study, cell, ComparisonFolder(path))
     ]
 
@@ -108,22 +110,20 @@ def play_regimes(
 
 
 def _rows(study: Study, cell: Cell, folder: ComparisonFolder) -> Iterator[dict[str, Any]]:
-    arms = json.loads(folder.result.read_bytes())["arms"]
-    for made in arms:
-        arm = Arm(made["name"], made["method"], made["share"], made["matched"])
-        for run in made["runs"]:
-            seed, last = run["seed"], run["iterations"] - 1
-            yield {
-                "arm": arm.name,
-                "seed": seed,
-                "flops": run["cost"]["flops"],
-                "best": _values(study, cell, folder, arm, seed, run["best"]),
-                "last": _values(study, cell, folder, arm, seed, last),
-            }
-            if made is arms[0] and folder.path == study.search(cell):
-                values = _values(study, cell, folder, arm, seed, BASE)
-                told = {"arm": UNTRAINED, "seed": seed, "flops": 0.0}
-                yield {**told, "best": values, "last": values}
+    runs = list(finished_runs(folder))
+    for arm, run in runs:
+        seed, last = run["seed"], run["iterations"] - 1
+        yield {
+            "arm": arm.name,
+            "seed": seed,
+            "flops": run["cost"]["flops"],
+            "best": _values(study, cell, folder, arm, seed, run["best"]),
+            "last": _values(study, cell, folder, arm, seed, last),
+        }
+        if arm == runs[0][0] and folder.path == study.search(cell):
+            values = _values(study, cell, folder, arm, seed, BASE)
+            told = {"arm": UNTRAINED, "seed": seed, "flops": 0.0}
+            yield {**told, "best": values, "last": values}
 
 
 def _values(

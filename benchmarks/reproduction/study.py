@@ -65,10 +65,7 @@ class Study:
         return self.folder(cell) / "sensitivity" / f"{setting}-seed-{seed}"
 
     def prepare(self, cells: list[Cell]) -> None:
-        """Bases, and records of all splits; test records are written, and read by nothing yet.
-
-        A second process, with other cells, waits here until the first has made them.
-        """
+        """Bases, and records of all splits, test among them; a second process waits meanwhile."""
         needed = [*cells, *(self._selecting(cell) for cell in cells)]
         self.out.mkdir(parents=True, exist_ok=True)
         with (self.out / ".preparing").open("w") as lock:
@@ -86,7 +83,9 @@ class Study:
                 write_annotated(self.records(skill, split), skill, split, count, skip=skip)
             for split in _KEPT:
                 count, skip = self._kept(split), self._skip(split)
-                write_annotated(self._own(skill, split), skill, split, count, skip=skip, own=True)
+                write_annotated(
+                    self.records(skill, split, own=True), skill, split, count, skip=skip, own=True
+                )
 
     def items(self, skill: str, split: Split, *, taught: bool = True) -> dict[str, Item]:
         """By id, what the records of a split are about, of a skill that is `taught` or kept."""
@@ -137,10 +136,11 @@ class Study:
         self.play(cell, ARMS, self.final(cell), options)
 
     def vary(self, cell: Cell) -> None:
-        """T-SPIN with other alphas and betas, on validation."""
+        """T-SPIN with other alphas and betas, on validation, where the protocol says so."""
+        if cell.base != self.protocol.sensitive_base:
+            return
         rate = self.select(cell)[ARMS[0]]
-        # As in the comparison: the share that its T-SPIN was trained on.
-        share = sorted((self.final(cell) / "data").glob("annotated-*.jsonl"))[0]
+        share = sorted((self.final(cell) / "data").glob("annotated-*.jsonl"))[0]  # T-SPIN's.
         for setting, values in SETTINGS.items():
             for seed in self.protocol.seeds:
                 options = [f"data.annotated={share}", f"train.learning_rate={rate!r}"]
@@ -151,15 +151,15 @@ class Study:
 
     def play(self, cell: Cell, arms: Iterable[str], out: Path, options: list[str]) -> None:
         """A comparison on a cell's data and base."""
-        given = ["--config", str(self._config(cell)), "--methods", ",".join(arms)]
-        _tspin("compare", *given, "--out", str(out), *options)
+        config, methods = str(self._config(cell)), ",".join(arms)
+        _tspin("compare", "--config", config, "--methods", methods, "--out", str(out), *options)
 
     def measure_kept(self, cell: Cell, split: Split) -> list[str]:
         """Options of `tspin compare`: what is left of the skills that are not taught."""
         return [
             part
             for skill in cell.others
-            for part in ("--measure", f"{skill}={self._own(skill, split)}")
+            for part in ("--measure", f"{skill}={self.records(skill, split, own=True)}")
         ]
 
     def _selecting(self, cell: Cell) -> Cell:
@@ -171,12 +171,9 @@ class Study:
     def _kept(self, split: Split) -> int:
         return self.protocol.test if split == "test" else self.protocol.kept
 
-    def records(self, skill: str, split: str) -> Path:
-        """Annotated records of one split."""
-        return self.out / "data" / f"{skill}-{split}.jsonl"
-
-    def _own(self, skill: str, split: Split) -> Path:
-        return self.out / "data" / f"{skill}-{split}-own.jsonl"
+    def records(self, skill: str, split: str, *, own: bool = False) -> Path:
+        """Annotated records of one split, or with answers as the bases give them."""
+        return self.out / "data" / f"{skill}-{split}{'-own' if own else ''}.jsonl"
 
     def _config(self, cell: Cell) -> Path:
         path = self.folder(cell) / "run.yaml"
