@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.reproduction.confirming import above
+from benchmarks.reproduction.confirming import above, collect_confirmed, confirm
 from benchmarks.reproduction.frontier import advantage, found, points
 from benchmarks.reproduction.markdown import as_markdown
+from benchmarks.reproduction.protocol import PILOT, Cell
+from benchmarks.reproduction.rows import collect_rows
+from benchmarks.reproduction.search import collect_search, search
+from benchmarks.reproduction.study import Study
 from benchmarks.reproduction.tradeoff import reached
 from tests.made_study import make_rows
 
@@ -96,3 +101,14 @@ def test_what_is_confirmed_pairs_with_sft_of_the_same_base_and_seed() -> None:
 )
 def test_sft_reaches_mixtures_of_its_policies(kept: float, exact: float) -> None:
     assert reached([(0.9, 0.2), (0.8, 0.3), (0.5, 0.8)], kept) == pytest.approx(exact)
+
+
+def test_what_the_protocol_does_not_ask_for_is_not_run_and_adds_no_rows(tmp_path: Path) -> None:
+    study, cell = Study(tmp_path, PILOT), Cell("sums", "weak")
+    search(study, cell)
+    confirm(study, cell)
+    study.vary(cell)
+    assert list(tmp_path.iterdir()) == []
+    assert list(collect_rows(study, cell)) == []
+    assert list(collect_confirmed(study, cell)) == []
+    assert collect_search(study, cell) == []
