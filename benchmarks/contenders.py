@@ -22,7 +22,7 @@ from tspin.config import (
 from tspin.engines import Engine, SamplingParams, open_engine
 from tspin.policy import load_tokenizer
 from tspin.prompts import PromptTemplate
-from tspin.records import AnnotatedRecord, Response, read_records
+from tspin.records.records import AnnotatedRecord, Response, read_records
 from tspin.responses import write_responses
 
 __all__ = ["BATCH", "Contender", "transformers_contenders", "vllm_contenders"]

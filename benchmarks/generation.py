@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.contenders import BATCH, Contender, transformers_contenders, vllm_contenders
 from benchmarks.small_model import small_model
-from tspin.records import AnnotatedRecord, Message
+from tspin.records.records import AnnotatedRecord, Message
 
 
 def main() -> None:

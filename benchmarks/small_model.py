@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tspin.prompts import PromptTemplate
-from tspin.records import Message
+from tspin.records.records import Message
 
 __all__ = ["small_model"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tspin.config import RunConfig
-from tspin.records import AnnotatedRecord, Message, write_records
+from tspin.records.records import AnnotatedRecord, Message, write_records
 
 
 def config_of(model: Path, **sections: dict[str, Any]) -> RunConfig:

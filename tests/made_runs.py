@@ -9,8 +9,8 @@ from typing import Any
 
 from tspin.config import RunConfig, resolved
 from tspin.files import write_json
-from tspin.manifest import Manifest, write_manifest
-from tspin.records import AnnotatedRecord, Message, Response, Triplet, write_records
+from tspin.records.manifest import Manifest, write_manifest
+from tspin.records.records import AnnotatedRecord, Message, Response, Triplet, write_records
 
 SCRIPT = "<script>document.title = 'taken over'; console.error('ran')</script>"
 """What a hostile model might write."""

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from tspin.files import write_json
-from tspin.manifest import Manifest, content_hash, write_manifest
+from tspin.records.manifest import Manifest, content_hash, write_manifest
 
 METRIC = "exact_match/exact/greedy"
 

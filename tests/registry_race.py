@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.registry_models import METRIC, make_candidate
-from tspin.manifest import content_hash
+from tspin.records.manifest import content_hash
 from tspin.registry import Registry, promote
 
 RACERS = 16

@@ -20,7 +20,7 @@ from tspin.config import RunConfig
 from tspin.memory import Hardware, estimate_memory
 from tspin.model_shape import model_shape
 from tspin.policy import load_tokenizer
-from tspin.records import Message, Triplet, write_records
+from tspin.records.records import Message, Triplet, write_records
 from tspin.train import train
 
 TINY = {"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}

@@ -12,7 +12,7 @@ from typing import Any
 
 from tspin.errors import InputError
 from tspin.files import atomic_file, sha256_file, sha256_folder, write_json
-from tspin.manifest import manifest_path
+from tspin.records.manifest import manifest_path
 
 __all__ = [
     "ANNOTATED",

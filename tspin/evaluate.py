@@ -14,7 +14,6 @@ from tspin.fitted_temperature import check_temperature, fitted_temperature
 from tspin.heldout import Heldout
 from tspin.heldout_answers import heldout_answers
 from tspin.likelihoods import response_likelihoods
-from tspin.manifest import forget, is_current, write_manifest
 from tspin.metrics import (
     Likelihood,
     Metrics,
@@ -24,7 +23,8 @@ from tspin.metrics import (
 )
 from tspin.policy import Policy, load_policy, resolve_device
 from tspin.record_likelihoods import write_likelihoods
-from tspin.records import Response, write_records
+from tspin.records.manifest import forget, is_current, write_manifest
+from tspin.records.records import Response, write_records
 from tspin.samples import SHOWN, choose, samples_path
 from tspin.task_evaluation import TaskEvaluation
 

@@ -13,10 +13,10 @@ from tspin.errors import InputError
 from tspin.files import sha256_folder
 from tspin.harness.loading import harness_version
 from tspin.heldout import Heldout
-from tspin.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
 from tspin.policy import load_tokenizer, policy_identity
 from tspin.prompts import PromptTemplate
-from tspin.records import Response, read_records
+from tspin.records.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
+from tspin.records.records import Response, read_records
 from tspin.store import fetch
 
 __all__ = ["Evaluation", "Mode"]

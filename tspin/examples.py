@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from tspin.config import Method
 from tspin.errors import InputError, located
 from tspin.prompts import PromptTemplate
-from tspin.records import AnnotatedRecord, Triplet, read_records
+from tspin.records.records import AnnotatedRecord, Triplet, read_records
 
 __all__ = ["ROLES", "Example", "Examples", "is_annotated", "load_examples", "roles_of"]
 

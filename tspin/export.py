@@ -14,10 +14,10 @@ from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.files import atomic_folder, write_json
 from tspin.history import History, read_history
-from tspin.manifest import content_hash
 from tspin.model_card import model_card
 from tspin.model_folder import ADAPTER_CONFIG
 from tspin.policy import Policy, load_policy, load_tokenizer
+from tspin.records.manifest import content_hash
 from tspin.run_folder import BASE
 
 __all__ = ["chosen_iteration", "export_model"]

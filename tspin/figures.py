@@ -11,7 +11,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from tspin.estimate import Estimate
+from tspin.records.estimate import Estimate
 from tspin.styles import Style
 
 __all__ = [

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 
 from tspin.errors import InputError
-from tspin.estimate import Estimate
 from tspin.evaluation import Evaluation
 from tspin.files import write_json
 from tspin.heldout import Heldout
 from tspin.intervals import ratio
 from tspin.likelihoods import ResponsePasses
-from tspin.manifest import Manifest, forget, is_current, write_manifest
 from tspin.metrics import Likelihood, Metrics
 from tspin.policy import load_policy, resolve_device
 from tspin.record_likelihoods import read_likelihoods, write_likelihoods
+from tspin.records.estimate import Estimate
+from tspin.records.manifest import Manifest, forget, is_current, write_manifest
 from tspin.samples import choose
 from tspin.temperature import LIMITS, Measure, Numbers, TemperatureFit, fit_temperature
 from tspin.tempering import tempered_nll

@@ -16,7 +16,6 @@ from tspin.dvclive_log import DVCLIVE, dvclive_callback
 from tspin.examples import Examples, load_examples, roles_of
 from tspin.guards import Guards, refuse_flat_loss
 from tspin.launch import leave_group_at_exit
-from tspin.manifest import Manifest, forget, write_manifest
 from tspin.passes import choose_passes
 from tspin.policy import (
     load_policy,
@@ -24,6 +23,7 @@ from tspin.policy import (
     save_policy,
 )
 from tspin.prompts import PromptTemplate
+from tspin.records.manifest import Manifest, forget, write_manifest
 from tspin.reference import needs_reference, reference_key, reference_logps
 from tspin.seeds import derive_seed
 from tspin.termination import StoppedError, Termination

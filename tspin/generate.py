@@ -9,10 +9,17 @@ from tspin.config import RunConfig
 from tspin.context import context_length
 from tspin.engines import SamplingParams, engine_name, engine_parameters, open_engine
 from tspin.errors import InputError
-from tspin.manifest import Manifest, content_hash, forget, is_current, read_manifest, write_manifest
 from tspin.policy import load_tokenizer, policy_identity
 from tspin.prompts import PromptTemplate
-from tspin.records import AnnotatedRecord, read_records
+from tspin.records.manifest import (
+    Manifest,
+    content_hash,
+    forget,
+    is_current,
+    read_manifest,
+    write_manifest,
+)
+from tspin.records.records import AnnotatedRecord, read_records
 from tspin.responses import write_responses
 from tspin.seeds import derive_seed
 from tspin.shards import WHOLE, Shard

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tspin.errors import InputError
 from tspin.prompts import PromptTemplate
-from tspin.records import AnnotatedRecord, read_records
+from tspin.records.records import AnnotatedRecord, read_records
 from tspin.samples import choose
 
 __all__ = ["Heldout"]

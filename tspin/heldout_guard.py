@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tspin.estimate import Estimate
+from tspin.records.estimate import Estimate
 
 __all__ = ["sampled_drops"]
 

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from tspin.config import RunConfig
 from tspin.errors import InputError, located
-from tspin.estimate import Estimate
-from tspin.manifest import Manifest
+from tspin.records.estimate import Estimate
+from tspin.records.manifest import Manifest
 from tspin.run_folder import BASE, RunFolder
 from tspin.samples import Sample, heldout_samples, training_samples
 

@@ -10,8 +10,8 @@ from typing import Any
 from tspin.config import DataConfig, RunConfig
 from tspin.errors import InputError
 from tspin.files import atomic_file
-from tspin.manifest import content_hash
-from tspin.records import AnnotatedRecord, read_records
+from tspin.records.manifest import content_hash
+from tspin.records.records import AnnotatedRecord, read_records
 from tspin.store import fetch
 
 __all__ = ["Data", "DataHashes", "copy_records", "data_hashes", "fetch_data"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 
 from tspin.errors import TspinError
-from tspin.records import Response
+from tspin.records.records import Response
 
 __all__ = ["Journal", "journal_path"]
 

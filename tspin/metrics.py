@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isclose
 
-from tspin.answers import find_extractor
 from tspin.errors import InputError
-from tspin.estimate import Estimate
 from tspin.intervals import mean, rate, ratio
-from tspin.records import AnnotatedRecord, Response
+from tspin.records.estimate import Estimate
+from tspin.records.extractors import find_extractor
+from tspin.records.records import AnnotatedRecord, Response
 
 __all__ = [
     "Likelihood",

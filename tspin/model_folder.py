@@ -10,7 +10,7 @@ import orjson
 
 from tspin.config import ModelConfig
 from tspin.errors import InputError
-from tspin.manifest import content_hash
+from tspin.records.manifest import content_hash
 from tspin.store import fetch, is_remote
 
 __all__ = ["ADAPTER_CONFIG", "ModelFolder", "find_model"]

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tspin.codec import TextCodec
 from tspin.errors import InputError
-from tspin.records import AnnotatedRecord, Message, Triplet
+from tspin.records.records import AnnotatedRecord, Message, Triplet
 
 __all__ = ["CHAT_ARGUMENTS", "PromptTemplate", "TemplateKind"]
 

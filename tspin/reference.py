@@ -20,9 +20,9 @@ from torch import Tensor
 
 from tspin.examples import Examples
 from tspin.files import atomic_file
-from tspin.manifest import Manifest
 from tspin.passes import ForwardPasses, on_device
 from tspin.policy import Policy
+from tspin.records.manifest import Manifest
 from tspin.trainer_config import TSPINConfig
 
 __all__ = ["needs_reference", "reference_key", "reference_logps"]

@@ -13,7 +13,7 @@ import orjson
 from tspin.engines import GenerationRequest
 from tspin.errors import InputError
 from tspin.prompts import PromptTemplate
-from tspin.records import AnnotatedRecord
+from tspin.records.records import AnnotatedRecord
 
 __all__ = ["ResponsePlan"]
 

@@ -18,7 +18,7 @@ from tspin.files import atomic_file
 from tspin.journal import Journal, journal_path
 from tspin.progress import progress
 from tspin.prompts import PromptTemplate
-from tspin.records import AnnotatedRecord, Response, read_records
+from tspin.records.records import AnnotatedRecord, Response, read_records
 from tspin.response_plan import ResponsePlan
 
 __all__ = ["ResponseCounts", "write_responses"]

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tspin.manifest import manifest_path
-from tspin.records import (
+from tspin.records.manifest import manifest_path
+from tspin.records.records import (
     AnnotatedRecord,
     FinishReason,
     Message,

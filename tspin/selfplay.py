@@ -9,13 +9,13 @@ from pathlib import Path
 from tspin.best import Best
 from tspin.clock import Timed, untimed
 from tspin.config import RunConfig
-from tspin.estimate import read_estimates
 from tspin.evaluate import evaluate
 from tspin.files import atomic_file
 from tspin.generate import generate
 from tspin.heldout_guard import sampled_drops
 from tspin.inputs import Data, fetch_data
-from tspin.manifest import forget, is_current, read_manifest, write_manifest
+from tspin.records.estimate import read_estimates
+from tspin.records.manifest import forget, is_current, read_manifest, write_manifest
 from tspin.report import write_report
 from tspin.run_folder import BASE, RunFolder
 from tspin.train import train

@@ -13,8 +13,15 @@ import orjson
 
 from tspin.errors import InputError
 from tspin.files import atomic_file
-from tspin.manifest import Manifest, content_hash, forget, is_current, read_manifest, write_manifest
-from tspin.records import AnnotatedRecord, read_records
+from tspin.records.manifest import (
+    Manifest,
+    content_hash,
+    forget,
+    is_current,
+    read_manifest,
+    write_manifest,
+)
+from tspin.records.records import AnnotatedRecord, read_records
 
 __all__ = ["WHOLE", "Shard", "merge_responses"]
 

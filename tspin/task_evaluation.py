@@ -17,7 +17,6 @@ from tspin.engines.choice import find_vllm
 from tspin.engines.lifeline import Lifeline
 from tspin.engines.vllm_args import adapter_args, vllm_environment
 from tspin.errors import InputError
-from tspin.estimate import Estimate
 from tspin.evaluation import Evaluation
 from tspin.files import write_json
 from tspin.harness.loading import LoadedTask, harness_version, load_task
@@ -25,10 +24,11 @@ from tspin.harness.models import end_vllm, policy_model, vllm_model
 from tspin.harness.requests import AVERAGE, TaskRequest, task_requests
 from tspin.harness.scoring import score
 from tspin.intervals import from_error
-from tspin.manifest import Manifest, forget, is_current, write_manifest
 from tspin.metrics import Metrics
 from tspin.model_folder import find_model
 from tspin.policy import Policy, load_tokenizer
+from tspin.records.estimate import Estimate
+from tspin.records.manifest import Manifest, forget, is_current, write_manifest
 
 __all__ = ["TaskEvaluation"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.optimize import elementwise
 
-from tspin.estimate import Estimate
+from tspin.records.estimate import Estimate
 
 __all__ = ["LIMITS", "Measure", "TemperatureFit", "fit_temperature"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tspin.config import TripletsConfig
 from tspin.errors import InputError
-from tspin.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
+from tspin.records.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
 
 __all__ = ["TripletSources"]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from tspin.answers import Extractor, find_extractor
 from tspin.config import TripletsConfig
 from tspin.errors import InputError
-from tspin.manifest import Manifest, forget, is_current, read_manifest, write_manifest
-from tspin.records import (
+from tspin.records.extractors import Extractor, find_extractor
+from tspin.records.manifest import Manifest, forget, is_current, read_manifest, write_manifest
+from tspin.records.records import (
     AnnotatedRecord,
     Response,
     Triplet,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from tspin.estimate import Estimate
+from tspin.records.estimate import Estimate
 
 __all__ = [
     "GROUPS",

@@ -15,8 +15,8 @@ from benchmarks.reproduction.judging import (
     paired,
 )
 from benchmarks.reproduction.protocol import CONTROL, SETTINGS, SHARE, TSPIN
-from tspin.estimate import Estimate
 from tspin.intervals import mean
+from tspin.records.estimate import Estimate
 
 __all__ = ["PLAIN", "SPIN", "verdicts"]
 

@@ -14,8 +14,8 @@ from benchmarks.reproduction.searches import CONFIRMED, KNOWN
 from benchmarks.reproduction.study import Study
 from benchmarks.reproduction.tradeoff import reached
 from tspin.compare.folders import ComparisonFolder
-from tspin.estimate import Estimate
 from tspin.intervals import mean
+from tspin.records.estimate import Estimate
 from tspin.run_folder import BASE
 
 __all__ = ["above", "collect_confirmed", "confirm"]

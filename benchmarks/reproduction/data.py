@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.reproduction.skills import SKILLS, Item, Skill, Split, split_of
 from tspin.demo.corpus import Example
-from tspin.records import AnnotatedRecord, Message, write_records
+from tspin.records.records import AnnotatedRecord, Message, write_records
 
 __all__ = ["corpus", "items", "named_items", "write_annotated"]
 

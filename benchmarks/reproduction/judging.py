@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from tspin.estimate import Estimate
 from tspin.intervals import mean
+from tspin.records.estimate import Estimate
 
 __all__ = ["CONFIDENCE", "Row", "Verdict", "Word", "above", "below", "judged", "paired"]
 

@@ -11,8 +11,8 @@ from benchmarks.reproduction.judging import CONFIDENCE, Row, paired
 from benchmarks.reproduction.protocol import ARMS, TSPIN
 from benchmarks.reproduction.skills import SKILLS
 from benchmarks.reproduction.tables import shown, table
-from tspin.estimate import Estimate
 from tspin.intervals import mean
+from tspin.records.estimate import Estimate
 
 __all__ = ["as_markdown"]
 

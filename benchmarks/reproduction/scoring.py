@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.reproduction.skills import SKILLS, Item
-from tspin.records import Response, read_records
+from tspin.records.records import Response, read_records
 
 __all__ = ["score"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tspin.estimate import Estimate
+from tspin.records.estimate import Estimate
 
 __all__ = ["shown", "table"]
 

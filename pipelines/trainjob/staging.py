@@ -8,7 +8,7 @@ from pathlib import Path
 from tspin.artifacts import TRAIN_LOG
 from tspin.errors import TspinError
 from tspin.files import atomic_file, atomic_folder, remove
-from tspin.manifest import manifest_path
+from tspin.records.manifest import manifest_path
 
 __all__ = ["Staging"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.dvc.project import Project
-from tspin.manifest import content_hash
+from tspin.records.manifest import content_hash
 
 pytestmark = pytest.mark.dvc
 

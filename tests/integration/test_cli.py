@@ -16,7 +16,7 @@ def tspin(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProce
 
 def test_help_and_import_load_no_torch() -> None:
     script = (
-        "import sys, tspin, tspin.config, tspin.records, tspin.cli\n"
+        "import sys, tspin, tspin.config, tspin.records.records, tspin.cli\n"
         "sys.argv = ['tspin', '--help']\n"
         "try: tspin.cli.main()\n"
         "except SystemExit: pass\n"

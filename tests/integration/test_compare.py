@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tspin.records import AnnotatedRecord, read_records, write_records
+from tspin.records.records import AnnotatedRecord, read_records, write_records
 
 pytestmark = pytest.mark.integration
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tspin.data import import_records, validate_records
-from tspin.records import AnnotatedRecord, read_records
+from tspin.records.records import AnnotatedRecord, read_records
 
 pytestmark = pytest.mark.integration
 

@@ -26,7 +26,7 @@ from tspin.demo.problems import distinct_problems
 from tspin.demo.tokenizer import BOS, EOS, PAD
 from tspin.files import sha256_file
 from tspin.prompts import PromptTemplate
-from tspin.records import Message
+from tspin.records.records import Message
 
 pytestmark = pytest.mark.integration
 

@@ -10,7 +10,7 @@ from training_runs import make_job, write_triplets
 
 import tspin.dvclive_log
 from tspin.errors import InputError
-from tspin.manifest import content_hash
+from tspin.records.manifest import content_hash
 from tspin.train import run_job
 from tspin.train_log import read_train_log
 

@@ -13,8 +13,8 @@ import tspin.heldout_answers
 from tspin.errors import InputError
 from tspin.evaluate import evaluate
 from tspin.generate import generate
-from tspin.manifest import read_manifest
-from tspin.records import AnnotatedRecord, Response, read_records, write_records
+from tspin.records.manifest import read_manifest
+from tspin.records.records import AnnotatedRecord, Response, read_records, write_records
 
 pytestmark = pytest.mark.integration
 

@@ -18,8 +18,8 @@ from tspin.compare.pairing import fitted_nll, nll
 from tspin.config import RunConfig
 from tspin.errors import InputError, TspinError
 from tspin.evaluate import evaluate
-from tspin.manifest import read_manifest
-from tspin.records import Response, read_records
+from tspin.records.manifest import read_manifest
+from tspin.records.records import Response, read_records
 
 pytestmark = pytest.mark.integration
 

@@ -23,8 +23,8 @@ from tspin.config import (
 from tspin.errors import InputError
 from tspin.generate import generate
 from tspin.journal import journal_path
-from tspin.manifest import content_hash, manifest_path, read_manifest
-from tspin.records import AnnotatedRecord, Message, Response, read_records, write_records
+from tspin.records.manifest import content_hash, manifest_path, read_manifest
+from tspin.records.records import AnnotatedRecord, Message, Response, read_records, write_records
 
 pytestmark = pytest.mark.integration
 

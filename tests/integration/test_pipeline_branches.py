@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.local_pipelines import LocalKubeflow
-from tspin.manifest import content_hash
+from tspin.records.manifest import content_hash
 from tspin.registry import Registry
 from tspin.selfplay import run as play
 

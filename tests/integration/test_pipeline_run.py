@@ -10,7 +10,7 @@ import pytest
 
 from tests.local_pipelines import LocalKubeflow
 from tspin.files import sha256_folder
-from tspin.manifest import content_hash
+from tspin.records.manifest import content_hash
 from tspin.registry import Registry
 from tspin.selfplay import run as play
 

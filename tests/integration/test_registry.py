@@ -17,7 +17,7 @@ from tests.registry_models import METRIC, make_candidate, make_metrics, make_mod
 from tests.registry_race import RACERS, race
 from tspin.cli.main import app
 from tspin.errors import GateRefusedError, InputError
-from tspin.manifest import content_hash
+from tspin.records.manifest import content_hash
 from tspin.registry import Record, Registry, promote, rollback
 
 pytestmark = pytest.mark.integration

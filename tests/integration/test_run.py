@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tspin.manifest import content_hash
-from tspin.records import AnnotatedRecord, write_records
+from tspin.records.manifest import content_hash
+from tspin.records.records import AnnotatedRecord, write_records
 
 pytestmark = pytest.mark.integration
 

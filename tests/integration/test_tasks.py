@@ -20,7 +20,6 @@ import tspin.evaluate
 import tspin.heldout_answers
 import tspin.task_evaluation
 from tests.unit.policy_folders import save_adapter
-from tspin.answers import EXTRACTORS
 from tspin.cli.main import app
 from tspin.config import RunConfig
 from tspin.demo import BASE, TASKS
@@ -29,7 +28,8 @@ from tspin.demo.questions import question
 from tspin.errors import InputError, TspinError
 from tspin.evaluate import evaluate
 from tspin.policy import load_policy
-from tspin.records import AnnotatedRecord, Message, Response, read_records, write_records
+from tspin.records.extractors import EXTRACTORS
+from tspin.records.records import AnnotatedRecord, Message, Response, read_records, write_records
 
 pytestmark = pytest.mark.integration
 

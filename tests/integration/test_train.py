@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from training_runs import make_job, write_triplets
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from tspin.manifest import content_hash
 from tspin.policy import load_policy
 from tspin.prompts import PromptTemplate
-from tspin.records import Triplet, read_records
+from tspin.records.manifest import content_hash
+from tspin.records.records import Triplet, read_records
 from tspin.train import run_job
 from tspin.train_job import TrainJob
 from tspin.train_log import read_train_log

@@ -10,8 +10,8 @@ import pytest
 from training_runs import make_job, write_triplets
 
 from tspin.errors import InputError, TspinError
-from tspin.manifest import Manifest, content_hash, read_manifest, write_manifest
-from tspin.records import AnnotatedRecord, Triplet, read_records, write_records
+from tspin.records.manifest import Manifest, content_hash, read_manifest, write_manifest
+from tspin.records.records import AnnotatedRecord, Triplet, read_records, write_records
 from tspin.train import run_job
 from tspin.train_job import TrainJob
 from tspin.train_log import read_train_log

@@ -22,7 +22,7 @@ from pipelines.profile import Profile, load_profile
 from pipelines.trainjob import Nodes
 from tests.local_pipelines import LocalKubeflow
 from tspin.errors import InputError
-from tspin.manifest import content_hash
+from tspin.records.manifest import content_hash
 from tspin.train import train
 from tspin.train_job import TrainJob
 from tspin.train_log import read_train_log

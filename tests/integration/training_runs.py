@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tspin.config import RunConfig
-from tspin.records import Message, Triplet, write_records
+from tspin.records.records import Message, Triplet, write_records
 from tspin.train_job import TrainJob
 
 DEADLINE = 180.0

@@ -16,7 +16,7 @@ from tests.s3.fault_proxy import FaultProxy
 from tspin.cli.main import app
 from tspin.demo import write_demo
 from tspin.files import sha256_file
-from tspin.manifest import content_hash
+from tspin.records.manifest import content_hash
 from tspin.store import fetch, open_store
 
 pytestmark = pytest.mark.s3

@@ -11,7 +11,7 @@ import pytest
 from tspin.data import FORMATS, import_records
 from tspin.data.detection import detect_format
 from tspin.errors import InputError
-from tspin.records import AnnotatedRecord, content_id, read_records
+from tspin.records.records import AnnotatedRecord, content_id, read_records
 
 U1, A1 = {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}
 U2, A2 = {"role": "user", "content": "and 3+3?"}, {"role": "assistant", "content": "6"}

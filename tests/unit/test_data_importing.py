@@ -10,7 +10,7 @@ import pytest
 
 from tspin.data import ImportSummary, import_records
 from tspin.errors import InputError
-from tspin.records import AnnotatedRecord, read_records
+from tspin.records.records import AnnotatedRecord, read_records
 
 GOOD = {"question": "2+2?", "answer": "4"}
 

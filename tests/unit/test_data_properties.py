@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tspin.data import FORMATS, import_records, validate_records
 from tspin.errors import InputError
-from tspin.records import AnnotatedRecord, Message, content_id, read_records
+from tspin.records.records import AnnotatedRecord, Message, content_id, read_records
 
 SETTINGS = settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

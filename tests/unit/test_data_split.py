@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tspin.data import SplitCounts, split_records
 from tspin.data.split import is_heldout
 from tspin.errors import InputError
-from tspin.records import AnnotatedRecord, Message, read_records, write_records
+from tspin.records.records import AnnotatedRecord, Message, read_records, write_records
 
 
 def record(number: int, prompt: str | None = None) -> AnnotatedRecord:

@@ -8,7 +8,7 @@ import pytest
 
 from tspin.data import validate_records
 from tspin.errors import InputError
-from tspin.records import AnnotatedRecord, read_records
+from tspin.records.records import AnnotatedRecord, read_records
 
 
 def test_every_problem_has_its_line_field_and_fix(tmp_path: Path) -> None:

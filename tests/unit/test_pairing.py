@@ -7,7 +7,7 @@ import pytest
 
 from tspin.compare.pairing import paired_difference, rightness
 from tspin.errors import InputError
-from tspin.records import AnnotatedRecord, Message, Response, write_records
+from tspin.records.records import AnnotatedRecord, Message, Response, write_records
 
 
 def test_a_difference_pairs_records_and_averages_seeds_first() -> None:

@@ -15,7 +15,6 @@ from transformers import PreTrainedTokenizerFast
 
 from tspin.config import LoraConfig, ModelConfig, SystemConfig
 from tspin.errors import InputError
-from tspin.manifest import content_hash
 from tspin.policy import (
     load_policy,
     load_tokenizer,
@@ -24,6 +23,7 @@ from tspin.policy import (
     resolve_dtype,
     save_policy,
 )
+from tspin.records.manifest import content_hash
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from tspin.errors import InputError
 from tspin.prompts import PromptTemplate
-from tspin.records import AnnotatedRecord, Message
+from tspin.records.records import AnnotatedRecord, Message
 
 STYLES = ("byte_level", "byte_level_prefix", "metaspace", "legacy")
 

@@ -19,8 +19,8 @@ from benchmarks.reproduction.data import corpus, items, write_annotated
 from benchmarks.reproduction.protocol import PILOT, Cell
 from benchmarks.reproduction.skills import SKILLS, split_of
 from benchmarks.reproduction.study import Study
-from tspin.answers import find_extractor
-from tspin.records import AnnotatedRecord, read_records
+from tspin.records.extractors import find_extractor
+from tspin.records.records import AnnotatedRecord, read_records
 
 
 @pytest.mark.parametrize("name", SKILLS)

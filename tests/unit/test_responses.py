@@ -14,7 +14,7 @@ from tspin.engines.fake import FakeEngine
 from tspin.errors import InputError, TspinError
 from tspin.journal import Journal, journal_path
 from tspin.prompts import PromptTemplate
-from tspin.records import AnnotatedRecord, Message, Response, read_records, write_records
+from tspin.records.records import AnnotatedRecord, Message, Response, read_records, write_records
 from tspin.responses import write_responses
 
 RECORDS = [

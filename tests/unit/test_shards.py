@@ -7,8 +7,8 @@ import pytest
 from tspin.config import DataConfig, GenerateConfig, ModelConfig, PromptConfig, RunConfig
 from tspin.errors import InputError
 from tspin.generate import generate
-from tspin.manifest import manifest_path
-from tspin.records import AnnotatedRecord, Message, write_records
+from tspin.records.manifest import manifest_path
+from tspin.records.records import AnnotatedRecord, Message, write_records
 from tspin.shards import Shard, merge_responses
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tspin.compare.arms import Arm
 from tspin.compare.folders import ComparisonFolder, share_outputs
-from tspin.manifest import Manifest, manifest_path, read_manifest, write_manifest
+from tspin.records.manifest import Manifest, manifest_path, read_manifest, write_manifest
 
 
 def made_by(folder: ComparisonFolder, arm: Arm) -> None:

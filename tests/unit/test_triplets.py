@@ -6,8 +6,8 @@ import pytest
 
 from tspin.config import TripletsConfig
 from tspin.errors import InputError
-from tspin.manifest import Manifest, manifest_path, write_manifest
-from tspin.records import AnnotatedRecord, Response, Triplet, read_records, write_records
+from tspin.records.manifest import Manifest, manifest_path, write_manifest
+from tspin.records.records import AnnotatedRecord, Response, Triplet, read_records, write_records
 from tspin.triplets import build_triplets
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from typer.testing import CliRunner
 
 from tspin.cli.main import app
-from tspin.records import AnnotatedRecord, Message, write_records
+from tspin.records.records import AnnotatedRecord, Message, write_records
 
 
 def test_the_server_samples_at_the_fitted_temperature(base: Path, tmp_path: Path) -> None:

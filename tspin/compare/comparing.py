@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tspin.answers import find_extractor
 from tspin.compare.arm_run import HELDOUT, ArmRun
 from tspin.compare.arms import Arm
 from tspin.compare.cost import Cost, Meter
@@ -18,11 +17,12 @@ from tspin.compare.page import write_page
 from tspin.compare.result import collect
 from tspin.config import RunConfig, resolved
 from tspin.errors import InputError
-from tspin.estimate import read_estimates
 from tspin.evaluate import evaluate
 from tspin.files import write_json
 from tspin.inputs import fetch_data
-from tspin.records import AnnotatedRecord, read_records
+from tspin.records.estimate import read_estimates
+from tspin.records.extractors import find_extractor
+from tspin.records.records import AnnotatedRecord, read_records
 from tspin.run_folder import BASE, RunFolder
 from tspin.selfplay import run
 

@@ -13,7 +13,7 @@ from tspin.flops import PassFlops
 from tspin.model_shape import empty_model
 from tspin.policy import load_tokenizer
 from tspin.prompts import PromptTemplate
-from tspin.records import Response, read_records
+from tspin.records.records import Response, read_records
 from tspin.reference import needs_reference
 from tspin.run_folder import RunFolder
 

@@ -7,8 +7,8 @@ from itertools import zip_longest
 from statistics import fmean
 from typing import Any
 
-from tspin.closing import GAPS, closing
 from tspin.intervals import mean
+from tspin.records.closing import GAPS, closing
 
 __all__ = ["CURVES", "dynamics"]
 
@@ -46,7 +46,7 @@ def dynamics(
     Returns:
         By iteration: `steps`, the logged optimiser steps of each seed that came to it; `curves`,
         by name in `CURVES`; `gaps`, estimates over the seeds of the differences between summed
-        log-probabilities at the end (`tspin.closing`), in nats, by name in `GAPS`.
+        log-probabilities at the end (`tspin.records.closing`), in nats, by name in `GAPS`.
     """
     iterations = max(map(len, logs))
     limit = max(1, points // iterations)

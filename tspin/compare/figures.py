@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from tspin.estimate import Estimate
 from tspin.figures import HEIGHT, Curve, lay_out, points, with_breaks
+from tspin.records.estimate import Estimate
 from tspin.styles import Style
 
 __all__ = ["by_records", "over_training"]

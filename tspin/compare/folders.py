@@ -13,8 +13,8 @@ from tspin.clock import Clock
 from tspin.compare.arms import Arm
 from tspin.errors import InputError
 from tspin.files import atomic_file
-from tspin.manifest import forget, manifest_path
-from tspin.records import AnnotatedRecord, read_records, write_records
+from tspin.records.manifest import forget, manifest_path
+from tspin.records.records import AnnotatedRecord, read_records, write_records
 from tspin.run_folder import BASE, RunFolder
 from tspin.samples import choose
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tspin.answers import find_extractor
 from tspin.errors import InputError
-from tspin.estimate import Estimate
 from tspin.fitted_temperature import temperature_path
 from tspin.intervals import ratio
 from tspin.record_likelihoods import read_likelihoods
-from tspin.records import AnnotatedRecord, Response, read_records
+from tspin.records.estimate import Estimate
+from tspin.records.extractors import find_extractor
+from tspin.records.records import AnnotatedRecord, Response, read_records
 
 __all__ = ["ByRecord", "fitted_nll", "nll", "paired_difference", "rightness"]
 
@@ -27,7 +27,7 @@ def rightness(metrics: Path, annotated: Path, extractor: str, mode: str) -> ByRe
     Args:
         metrics: metrics.json of an evaluation.
         annotated: What was evaluated on.
-        extractor: Finds the answers (`tspin.answers`).
+        extractor: Finds the answers (`tspin.records.extractors`).
         mode: 'greedy', 'sampled' or 'fitted'.
     """
     extract = find_extractor(extractor)

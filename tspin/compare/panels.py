@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tspin.closing import GAPS
 from tspin.compare.arms import MATCHED, Arm
 from tspin.compare.figures import by_records, over_training
 from tspin.compare.tables import MOMENT_WORDS
 from tspin.compare.wording import CLOSING_GAPS, EFFICIENCY, HELDOUT_GAPS, TRAINING
-from tspin.estimate import Estimate
 from tspin.figures import HEIGHT, by_iteration
 from tspin.panels import Panel
+from tspin.records.closing import GAPS
+from tspin.records.estimate import Estimate
 from tspin.run_folder import BASE
 from tspin.styles import Style, style_at
 from tspin.wording import GROUPS, is_share, metric_title, rank, series_title

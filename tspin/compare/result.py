@@ -12,9 +12,9 @@ from tspin.compare.arms import Arm
 from tspin.compare.dynamics import dynamics
 from tspin.compare.pairing import ByRecord, fitted_nll, nll, paired_difference, rightness
 from tspin.config import RunConfig
-from tspin.estimate import Estimate, read_estimates
 from tspin.intervals import mean
-from tspin.records import AnnotatedRecord, read_records
+from tspin.records.estimate import Estimate, read_estimates
+from tspin.records.records import AnnotatedRecord, read_records
 from tspin.run_folder import BASE
 
 __all__ = ["collect"]

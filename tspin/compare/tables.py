@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tspin.estimate import Estimate
+from tspin.records.estimate import Estimate
 from tspin.wording import metric_title, shown
 
 __all__ = [

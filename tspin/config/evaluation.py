@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
-from tspin.answers import find_extractor
 from tspin.config.strict import Strict
 from tspin.errors import InputError
+from tspin.records.extractors import find_extractor
 
 __all__ = ["EvaluateConfig", "ExtractorName", "HarnessConfig", "Location"]
 
@@ -43,7 +43,7 @@ def _known(name: str) -> str:
 
 
 ExtractorName = Annotated[str, AfterValidator(_known)]
-"""A name in `tspin.answers.EXTRACTORS`."""
+"""A name in `tspin.records.extractors.EXTRACTORS`."""
 
 
 class HarnessConfig(Strict):
@@ -75,7 +75,7 @@ class EvaluateConfig(Strict):
     """Measured on the held-out records after each iteration."""
 
     extractors: tuple[ExtractorName, ...] = ("exact",)
-    """Named rules that find the verifiable answer in a text (tspin/answers.py)."""
+    """Named rules that find the verifiable answer in a text (tspin/records/extractors.py)."""
     max_new_tokens: int | None = Field(None, gt=0)
     """For held-out answers; None takes generate.max_new_tokens."""
     sampled: bool = True

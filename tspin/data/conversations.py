@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tspin.data.problems import Reason, RowError
-from tspin.records import Message
+from tspin.records.records import Message
 
 __all__ = ["Conversation", "conversation", "single_turn", "with_system"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from tspin.data.problems import Reason, RowError
-from tspin.records import Message
+from tspin.records.records import Message
 
 __all__ = ["RowFields", "one_of"]
 

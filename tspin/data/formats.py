@@ -26,7 +26,7 @@ from tspin.data.conversations import Conversation, conversation, require_order, 
 from tspin.data.fields import RowFields
 from tspin.data.preferences import preference
 from tspin.data.problems import Reason, RowError
-from tspin.records import Message
+from tspin.records.records import Message
 
 __all__ = ["FORMATS", "Format", "format_list"]
 

@@ -22,8 +22,8 @@ from tspin.data.sources import SourceFiles, find_sources
 from tspin.data.summary import ImportSummary, ProblemCounts
 from tspin.errors import InputError
 from tspin.files import atomic_file
-from tspin.manifest import forget
-from tspin.records import AnnotatedRecord
+from tspin.records.manifest import forget
+from tspin.records.records import AnnotatedRecord
 
 __all__ = ["OnError", "import_records"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tspin.data.conversations import Conversation, conversation, single_turn
 from tspin.data.fields import RowFields
 from tspin.data.problems import Reason, RowError
-from tspin.records import Message
+from tspin.records.records import Message
 
 __all__ = ["preference"]
 

@@ -13,7 +13,7 @@ from tspin.data.fields import RowFields, one_of
 from tspin.data.formats import FORMATS, Format
 from tspin.data.problems import Flaw, Problem, Reason, RowError
 from tspin.data.reading import RawRow
-from tspin.records import AnnotatedRecord, content_id
+from tspin.records.records import AnnotatedRecord, content_id
 
 __all__ = ["Screen"]
 

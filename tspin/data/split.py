@@ -9,8 +9,8 @@ import orjson
 
 from tspin.errors import InputError
 from tspin.files import atomic_file
-from tspin.manifest import forget
-from tspin.records import AnnotatedRecord, read_records
+from tspin.records.manifest import forget
+from tspin.records.records import AnnotatedRecord, read_records
 from tspin.seeds import derive_seed
 
 __all__ = ["SplitCounts", "is_heldout", "split_records"]

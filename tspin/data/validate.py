@@ -15,7 +15,7 @@ from tspin.data.reading import RawRow, read_lines
 from tspin.data.screening import Screen
 from tspin.data.summary import ProblemCounts
 from tspin.errors import InputError
-from tspin.records import AnnotatedRecord, describe
+from tspin.records.records import AnnotatedRecord, describe
 
 __all__ = ["ValidationReport", "validate_records"]
 

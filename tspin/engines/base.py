@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tspin.prompts import PromptTemplate
-from tspin.records import FinishReason
+from tspin.records.records import FinishReason
 
 __all__ = [
     "Engine",

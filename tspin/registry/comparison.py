@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tspin.errors import GateRefusedError, InputError
-from tspin.estimate import Estimate
+from tspin.records.estimate import Estimate
 
 __all__ = ["Comparison"]
 

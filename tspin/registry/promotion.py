@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tspin.errors import InputError
-from tspin.estimate import Estimate
-from tspin.manifest import Manifest, content_hash, read_manifest
+from tspin.records.estimate import Estimate
+from tspin.records.manifest import Manifest, content_hash, read_manifest
 from tspin.registry.comparison import Comparison
 from tspin.registry.record import Record
 from tspin.registry.registry import Registry

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tspin.estimate import Estimate
+from tspin.records.estimate import Estimate
 
 __all__ = ["Record"]
 

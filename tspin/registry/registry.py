@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from tspin.errors import GateRefusedError, InputError, TspinError
 from tspin.files import atomic_folder, sha256_file
-from tspin.manifest import content_hash
+from tspin.records.manifest import content_hash
 from tspin.registry.record import Record
 from tspin.store import ConflictError, KeyMissingError, open_store
 

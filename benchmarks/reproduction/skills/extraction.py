@@ -7,8 +7,8 @@ import re
 from dataclasses import astuple, dataclass
 
 from benchmarks.reproduction.skills.skill import Item
-from tspin.answers import find_extractor
 from tspin.demo.problems import NAMES, OBJECTS
+from tspin.records.extractors import find_extractor
 
 __all__ = ["Extraction"]
 

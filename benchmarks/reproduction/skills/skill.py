@@ -29,9 +29,9 @@ class Skill(Protocol):
     """A family of prompts with verifiable answers."""
 
     extractor: str
-    """Of `tspin.answers`, finds the answer of an annotation."""
+    """Of `tspin.records.extractors`, finds the answer of an annotation."""
     answer: str
-    """Of `tspin.answers`, finds the answer in as many wordings as it can."""
+    """Of `tspin.records.extractors`, finds the answer in as many wordings as it can."""
 
     def draw(self, rng: random.Random) -> Item:
         """One item, of any split."""

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tspin.errors import InputError
-from tspin.records import (
+from tspin.records.records import (
     AnnotatedRecord,
     Message,
     Response,

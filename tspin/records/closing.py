@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from tspin.estimate import Estimate
+from tspin.records.estimate import Estimate
 
 __all__ = ["GAPS", "closing"]
 

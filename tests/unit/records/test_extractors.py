@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tspin.answers
-from tspin.answers import EXTRACTORS, find_extractor
+import tspin.records.extractors
 from tspin.errors import InputError
+from tspin.records.extractors import EXTRACTORS, find_extractor
 
 CASES = [
     ("gsm8k", "She sold 48/2 = <<48/2=24>>24 clips.\n#### 72", "72"),
@@ -51,7 +51,7 @@ def test_an_extractor_finds(name: str, text: str, answer: str | None) -> None:
 
 
 def test_the_examples_in_the_docstrings_hold() -> None:
-    results = doctest.testmod(tspin.answers)
+    results = doctest.testmod(tspin.records.extractors)
     assert results.attempted >= 4
     assert results.failed == 0
 

@@ -1,0 +1,1 @@
+"""What stands in files: records, manifests, estimates and training logs."""
