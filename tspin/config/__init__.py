@@ -2,7 +2,7 @@
 
 from tspin.config.evaluation import EvaluateConfig, HarnessConfig
 from tspin.config.loading import config_differences, load_config, load_yaml, resolved
-from tspin.config.schema import (
+from tspin.config.run import (
     DataConfig,
     GateConfig,
     GenerateConfig,

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tspin.config.schema import RunConfig
+from tspin.config.run import RunConfig
 from tspin.errors import InputError, located
 
 __all__ = ["config_differences", "load_config", "load_yaml", "resolved"]

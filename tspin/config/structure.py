@@ -7,7 +7,7 @@ import json
 from pydantic import ValidationError
 
 from tspin.config.loading import config_differences
-from tspin.config.schema import GateConfig, RunConfig
+from tspin.config.run import GateConfig, RunConfig
 from tspin.errors import InputError
 
 __all__ = ["parse_compiled", "step_config", "structure"]

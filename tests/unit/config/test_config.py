@@ -5,7 +5,7 @@ import pytest
 from tspin.config import RunConfig, TrainConfig, config_differences, load_config, resolved
 from tspin.errors import InputError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SMALLEST = "run_dir: runs/x\nmodel: {path: m}\ndata:\n  annotated: a.jsonl\n"
 
 
