@@ -76,7 +76,7 @@ $(VENV_S3)/installed: tests/s3/requirements.txt
 
 test-s3: setup $(VENV_S3)/installed
 	TSPIN_REQUIRE_S3=1 TSPIN_SWIFT=$(CURDIR)/$(VENV_S3)/bin $(BIN)/pytest -n 2 --dist loadfile \
-		tests/s3 tests/unit/test_store.py tests/integration/test_checkpoint_mirror.py
+		tests/s3 tests/unit/store/test_store.py tests/integration/test_checkpoint_mirror.py
 
 # vLLM pins other versions than constraints.txt: an environment of its own, on the CPU.
 $(VENV_VLLM)/installed: tests/vllm/requirements.txt tests/vllm/named_vllm/pyproject.toml pyproject.toml

@@ -17,7 +17,7 @@ from tests.s3_server import s3_bucket
 BLOCKS = [
     json.loads(block)
     for block in re.findall(
-        r"```json\n(.*?)```", (Path(__file__).parents[2] / "docs/s3.md").read_text(), re.DOTALL
+        r"```json\n(.*?)```", (Path(__file__).parents[3] / "docs/s3.md").read_text(), re.DOTALL
     )
 ]
 
