@@ -15,7 +15,7 @@ from pipelines.graphs import GRAPHS
 from pipelines.plan import Plan
 from pipelines.profile import Profile, load_profile
 from tspin.config import RunConfig, load_config
-from tspin.demo import write_demo
+from tspin.demo.demo import write_demo
 from tspin.records.records import AnnotatedRecord, read_records, write_records
 
 DEMO = Path(__file__).parents[1] / "configs/demo.yaml"

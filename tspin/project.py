@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from tspin.demo import write_demo
+from tspin.demo.demo import write_demo
 from tspin.dvc import sync_stages
 from tspin.errors import InputError
 from tspin.files import atomic_folder

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tspin.demo import BASE
 from tspin.demo.corpus import corpus_head
+from tspin.demo.demo import BASE
 from tspin.demo.pretrain import (
     RECORD,
     TEMPLATE,

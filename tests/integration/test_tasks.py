@@ -22,7 +22,7 @@ import tspin.task_evaluation
 from tests.unit.policy_folders import save_adapter
 from tspin.cli.main import app
 from tspin.config import RunConfig
-from tspin.demo import BASE, TASKS
+from tspin.demo.demo import BASE, TASKS
 from tspin.demo.problems import distinct_problems
 from tspin.demo.questions import question
 from tspin.errors import InputError, TspinError

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tests.s3.fault_proxy import FaultProxy
 from tspin.cli.main import app
-from tspin.demo import write_demo
+from tspin.demo.demo import write_demo
 from tspin.files import sha256_file
 from tspin.records.manifest import content_hash
 from tspin.store import fetch, open_store

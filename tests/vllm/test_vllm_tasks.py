@@ -12,7 +12,7 @@ import torch
 from vllm_setup import QUICK, engine_processes
 
 from tspin.config import LoraConfig, ModelConfig, RunConfig
-from tspin.demo import write_demo
+from tspin.demo.demo import write_demo
 from tspin.errors import InputError
 from tspin.evaluate import evaluate
 from tspin.policy import load_policy, load_tokenizer, save_policy

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tspin.demo import write_demo
+from tspin.demo.demo import write_demo
 from tspin.errors import TspinError
 
 

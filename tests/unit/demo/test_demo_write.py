@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 import tspin.demo
-from tspin.demo import ANNOTATED_COUNT, BASE, HELDOUT_COUNT, TASKS, write_demo
+from tspin.demo.demo import ANNOTATED_COUNT, BASE, HELDOUT_COUNT, TASKS, write_demo
 from tspin.errors import InputError
 
 
@@ -110,7 +110,7 @@ def test_the_command_writes_the_demo_and_refuses_a_file(tmp_path):
 
 def test_writing_the_demo_loads_no_torch(tmp_path):
     script = (
-        "import sys; from pathlib import Path; from tspin.demo import write_demo;"
+        "import sys; from pathlib import Path; from tspin.demo.demo import write_demo;"
         f"write_demo(Path({str(tmp_path / 'demo')!r}));"
         "print([m for m in ('torch', 'transformers', 'tokenizers') if m in sys.modules])"
     )
