@@ -14,9 +14,9 @@ from typing import Any, Literal
 from tspin.errors import InputError
 from tspin.records.estimate import Estimate
 from tspin.records.manifest import Manifest, content_hash, read_manifest
-from tspin.registry.comparison import Comparison
+from tspin.registry.champions import Registry
+from tspin.registry.gate import Comparison
 from tspin.registry.record import Record
-from tspin.registry.registry import Registry
 
 __all__ = ["promote", "rollback"]
 
