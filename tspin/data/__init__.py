@@ -1,11 +1,11 @@
 """Annotated data: import from other tools' formats, validation, the held-out split."""
 
 from tspin.data.checks import DEFAULT_MAX_CHARS
-from tspin.data.formats import FORMATS
+from tspin.data.counts import ImportSummary
+from tspin.data.formats.known import FORMATS
 from tspin.data.importing import import_records
-from tspin.data.problems import Flaw, Place, Problem, Reason
+from tspin.data.rows.problems import Flaw, Place, Problem, Reason
 from tspin.data.split import SplitCounts, split_records
-from tspin.data.summary import ImportSummary
 from tspin.data.validate import ValidationReport, validate_records
 
 __all__ = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tspin.data.conversations import Conversation
-from tspin.data.problems import Flaw, Reason
+from tspin.data.formats.conversations import Conversation
+from tspin.data.rows.problems import Flaw, Reason
 
 __all__ = ["DEFAULT_MAX_CHARS", "content_flaws", "surrogate_flaw"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tspin.data.problems import Flaw, Place, Reason
+from tspin.data.rows.problems import Flaw, Place, Reason
 from tspin.errors import TspinError
 
 __all__ = ["SeenRecords"]

@@ -12,14 +12,14 @@ from typing import IO, Literal
 import orjson
 
 from tspin.data.checks import DEFAULT_MAX_CHARS
-from tspin.data.detection import ROWS_LOOKED_AT, detect_format, named_format
+from tspin.data.counts import ImportSummary, ProblemCounts
 from tspin.data.duplicates import SeenRecords
-from tspin.data.formats import Format
-from tspin.data.problems import Problem, Reason
-from tspin.data.reading import RawRow, read_rows
+from tspin.data.formats.detection import ROWS_LOOKED_AT, detect_format, named_format
+from tspin.data.formats.known import Format
+from tspin.data.rows.problems import Problem, Reason
+from tspin.data.rows.reading import RawRow, read_rows
+from tspin.data.rows.sources import SourceFiles, find_sources
 from tspin.data.screening import Screen
-from tspin.data.sources import SourceFiles, find_sources
-from tspin.data.summary import ImportSummary, ProblemCounts
 from tspin.errors import InputError
 from tspin.files import atomic_file
 from tspin.records.manifest import forget

@@ -6,13 +6,13 @@ from collections import Counter
 from typing import Any
 
 from tspin.data.checks import content_flaws, surrogate_flaw
-from tspin.data.conversations import Conversation, with_system
-from tspin.data.detection import present_keys
 from tspin.data.duplicates import SeenRecords
-from tspin.data.fields import RowFields, one_of
-from tspin.data.formats import FORMATS, Format
-from tspin.data.problems import Flaw, Problem, Reason, RowError
-from tspin.data.reading import RawRow
+from tspin.data.formats.conversations import Conversation, with_system
+from tspin.data.formats.detection import present_keys
+from tspin.data.formats.fields import RowFields, one_of
+from tspin.data.formats.known import FORMATS, Format
+from tspin.data.rows.problems import Flaw, Problem, Reason, RowError
+from tspin.data.rows.reading import RawRow
 from tspin.records.records import AnnotatedRecord, content_id
 
 __all__ = ["Screen"]

@@ -8,12 +8,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tspin.data.checks import DEFAULT_MAX_CHARS
+from tspin.data.counts import ProblemCounts
 from tspin.data.duplicates import SeenRecords
-from tspin.data.formats import FORMATS
-from tspin.data.problems import Flaw, Problem, Reason
-from tspin.data.reading import RawRow, read_lines
+from tspin.data.formats.known import FORMATS
+from tspin.data.rows.problems import Flaw, Problem, Reason
+from tspin.data.rows.reading import RawRow, read_lines
 from tspin.data.screening import Screen
-from tspin.data.summary import ProblemCounts
 from tspin.errors import InputError
 from tspin.records.records import AnnotatedRecord, describe
 

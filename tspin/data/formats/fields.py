@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from tspin.data.problems import Reason, RowError
+from tspin.data.rows.problems import Reason, RowError
 from tspin.records.records import Message
 
 __all__ = ["RowFields", "one_of"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tspin.data.problems import Reason, RowError
+from tspin.data.rows.problems import Reason, RowError
 from tspin.records.records import Message
 
 __all__ = ["Conversation", "conversation", "single_turn", "with_system"]

@@ -22,10 +22,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tspin.data.conversations import Conversation, conversation, require_order, single_turn
-from tspin.data.fields import RowFields
-from tspin.data.preferences import preference
-from tspin.data.problems import Reason, RowError
+from tspin.data.formats.conversations import Conversation, conversation, require_order, single_turn
+from tspin.data.formats.fields import RowFields
+from tspin.data.formats.preferences import preference
+from tspin.data.rows.problems import Reason, RowError
 from tspin.records.records import Message
 
 __all__ = ["FORMATS", "Format", "format_list"]

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from tspin.data.decoding import StrictDecoder, require_object
-from tspin.data.problems import Flaw, Place, Problem, Reason, RowError
-from tspin.data.reading import MAX_ROW_BYTES, RawRow, byte_order_mark
+from tspin.data.rows.json_text import StrictDecoder, require_object
+from tspin.data.rows.problems import Flaw, Place, Problem, Reason, RowError
+from tspin.data.rows.reading import MAX_ROW_BYTES, RawRow, byte_order_mark
 from tspin.errors import InputError, located
 
 __all__ = ["read_array"]

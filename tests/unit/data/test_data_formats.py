@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from tspin.data import FORMATS, import_records
-from tspin.data.detection import detect_format
+from tspin.data.formats.detection import detect_format
 from tspin.errors import InputError
 from tspin.records.records import AnnotatedRecord, content_id, read_records
 

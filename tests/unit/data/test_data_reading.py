@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tspin.data import arrays, reading
-from tspin.data.problems import Problem, Reason
-from tspin.data.reading import RawRow, read_rows
-from tspin.data.sources import find_sources
+from tspin.data.rows.problems import Problem, Reason
+from tspin.data.rows.reading import RawRow, read_rows
+from tspin.data.rows.sources import find_sources
 from tspin.errors import InputError
 
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tspin.data.problems import Problem
-from tspin.data.reading import RawRow, read_rows
-from tspin.data.sources import find_sources
+from tspin.data.rows.problems import Problem
+from tspin.data.rows.reading import RawRow, read_rows
+from tspin.data.rows.sources import find_sources
 from tspin.errors import InputError
 
 

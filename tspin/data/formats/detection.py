@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tspin.data.formats import FORMATS, Format, format_list
-from tspin.data.problems import printable
+from tspin.data.formats.known import FORMATS, Format, format_list
+from tspin.data.rows.problems import printable
 from tspin.errors import InputError
 
 __all__ = ["ROWS_LOOKED_AT", "detect_format", "named_format", "present_keys"]

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tspin.data.sources import SourceFile, find_sources
+from tspin.data.rows.sources import SourceFile, find_sources
 from tspin.errors import InputError
 
 

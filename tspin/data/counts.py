@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tspin.data.problems import Problem, Reason, printable
+from tspin.data.rows.problems import Problem, Reason, printable
 
 __all__ = ["ImportSummary", "ProblemCounts"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tspin.data.conversations import Conversation, conversation, single_turn
-from tspin.data.fields import RowFields
-from tspin.data.problems import Reason, RowError
+from tspin.data.formats.conversations import Conversation, conversation, single_turn
+from tspin.data.formats.fields import RowFields
+from tspin.data.rows.problems import Reason, RowError
 from tspin.records.records import Message
 
 __all__ = ["preference"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tspin.data.problems import Reason, RowError
+from tspin.data.rows.problems import Reason, RowError
 
 __all__ = ["StrictDecoder", "decode_line", "require_object"]
 

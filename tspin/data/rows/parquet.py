@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tspin.data.problems import Flaw, Place, Problem, Reason
-from tspin.data.reading import RawRow
+from tspin.data.rows.problems import Flaw, Place, Problem, Reason
+from tspin.data.rows.reading import RawRow
 from tspin.errors import InputError
 
 __all__ = ["read_parquet"]

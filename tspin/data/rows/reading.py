@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tspin.data.decoding import StrictDecoder, decode_line
-from tspin.data.problems import Flaw, Place, Problem, Reason, RowError
-from tspin.data.sources import SourceFile
+from tspin.data.rows.json_text import StrictDecoder, decode_line
+from tspin.data.rows.problems import Flaw, Place, Problem, Reason, RowError
+from tspin.data.rows.sources import SourceFile
 from tspin.errors import InputError
 
 __all__ = ["MAX_ROW_BYTES", "RawRow", "read_lines", "read_rows"]
@@ -41,10 +41,10 @@ def read_rows(source: SourceFile) -> Iterator[RawRow | Problem]:
     if source.kind == "lines":
         return read_lines(source.path)
     if source.kind == "array":
-        from tspin.data.arrays import read_array
+        from tspin.data.rows.arrays import read_array
 
         return read_array(source.path)
-    from tspin.data.parquet import read_parquet
+    from tspin.data.rows.parquet import read_parquet
 
     return read_parquet(source.path)
 

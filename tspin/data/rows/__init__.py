@@ -1,0 +1,1 @@
+"""Raw rows of a file, one at a time, each with its place."""
