@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tspin.redirection import causal_model
-from tspin.tree_layout import TreeLayout
+from tspin.attention.layout import TreeLayout
+from tspin.attention.redirection import causal_model
 
 __all__ = ["PassFlops", "matrix_rate"]
 

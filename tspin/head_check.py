@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from tspin.attention.redirection import causal_model
 from tspin.errors import TspinError
 from tspin.logprobs import response_logps
-from tspin.redirection import causal_model
 
 __all__ = ["check_head", "output_dtypes"]
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from tspin.attention.redirection import causal_model, replaced_forward
 from tspin.errors import TspinError
-from tspin.redirection import causal_model, replaced_forward
 from tspin.response_tokens import ResponseTokens
 
 __all__ = ["Head", "TokenScores", "response_logps", "response_sums", "token_logps"]
@@ -44,7 +44,7 @@ def response_logps(
             and FSDP fire as for any forward pass.
         batch: Padded, as `tspin.collator` makes it: `input_ids`, `attention_mask`,
             `response_mask`, all (R, L), right-padded. Or packed, as `tspin.packing` makes it, with
-            the model under `tspin.tree_attention.tree_attention`.
+            the model under `tspin.attention.interface.tree_attention`.
         chunk_size: Response tokens whose logits exist at one time.
         head: "chunked", or "model" to take the logits that the model itself returns for all
             positions: slower and larger, for what fails `tspin.head_check.check_head`.

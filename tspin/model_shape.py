@@ -11,10 +11,10 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
+from tspin.attention.interface import takes_trees
 from tspin.config import LoraConfig, ModelConfig
 from tspin.errors import InputError
 from tspin.model_folder import ModelFolder, find_model
-from tspin.tree_attention import takes_trees
 
 __all__ = ["ModelShape", "empty_model", "model_shape"]
 
@@ -40,7 +40,7 @@ class ModelShape:
     """Of all heads together."""
     vocabulary: int
     attention: str
-    """"tree" where rows are packed (`tspin.tree_attention`), else the implementation as
+    """"tree" where rows are packed (`tspin.attention.interface`), else the implementation as
     transformers names it; "eager" keeps the whole attention matrix."""
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tspin.attention.layout import TreeLayout
 from tspin.collator import collated_extras, present_responses
-from tspin.tree_layout import TreeLayout
 
 __all__ = ["PackingCollator", "Prompted", "first_fit", "pack"]
 

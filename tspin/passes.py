@@ -12,12 +12,12 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
+from tspin.attention.interface import UnsupportedModelError, check_layers, tree_attention
+from tspin.attention.redirection import causal_model
 from tspin.collator import TripletCollator, padded_batches
 from tspin.head_check import check_head, output_dtypes
 from tspin.logprobs import Head, TokenScores, response_sums, token_logps
 from tspin.packing import PackingCollator, Prompted, first_fit, pack
-from tspin.redirection import causal_model
-from tspin.tree_attention import UnsupportedModelError, check_layers, tree_attention
 
 __all__ = ["ForwardPasses", "choose_passes", "on_device"]
 

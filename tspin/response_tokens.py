@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tspin.tree_attention import TREE
+from tspin.attention.interface import TREE
 
 __all__ = ["ResponseTokens"]
 

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from tspin.tree_flash import FlashTree
-from tspin.tree_gpu import flex_attention, has_varlen, varlen_attention
-from tspin.tree_layout import Tree, TreeLayout
+from tspin.attention.flash import FlashTree
+from tspin.attention.gpu import flex_attention, has_varlen, varlen_attention
+from tspin.attention.layout import Tree, TreeLayout
 
 __all__ = ["attend", "flash_attention", "segment_attention"]
 
@@ -55,7 +55,7 @@ def attend(
 def flash_attention(
     query: Tensor, key: Tensor, value: Tensor, layout: TreeLayout, *, scale: float | None
 ) -> Tensor:
-    """On a CPU, without windows: no mask, no gathered keys (see `tspin.tree_flash`)."""
+    """On a CPU, without windows: no mask, no gathered keys (see `tspin.attention.flash`)."""
     result: Tensor = FlashTree.apply(query, key, value, layout, scale)  # type: ignore[no-untyped-call]
     return result
 

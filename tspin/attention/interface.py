@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
+from tspin.attention.kernels import attend
+from tspin.attention.layout import TreeLayout
+from tspin.attention.redirection import causal_model
 from tspin.errors import TspinError
-from tspin.redirection import causal_model
-from tspin.tree_kernels import attend
-from tspin.tree_layout import TreeLayout
 
 __all__ = ["TREE", "UnsupportedModelError", "check_layers", "takes_trees", "tree_attention"]
 

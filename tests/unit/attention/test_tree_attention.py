@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tspin.tree_attention import UnsupportedModelError, _tree_attention
-from tspin.tree_gpu import flex_attention, varlen_attention
-from tspin.tree_kernels import attend, flash_attention, segment_attention
-from tspin.tree_layout import TreeLayout
+from tspin.attention.gpu import flex_attention, varlen_attention
+from tspin.attention.interface import UnsupportedModelError, _tree_attention
+from tspin.attention.kernels import attend, flash_attention, segment_attention
+from tspin.attention.layout import TreeLayout
 
 Lengths = list[tuple[int, list[int]]]
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import flex_attention as flex
 
-from tspin.tree_layout import TreeLayout
+from tspin.attention.layout import TreeLayout
 
 try:  # The name and the arguments have changed between releases of torch.
     from torch.nn.attention.varlen import varlen_attn

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tspin.tree_layout import Tree, TreeLayout
+from tspin.attention.layout import Tree, TreeLayout
 
 __all__ = ["FlashTree"]
 
@@ -24,7 +24,7 @@ _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 class FlashTree(torch.autograd.Function):
-    """`FlashTree.apply(query, key, value, layout, scale)`: see `tspin.tree_kernels`."""
+    """`FlashTree.apply(query, key, value, layout, scale)`: see `tspin.attention.kernels`."""
 
     @staticmethod
     def forward(

@@ -1,0 +1,1 @@
+"""Each prompt once: tree attention over all its responses, on CPU and GPU."""
