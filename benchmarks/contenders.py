@@ -20,7 +20,7 @@ from tspin.config import (
     SystemConfig,
 )
 from tspin.engines import Engine, SamplingParams, open_engine
-from tspin.policy import load_tokenizer
+from tspin.models.policy import load_tokenizer
 from tspin.prompts import PromptTemplate
 from tspin.records.records import AnnotatedRecord, Response, read_records
 from tspin.responses import write_responses

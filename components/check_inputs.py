@@ -42,7 +42,7 @@ def check_inputs(config: str, structure: str, model: str) -> NamedTuple(  # type
 
     from tspin.config import parse_compiled, step_config
     from tspin.inputs import data_hashes
-    from tspin.policy import policy_identity
+    from tspin.models.policy import policy_identity
 
     parsed = parse_compiled(config, structure)
     hashes = data_hashes(parsed)

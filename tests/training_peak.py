@@ -18,8 +18,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tspin.config import RunConfig
 from tspin.memory import Hardware, estimate_memory
-from tspin.model_shape import model_shape
-from tspin.policy import load_tokenizer
+from tspin.models.policy import load_tokenizer
+from tspin.models.shape import model_shape
 from tspin.records.records import Message, Triplet, write_records
 from tspin.train import train
 

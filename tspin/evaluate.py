@@ -21,7 +21,7 @@ from tspin.metrics import (
     likelihood_metrics,
     verifiable_answers,
 )
-from tspin.policy import Policy, load_policy, resolve_device
+from tspin.models.policy import Policy, load_policy, resolve_device
 from tspin.record_likelihoods import write_likelihoods
 from tspin.records.manifest import forget, is_current, write_manifest
 from tspin.records.records import Response, write_records

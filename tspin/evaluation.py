@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 from tspin.config import RunConfig
-from tspin.context import context_length
 from tspin.engines import SamplingParams, engine_name
 from tspin.errors import InputError
 from tspin.files import sha256_folder
 from tspin.harness.loading import harness_version
 from tspin.heldout import Heldout
-from tspin.policy import load_tokenizer, policy_identity
+from tspin.models.context import context_length
+from tspin.models.policy import load_tokenizer, policy_identity
 from tspin.prompts import PromptTemplate
 from tspin.records.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
 from tspin.records.records import Response, read_records

@@ -15,8 +15,8 @@ from tspin.errors import InputError
 from tspin.files import atomic_folder, write_json
 from tspin.history import History, read_history
 from tspin.model_card import model_card
-from tspin.model_folder import ADAPTER_CONFIG
-from tspin.policy import Policy, load_policy, load_tokenizer
+from tspin.models.folder import ADAPTER_CONFIG
+from tspin.models.policy import Policy, load_policy, load_tokenizer
 from tspin.records.manifest import content_hash
 from tspin.run_folder import BASE
 

@@ -7,7 +7,7 @@ from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.machine import Gpu, available_memory, free_disk
 from tspin.memory import Hardware, MemoryEstimate, estimate_memory, largest_triplet
-from tspin.model_shape import ModelShape, model_shape
+from tspin.models.shape import ModelShape, model_shape
 from tspin.store import working_folder
 
 __all__ = ["check_fit", "hardware_of"]

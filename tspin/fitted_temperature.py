@@ -20,7 +20,7 @@ from tspin.heldout import Heldout
 from tspin.intervals import ratio
 from tspin.likelihoods import ResponsePasses
 from tspin.metrics import Likelihood, Metrics
-from tspin.policy import load_policy, resolve_device
+from tspin.models.policy import load_policy, resolve_device
 from tspin.record_likelihoods import read_likelihoods, write_likelihoods
 from tspin.records.estimate import Estimate
 from tspin.records.manifest import Manifest, forget, is_current, write_manifest

@@ -16,12 +16,12 @@ from tspin.dvclive_log import DVCLIVE, dvclive_callback
 from tspin.examples import Examples, load_examples, roles_of
 from tspin.guards import Guards, refuse_flat_loss
 from tspin.launch import leave_group_at_exit
-from tspin.passes import choose_passes
-from tspin.policy import (
+from tspin.models.policy import (
     load_policy,
     load_tokenizer,
     save_policy,
 )
+from tspin.passes import choose_passes
 from tspin.prompts import PromptTemplate
 from tspin.records.manifest import Manifest, forget, write_manifest
 from tspin.reference import needs_reference, reference_key, reference_logps

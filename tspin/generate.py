@@ -6,10 +6,10 @@ import dataclasses
 from pathlib import Path
 
 from tspin.config import RunConfig
-from tspin.context import context_length
 from tspin.engines import SamplingParams, engine_name, engine_parameters, open_engine
 from tspin.errors import InputError
-from tspin.policy import load_tokenizer, policy_identity
+from tspin.models.context import context_length
+from tspin.models.policy import load_tokenizer, policy_identity
 from tspin.prompts import PromptTemplate
 from tspin.records.manifest import (
     Manifest,

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 
 from tspin.errors import InputError, TspinError
-from tspin.model_folder import ADAPTER_CONFIG
+from tspin.models.folder import ADAPTER_CONFIG
 
 __all__ = ["check_name_and_token", "push_model"]
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from tspin.logprobs import TokenScores, token_logps
 from tspin.metrics import Likelihood
+from tspin.models.policy import Policy
 from tspin.passes import choose_passes, on_device
-from tspin.policy import Policy
 from tspin.progress import progress
 
 __all__ = ["ResponsePasses", "response_likelihoods"]

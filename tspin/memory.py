@@ -42,7 +42,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from tspin.config import RunConfig
-from tspin.model_shape import ModelShape
+from tspin.models.shape import ModelShape
 
 __all__ = ["Hardware", "MemoryEstimate", "estimate_memory", "largest_triplet"]
 
@@ -55,7 +55,7 @@ class Hardware:
 
     gpu: bool
     bfloat16: bool
-    """Whether the forward pass computes in bfloat16 (`tspin.device.resolve_dtype`)."""
+    """Whether the forward pass computes in bfloat16 (`tspin.models.device.resolve_dtype`)."""
     processes: int
     """Training processes on this node."""
 

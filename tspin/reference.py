@@ -20,8 +20,8 @@ from torch import Tensor
 
 from tspin.examples import Examples
 from tspin.files import atomic_file
+from tspin.models.policy import Policy
 from tspin.passes import ForwardPasses, on_device
-from tspin.policy import Policy
 from tspin.records.manifest import Manifest
 from tspin.trainer_config import TSPINConfig
 

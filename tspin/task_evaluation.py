@@ -25,8 +25,8 @@ from tspin.harness.requests import AVERAGE, TaskRequest, task_requests
 from tspin.harness.scoring import score
 from tspin.intervals import from_error
 from tspin.metrics import Metrics
-from tspin.model_folder import find_model
-from tspin.policy import Policy, load_tokenizer
+from tspin.models.folder import find_model
+from tspin.models.policy import Policy, load_tokenizer
 from tspin.records.estimate import Estimate
 from tspin.records.manifest import Manifest, forget, is_current, write_manifest
 

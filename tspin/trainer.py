@@ -12,13 +12,13 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from tspin.batches import PassDataset, StepCollator, StepSampler
-from tspin.device import denormals_flushed
 from tspin.examples import Examples
 from tspin.flops import PassFlops
 from tspin.guards import refuse_not_finite, refuse_unmoved_policy
 from tspin.methods import method_loss
+from tspin.models.device import denormals_flushed
+from tspin.models.policy import Policy
 from tspin.passes import ForwardPasses
-from tspin.policy import Policy
 from tspin.speed import Speed
 from tspin.step_metrics import StepMetrics, sample_metrics
 from tspin.trainer_config import TSPINConfig

@@ -12,7 +12,7 @@ from tspin.config import Method
 from tspin.dvclive_log import DVCLIVE
 from tspin.launch import launched
 from tspin.losses import Link
-from tspin.policy import resolve_device, resolve_dtype
+from tspin.models.policy import resolve_device, resolve_dtype
 from tspin.seeds import derive_seed
 from tspin.train_job import TrainJob
 

@@ -27,8 +27,8 @@ def tspin_trainer(task: Task, out: Path, *, history: bool) -> Trainer:
 
     from tspin.config import LoraConfig, ModelConfig
     from tspin.examples import Example, Examples
+    from tspin.models.policy import load_policy, load_tokenizer
     from tspin.passes import choose_passes
-    from tspin.policy import load_policy, load_tokenizer
     from tspin.trainer import TSPINConfig, TSPINTrainer
 
     config = ModelConfig(path=task.folder, dtype=task.dtype)

@@ -18,7 +18,7 @@ from pipelines.trainjob.manifest import owner, trainjob, trainjob_name
 from pipelines.trainjob.nodes import Nodes
 from pipelines.trainjob.staging import Staging
 from tspin.config import RunConfig
-from tspin.model_folder import find_model
+from tspin.models.folder import find_model
 from tspin.records.manifest import content_hash
 
 __all__ = ["train_on_nodes"]

@@ -13,7 +13,7 @@ from torch import nn
 from tspin.config import LoraConfig, ModelConfig
 from tspin.head_check import check_head
 from tspin.logprobs import response_logps
-from tspin.policy import load_policy
+from tspin.models.policy import load_policy
 
 pytestmark = pytest.mark.integration
 

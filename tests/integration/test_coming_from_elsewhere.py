@@ -19,7 +19,7 @@ from tests.hub_server import hub
 from tspin.cli.main import app
 from tspin.config import ModelConfig
 from tspin.errors import InputError, TspinError
-from tspin.policy import load_policy
+from tspin.models.policy import load_policy
 from tspin.records.manifest import content_hash
 from tspin.records.records import AnnotatedRecord, Triplet, read_records
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import tspin.evaluate
 import tspin.heldout_answers
 import tspin.task_evaluation
-from tests.unit.policy_folders import save_adapter
+from tests.unit.models.policy_folders import save_adapter
 from tspin.cli.main import app
 from tspin.config import RunConfig
 from tspin.demo.demo import BASE, TASKS
@@ -27,7 +27,7 @@ from tspin.demo.problems import distinct_problems
 from tspin.demo.questions import question
 from tspin.errors import InputError, TspinError
 from tspin.evaluate import evaluate
-from tspin.policy import load_policy
+from tspin.models.policy import load_policy
 from tspin.records.extractors import EXTRACTORS
 from tspin.records.records import AnnotatedRecord, Message, Response, read_records, write_records
 

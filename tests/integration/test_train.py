@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from training_runs import make_job, write_triplets
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from tspin.policy import load_policy
+from tspin.models.policy import load_policy
 from tspin.prompts import PromptTemplate
 from tspin.records.manifest import content_hash
 from tspin.records.records import Triplet, read_records

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from tspin.compare.cost import Meter
 from tspin.config import RunConfig
-from tspin.policy import load_tokenizer
+from tspin.models.policy import load_tokenizer
 from tspin.prompts import PromptTemplate
 from tspin.records.records import AnnotatedRecord, Message, Response, Triplet, write_records
 from tspin.run_folder import RunFolder

@@ -16,7 +16,7 @@ from tspin.engines.choice import VllmPackage, find_vllm
 from tspin.engines.room import Need, gpu_room, need_of
 from tspin.engines.vllm_args import adapter_folder, vllm_args
 from tspin.errors import InputError
-from tspin.model_folder import ModelFolder
+from tspin.models.folder import ModelFolder
 
 GIB = 2**30
 

@@ -11,7 +11,7 @@ from tspin.config import LoraConfig, RunConfig, TrainConfig
 from tspin.fits import check_fit, hardware_of
 from tspin.machine import Gpu
 from tspin.memory import Hardware, estimate_memory
-from tspin.model_shape import model_shape
+from tspin.models.shape import model_shape
 
 H100 = Gpu("H100", 80 * 2**30, 79 * 2**30, bfloat16=True)
 T4 = Gpu("T4", 16 * 2**30, 15 * 2**30, bfloat16=False)

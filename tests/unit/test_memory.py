@@ -8,7 +8,7 @@ import pytest
 
 from tspin.config import RunConfig
 from tspin.memory import Hardware, estimate_memory, responses_per_triplet
-from tspin.model_shape import ModelShape
+from tspin.models.shape import ModelShape
 
 CPU = Hardware(gpu=False, bfloat16=False, processes=1)
 GPU = Hardware(gpu=True, bfloat16=True, processes=1)

@@ -17,7 +17,7 @@ from tspin.config import LoraConfig
 from tspin.engines import open_engine
 from tspin.engines.choice import find_vllm
 from tspin.engines.vllm import VllmEngine
-from tspin.policy import load_policy, load_tokenizer, save_policy
+from tspin.models.policy import load_policy, load_tokenizer, save_policy
 from tspin.prompts import PromptTemplate
 
 

@@ -17,7 +17,7 @@ import requests
 from vllm_setup import QUICK, make_config
 
 from tspin.engines import GenerationRequest, SamplingParams, open_engine
-from tspin.policy import load_tokenizer
+from tspin.models.policy import load_tokenizer
 from tspin.prompts import PromptTemplate
 from tspin.records.manifest import content_hash, read_manifest
 from tspin.records.records import AnnotatedRecord, Message, write_records

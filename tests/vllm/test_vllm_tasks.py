@@ -15,7 +15,7 @@ from tspin.config import LoraConfig, ModelConfig, RunConfig
 from tspin.demo.demo import write_demo
 from tspin.errors import InputError
 from tspin.evaluate import evaluate
-from tspin.policy import load_policy, load_tokenizer, save_policy
+from tspin.models.policy import load_policy, load_tokenizer, save_policy
 
 QUESTIONS = 0.1
 """Of the demo's 256."""

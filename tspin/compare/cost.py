@@ -10,8 +10,8 @@ from typing import Any
 from tspin.config import RunConfig
 from tspin.examples import Example, load_examples, roles_of
 from tspin.flops import PassFlops
-from tspin.model_shape import empty_model
-from tspin.policy import load_tokenizer
+from tspin.models.policy import load_tokenizer
+from tspin.models.shape import empty_model
 from tspin.prompts import PromptTemplate
 from tspin.records.records import Response, read_records
 from tspin.reference import needs_reference

@@ -42,7 +42,7 @@ def open_engine(config: RunConfig, model: str, template: PromptTemplate) -> Engi
 
         return open_vllm(config, model, template)
     from tspin.engines.transformers import TransformersEngine
-    from tspin.policy import load_policy, resolve_device
+    from tspin.models.policy import load_policy, resolve_device
 
     device = resolve_device(config.system)
     policy = load_policy(model, config.model, device=device, trainable=False)

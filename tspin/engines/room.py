@@ -17,8 +17,8 @@ from tspin.check import gib
 from tspin.config import ModelConfig
 from tspin.errors import InputError
 from tspin.machine import available_memory
-from tspin.model_folder import ModelFolder
-from tspin.model_shape import model_shape
+from tspin.models.folder import ModelFolder
+from tspin.models.shape import model_shape
 
 __all__ = ["Need", "cpu_room", "gpu_room", "need_of"]
 

@@ -13,7 +13,7 @@ from tspin.engines.base import Generation, GenerationRequest, SamplingParams, fi
 from tspin.engines.decoding import decode
 from tspin.engines.sampling import RowSampler
 from tspin.errors import TspinError
-from tspin.policy import Policy
+from tspin.models.policy import Policy
 from tspin.prompts import PromptTemplate
 
 __all__ = ["TransformersEngine"]

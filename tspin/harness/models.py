@@ -15,7 +15,7 @@ def policy_model(policy: Any, tokenizer: Any, *, max_length: int | None, batch_s
     """A policy in memory, base with adapter included, as the harness asks it.
 
     Args:
-        policy: From `tspin.policy.load_policy`.
+        policy: From `tspin.models.policy.load_policy`.
         tokenizer: Its own copy; the harness sets its padding.
         max_length: The model's context, in tokens; None has no limit.
         batch_size: Sequences a forward pass.

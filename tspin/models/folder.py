@@ -81,7 +81,7 @@ class ModelFolder:
         return values
 
     def identity(self, config: ModelConfig) -> str:
-        """What this model is, wherever it stands: see `tspin.policy.policy_identity`."""
+        """What this model is, wherever it stands: see `tspin.models.policy.policy_identity`."""
         own = f"hub:{self.hub}" if self.hub else content_hash(self.path)
         if not self.is_adapter:
             return own

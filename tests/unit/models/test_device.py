@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tspin.device import denormals_flushed
+from tspin.models.device import denormals_flushed
 
 
 def test_denormal_numbers_are_0_inside_the_block_alone() -> None:

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tspin.config import LoraConfig, ModelConfig, SystemConfig
 from tspin.errors import InputError
-from tspin.policy import (
+from tspin.models.policy import (
     load_policy,
     load_tokenizer,
     policy_identity,

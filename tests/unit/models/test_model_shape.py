@@ -11,8 +11,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from tspin.config import LoraConfig, ModelConfig
 from tspin.errors import InputError
-from tspin.model_shape import model_shape
-from tspin.policy import load_policy, load_tokenizer, save_policy
+from tspin.models.policy import load_policy, load_tokenizer, save_policy
+from tspin.models.shape import model_shape
 
 
 def _llama() -> LlamaForCausalLM:

@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tspin.config import LoraConfig, ModelConfig
-from tspin.device import resolve_device, resolve_dtype
 from tspin.errors import InputError
 from tspin.files import atomic_folder, write_json
-from tspin.model_folder import ADAPTER_CONFIG, ModelFolder, find_model
-from tspin.pretrained import load_tokenizer, load_weights
+from tspin.models.device import resolve_device, resolve_dtype
+from tspin.models.folder import ADAPTER_CONFIG, ModelFolder, find_model
+from tspin.models.pretrained import load_tokenizer, load_weights
 
 __all__ = [
     "Policy",
@@ -41,7 +41,7 @@ def policy_identity(model: str, config: ModelConfig) -> str:
     identity, a plus sign, and the identity of its base.
 
     Raises:
-        InputError: there is no such model (see `tspin.model_folder.find_model`).
+        InputError: there is no such model (see `tspin.models.folder.find_model`).
     """
     return find_model(model, config, weights=False).identity(config)
 

@@ -6,7 +6,7 @@ from transformers import AutoConfig
 
 from tspin.config import ModelConfig
 from tspin.errors import InputError
-from tspin.model_folder import find_model
+from tspin.models.folder import find_model
 
 __all__ = ["context_length"]
 

@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from tspin.attention.interface import takes_trees
 from tspin.config import LoraConfig, ModelConfig
 from tspin.errors import InputError
-from tspin.model_folder import ModelFolder, find_model
+from tspin.models.folder import ModelFolder, find_model
 
 __all__ = ["ModelShape", "empty_model", "model_shape"]
 

@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from tspin.config import ModelConfig
 from tspin.errors import InputError
-from tspin.model_folder import ModelFolder, find_model
+from tspin.models.folder import ModelFolder, find_model
 
 __all__ = ["load_tokenizer", "load_weights"]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from tspin.config import LoraConfig, ModelConfig
-from tspin.policy import load_policy, save_policy
+from tspin.models.policy import load_policy, save_policy
 
 CPU = torch.device("cpu")
 IDS = torch.arange(4, 20)[None]

@@ -1,0 +1,1 @@
+"""A policy: its folder, its weights, its shape, and where it computes."""
