@@ -13,8 +13,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tspin.prompts import PromptTemplate
 from tspin.records.records import Message
+from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["small_model"]
 

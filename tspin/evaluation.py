@@ -14,10 +14,10 @@ from tspin.harness.loading import harness_version
 from tspin.heldout import Heldout
 from tspin.models.context import context_length
 from tspin.models.policy import load_tokenizer, policy_identity
-from tspin.prompts import PromptTemplate
 from tspin.records.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
 from tspin.records.records import Response, read_records
 from tspin.store import fetch
+from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["Evaluation", "Mode"]
 

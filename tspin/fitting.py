@@ -13,7 +13,6 @@ from transformers.utils.logging import disable_progress_bar
 from tspin.checkpoint_mirror import CheckpointMirror
 from tspin.checkpoints import CheckpointCallback, Checkpoints
 from tspin.dvclive_log import DVCLIVE, dvclive_callback
-from tspin.examples import Examples, load_examples, roles_of
 from tspin.guards import Guards, refuse_flat_loss
 from tspin.launch import leave_group_at_exit
 from tspin.models.policy import (
@@ -22,11 +21,12 @@ from tspin.models.policy import (
     save_policy,
 )
 from tspin.passes import choose_passes
-from tspin.prompts import PromptTemplate
 from tspin.records.manifest import Manifest, forget, write_manifest
 from tspin.reference import needs_reference, reference_key, reference_logps
 from tspin.seeds import derive_seed
 from tspin.termination import StoppedError, Termination
+from tspin.tokens.examples import Examples, load_examples, roles_of
+from tspin.tokens.prompts import PromptTemplate
 from tspin.train_job import TrainJob
 from tspin.train_log import Progress, TrainLog
 from tspin.trainer import TSPINTrainer

@@ -59,7 +59,7 @@ class PassFlops:
         )
 
     def of(self, batch: Mapping[str, Any]) -> float:
-        """Of a batch as `tspin.packing` or `tspin.collator` makes it."""
+        """Of a batch as `tspin.tokens.packing` or `tspin.tokens.collator` makes it."""
         if "tree" in batch:
             tokens, predicted = batch["input_ids"].numel(), batch["targets"].numel()
             pairs = _pairs(batch["tree"])

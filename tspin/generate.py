@@ -10,7 +10,6 @@ from tspin.engines import SamplingParams, engine_name, engine_parameters, open_e
 from tspin.errors import InputError
 from tspin.models.context import context_length
 from tspin.models.policy import load_tokenizer, policy_identity
-from tspin.prompts import PromptTemplate
 from tspin.records.manifest import (
     Manifest,
     content_hash,
@@ -23,6 +22,7 @@ from tspin.records.records import AnnotatedRecord, read_records
 from tspin.responses import write_responses
 from tspin.seeds import derive_seed
 from tspin.shards import WHOLE, Shard
+from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["generate"]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from tspin.errors import InputError
-from tspin.prompts import PromptTemplate
 from tspin.records.records import AnnotatedRecord, read_records
 from tspin.samples import choose
+from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["Heldout"]
 

@@ -42,8 +42,8 @@ def response_logps(
         model: A causal language model of transformers, with LoRA or not, wrapped for distributed
             training or not. Everything runs inside one call of `model`, so that the hooks of DDP
             and FSDP fire as for any forward pass.
-        batch: Padded, as `tspin.collator` makes it: `input_ids`, `attention_mask`,
-            `response_mask`, all (R, L), right-padded. Or packed, as `tspin.packing` makes it, with
+        batch: Padded, as `tspin.tokens.collator` makes it: `input_ids`, `attention_mask`,
+            `response_mask`, all (R, L), right-padded. Or packed, as `tspin.tokens.packing` makes it, with
             the model under `tspin.attention.interface.tree_attention`.
         chunk_size: Response tokens whose logits exist at one time.
         head: "chunked", or "model" to take the logits that the model itself returns for all

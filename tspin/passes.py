@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from tspin.attention.interface import UnsupportedModelError, check_layers, tree_attention
 from tspin.attention.redirection import causal_model
-from tspin.collator import TripletCollator, padded_batches
 from tspin.head_check import check_head, output_dtypes
 from tspin.logprobs import Head, TokenScores, response_sums, token_logps
-from tspin.packing import PackingCollator, Prompted, first_fit, pack
+from tspin.tokens.collator import TripletCollator, padded_batches
+from tspin.tokens.packing import PackingCollator, Prompted, first_fit, pack
 
 __all__ = ["ForwardPasses", "choose_passes", "on_device"]
 
@@ -33,7 +33,7 @@ class ForwardPasses:
 
     pad_token_id: int
     packed: bool = False
-    """Prompts once and no padding (`tspin.packing`), or one padded row a response."""
+    """Prompts once and no padding (`tspin.tokens.packing`), or one padded row a response."""
     head: Head = "chunked"
     chunk_size: int = 1024
     """Response positions whose logits exist at one time."""

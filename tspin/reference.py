@@ -18,11 +18,11 @@ from safetensors import safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
-from tspin.examples import Examples
 from tspin.files import atomic_file
 from tspin.models.policy import Policy
 from tspin.passes import ForwardPasses, on_device
 from tspin.records.manifest import Manifest
+from tspin.tokens.examples import Examples
 from tspin.trainer_config import TSPINConfig
 
 __all__ = ["needs_reference", "reference_key", "reference_logps"]

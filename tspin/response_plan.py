@@ -12,8 +12,8 @@ import orjson
 
 from tspin.engines import GenerationRequest
 from tspin.errors import InputError
-from tspin.prompts import PromptTemplate
 from tspin.records.records import AnnotatedRecord
+from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["ResponsePlan"]
 

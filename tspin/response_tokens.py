@@ -23,7 +23,7 @@ class ResponseTokens:
     """
 
     def __init__(self, batch: Mapping[str, Any]) -> None:
-        """From a batch of `tspin.collator` or of `tspin.packing`."""
+        """From a batch of `tspin.tokens.collator` or of `tspin.tokens.packing`."""
         self.layout = {TREE: batch[TREE]} if TREE in batch else {}
         self._rows: Tensor | None = batch.get("rows")
         if self.layout:

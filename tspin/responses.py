@@ -17,9 +17,9 @@ from tspin.errors import InputError, TspinError
 from tspin.files import atomic_file
 from tspin.journal import Journal, journal_path
 from tspin.progress import progress
-from tspin.prompts import PromptTemplate
 from tspin.records.records import AnnotatedRecord, Response, read_records
 from tspin.response_plan import ResponsePlan
+from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["ResponseCounts", "write_responses"]
 

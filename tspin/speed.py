@@ -40,7 +40,7 @@ class Speed:
             self._began = time.perf_counter()
 
     def add(self, batch: Mapping[str, Any]) -> None:
-        """Take in one forward pass (see `tspin.batches.StepCollator`), while on the CPU."""
+        """Take in one forward pass (see `tspin.tokens.steps.StepCollator`), while on the CPU."""
         positions, triplets = batch["input_ids"].numel(), len(batch["ids"])
         tokens = int(batch["attention_mask"].sum()) if "attention_mask" in batch else positions
         done = self._flops.of(batch) if self._rate is not None and triplets else 0.0

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tspin.examples import ROLES
 from tspin.losses import LossTerms
+from tspin.tokens.examples import ROLES
 
 __all__ = ["StepMetrics", "sample_metrics"]
 
@@ -67,7 +67,7 @@ class StepMetrics:
 
         Args:
             values: (B,) by name; the same names each time, on every process.
-            counts: False for an example that only stands in (see `tspin.batches.StepCollator`).
+            counts: False for an example that only stands in (see `tspin.tokens.steps.StepCollator`).
         """
         for name, value in values.items():
             total = value.sum() if counts else torch.zeros_like(value[0])

@@ -12,8 +12,8 @@ from tspin.config import RunConfig
 from tspin.fitting import fit
 from tspin.launch import check_world, launch, launched, processes_wanted
 from tspin.models.policy import load_tokenizer
-from tspin.prompts import PromptTemplate
 from tspin.records.manifest import Manifest, is_current, read_manifest
+from tspin.tokens.prompts import PromptTemplate
 from tspin.train_job import TrainJob
 
 __all__ = ["run_job", "train"]

@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict
 
 from tspin.config import RunConfig
 from tspin.errors import InputError
-from tspin.examples import is_annotated
 from tspin.models.policy import policy_identity
-from tspin.prompts import PromptTemplate
 from tspin.records.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
+from tspin.tokens.examples import is_annotated
+from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["TrainJob"]
 

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
-from tspin.batches import PassDataset, StepCollator, StepSampler
-from tspin.examples import Examples
 from tspin.flops import PassFlops
 from tspin.guards import refuse_not_finite, refuse_unmoved_policy
 from tspin.methods import method_loss
@@ -21,6 +19,8 @@ from tspin.models.policy import Policy
 from tspin.passes import ForwardPasses
 from tspin.speed import Speed
 from tspin.step_metrics import StepMetrics, sample_metrics
+from tspin.tokens.examples import Examples
+from tspin.tokens.steps import PassDataset, StepCollator, StepSampler
 from tspin.trainer_config import TSPINConfig
 
 __all__ = ["TSPINConfig", "TSPINTrainer"]

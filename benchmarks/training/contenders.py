@@ -26,9 +26,9 @@ def tspin_trainer(task: Task, out: Path, *, history: bool) -> Trainer:
     import numpy as np
 
     from tspin.config import LoraConfig, ModelConfig
-    from tspin.examples import Example, Examples
     from tspin.models.policy import load_policy, load_tokenizer
     from tspin.passes import choose_passes
+    from tspin.tokens.examples import Example, Examples
     from tspin.trainer import TSPINConfig, TSPINTrainer
 
     config = ModelConfig(path=task.folder, dtype=task.dtype)

@@ -10,7 +10,7 @@ from typing import Literal
 from benchmarks.training.gsm8k import GSM8K, gsm8k_lengths
 from benchmarks.training.lengths import PROFILES, TripletLengths
 from benchmarks.training.models import END_TOKEN, SHAPES, SPECIAL
-from tspin.batches import StepSampler
+from tspin.tokens.steps import StepSampler
 
 __all__ = ["SEED", "Task", "Triplet"]
 

@@ -25,8 +25,8 @@ from tspin.demo.pretrain import (
 from tspin.demo.problems import distinct_problems
 from tspin.demo.tokenizer import BOS, EOS, PAD
 from tspin.files import sha256_file
-from tspin.prompts import PromptTemplate
 from tspin.records.records import Message
+from tspin.tokens.prompts import PromptTemplate
 
 pytestmark = pytest.mark.integration
 

@@ -18,9 +18,9 @@ from tspin.engines.fake import FakeEngine
 from tspin.errors import TspinError
 from tspin.evaluate import evaluate
 from tspin.generate import generate
-from tspin.prompts import PromptTemplate
 from tspin.records.manifest import read_manifest
 from tspin.records.records import AnnotatedRecord, Response, read_records, write_records
+from tspin.tokens.prompts import PromptTemplate
 
 pytestmark = pytest.mark.integration
 

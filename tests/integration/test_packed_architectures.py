@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from tspin.config import LoraConfig
 from tspin.losses import tspin_loss
-from tspin.packing import first_fit
 from tspin.passes import ForwardPasses, choose_passes
+from tspin.tokens.packing import first_fit
 
 pytestmark = pytest.mark.integration
 

@@ -14,9 +14,9 @@ from training_runs import make_job, write_triplets
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from tspin.models.policy import load_policy
-from tspin.prompts import PromptTemplate
 from tspin.records.manifest import content_hash
 from tspin.records.records import Triplet, read_records
+from tspin.tokens.prompts import PromptTemplate
 from tspin.train import run_job
 from tspin.train_job import TrainJob
 from tspin.train_log import read_train_log

@@ -14,8 +14,8 @@ from tspin.engines.fake import FakeEngine
 from tspin.engines.sampling import RowSampler
 from tspin.engines.transformers import TransformersEngine
 from tspin.errors import TspinError
-from tspin.prompts import PromptTemplate
 from tspin.records.records import Message
+from tspin.tokens.prompts import PromptTemplate
 
 SAMPLED = SamplingParams(temperature=1.0, top_p=1.0, max_new_tokens=24)
 GREEDY = SamplingParams(temperature=0.0, top_p=1.0, max_new_tokens=24)

@@ -18,7 +18,7 @@ from tspin.engines import open_engine
 from tspin.engines.choice import find_vllm
 from tspin.engines.vllm import VllmEngine
 from tspin.models.policy import load_policy, load_tokenizer, save_policy
-from tspin.prompts import PromptTemplate
+from tspin.tokens.prompts import PromptTemplate
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,10 +21,10 @@ from tspin.config import RunConfig
 from tspin.engines import Engine, Generation, GenerationRequest, SamplingParams, open_engine
 from tspin.errors import InputError, TspinError
 from tspin.journal import journal_path
-from tspin.prompts import PromptTemplate
 from tspin.records.manifest import manifest_path, read_manifest
 from tspin.records.records import AnnotatedRecord, Message, write_records
 from tspin.shards import Shard, merge_responses
+from tspin.tokens.prompts import PromptTemplate
 
 GREEDY = SamplingParams(temperature=0.0, top_p=1.0, max_new_tokens=32)
 SAMPLED = SamplingParams(temperature=1.0, top_p=1.0, max_new_tokens=32)

@@ -18,9 +18,9 @@ from vllm_setup import QUICK, make_config
 
 from tspin.engines import GenerationRequest, SamplingParams, open_engine
 from tspin.models.policy import load_tokenizer
-from tspin.prompts import PromptTemplate
 from tspin.records.manifest import content_hash, read_manifest
 from tspin.records.records import AnnotatedRecord, Message, write_records
+from tspin.tokens.prompts import PromptTemplate
 
 DEADLINE = 300.0
 """Seconds after which a server that does not answer fails its test."""

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from tspin.config import RunConfig
-from tspin.examples import Example, load_examples, roles_of
 from tspin.flops import PassFlops
 from tspin.models.policy import load_tokenizer
 from tspin.models.shape import empty_model
-from tspin.prompts import PromptTemplate
 from tspin.records.records import Response, read_records
 from tspin.reference import needs_reference
 from tspin.run_folder import RunFolder
+from tspin.tokens.examples import Example, load_examples, roles_of
+from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["Cost", "Meter"]
 

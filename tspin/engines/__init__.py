@@ -5,7 +5,7 @@ from __future__ import annotations
 from tspin.config import RunConfig
 from tspin.engines.base import Engine, Generation, GenerationRequest, SamplingParams
 from tspin.engines.choice import EngineName, engine_name, engine_parameters
-from tspin.prompts import PromptTemplate
+from tspin.tokens.prompts import PromptTemplate
 
 __all__ = [
     "Engine",

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tspin.prompts import PromptTemplate
 from tspin.records.records import FinishReason
+from tspin.tokens.prompts import PromptTemplate
 
 __all__ = [
     "Engine",

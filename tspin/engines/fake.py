@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from tspin.engines.base import Generation, GenerationRequest, SamplingParams, cut_at_stop
-from tspin.prompts import PromptTemplate
+from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["FakeEngine"]
 

@@ -14,7 +14,7 @@ from tspin.engines.decoding import decode
 from tspin.engines.sampling import RowSampler
 from tspin.errors import TspinError
 from tspin.models.policy import Policy
-from tspin.prompts import PromptTemplate
+from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["TransformersEngine"]
 

@@ -16,7 +16,7 @@ from tspin.engines.event_loop import EventLoop
 from tspin.engines.lifeline import Lifeline
 from tspin.engines.vllm_args import adapter_folder, vllm_args, vllm_environment
 from tspin.errors import InputError, TspinError
-from tspin.prompts import PromptTemplate
+from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["VllmEngine", "open_vllm"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tspin.errors import InputError
 from tspin.harness.quiet import quiet
-from tspin.prompts import CHAT_ARGUMENTS
+from tspin.tokens.prompts import CHAT_ARGUMENTS
 
 __all__ = ["end_vllm", "policy_model", "vllm_model"]
 

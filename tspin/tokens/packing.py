@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tspin.attention.layout import TreeLayout
-from tspin.collator import collated_extras, present_responses
+from tspin.tokens.collator import collated_extras, present_responses
 
 __all__ = ["PackingCollator", "Prompted", "first_fit", "pack"]
 
@@ -94,7 +94,7 @@ def first_fit(items: Iterable[int], tokens: Callable[[int], int], budget: int) -
 
 
 class PackingCollator:
-    """Makes one packed row from B examples as `tspin.collator.TripletCollator` takes them.
+    """Makes one packed row from B examples as `tspin.tokens.collator.TripletCollator` takes them.
 
     The batch is that of `pack`, with `rows` in the order of roles: all y, then all y', then all
     y0. `reference_logps` (k, B) float32 is there if the examples have them.
@@ -104,7 +104,7 @@ class PackingCollator:
         """Collate at least one example.
 
         Raises:
-            InputError: as `tspin.collator.TripletCollator`.
+            InputError: as `tspin.tokens.collator.TripletCollator`.
         """
         keys = present_responses(examples)
         batch = pack([(e["prompt_ids"], [e[key] for key in keys]) for e in examples])

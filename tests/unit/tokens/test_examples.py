@@ -7,9 +7,9 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from tspin.errors import InputError
-from tspin.examples import ROLES, Examples, load_examples, roles_of
-from tspin.prompts import PromptTemplate
 from tspin.records.records import AnnotatedRecord, Message, Triplet, write_records
+from tspin.tokens.examples import ROLES, Examples, load_examples, roles_of
+from tspin.tokens.prompts import PromptTemplate
 
 QUESTION = [Message(role="user", content="Name a city.")]
 

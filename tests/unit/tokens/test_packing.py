@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tspin.packing
+import tspin.tokens.packing
 from tspin.errors import InputError
-from tspin.packing import PackingCollator, first_fit, pack
+from tspin.tokens.packing import PackingCollator, first_fit, pack
 
 
 def test_the_docstring_shows_what_really_comes_out() -> None:
-    results = doctest.testmod(tspin.packing)
+    results = doctest.testmod(tspin.tokens.packing)
     assert results.attempted == 4
     assert results.failed == 0
 

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tspin.collator
-from tspin.collator import RESPONSES, TripletCollator
+import tspin.tokens.collator
 from tspin.errors import InputError
+from tspin.tokens.collator import RESPONSES, TripletCollator
 
 
 def example(
@@ -33,7 +33,7 @@ def example(
 
 
 def test_the_docstring_shows_what_really_comes_out() -> None:
-    results = doctest.testmod(tspin.collator)
+    results = doctest.testmod(tspin.tokens.collator)
     assert results.attempted == 5
     assert results.failed == 0
 

@@ -11,9 +11,9 @@ from typing import Any, Literal, Self
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from tspin.codec import TextCodec
 from tspin.errors import InputError
 from tspin.records.records import AnnotatedRecord, Message, Triplet
+from tspin.tokens.codec import TextCodec
 
 __all__ = ["CHAT_ARGUMENTS", "PromptTemplate", "TemplateKind"]
 

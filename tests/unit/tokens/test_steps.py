@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tspin.batches import PassDataset, StepCollator, StepSampler
-from tspin.collator import TripletCollator
-from tspin.packing import first_fit
 from tspin.seeds import derive_seed
+from tspin.tokens.collator import TripletCollator
+from tspin.tokens.packing import first_fit
+from tspin.tokens.steps import PassDataset, StepCollator, StepSampler
 
 
 def sampler(tokens: list[int], budget: int = 1, **settings: int) -> StepSampler:

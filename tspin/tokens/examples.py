@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 
 from tspin.config import Method
 from tspin.errors import InputError, located
-from tspin.prompts import PromptTemplate
 from tspin.records.records import AnnotatedRecord, Triplet, read_records
+from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["ROLES", "Example", "Examples", "is_annotated", "load_examples", "roles_of"]
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from tspin.errors import InputError
-from tspin.prompts import PromptTemplate
 from tspin.records.records import AnnotatedRecord, Message
+from tspin.tokens.prompts import PromptTemplate
 
 STYLES = ("byte_level", "byte_level_prefix", "metaspace", "legacy")
 
