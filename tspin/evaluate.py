@@ -11,9 +11,9 @@ from tspin.config import RunConfig
 from tspin.evaluation import Evaluation
 from tspin.files import write_json
 from tspin.fitted_temperature import check_temperature, fitted_temperature
+from tspin.forward.responses import response_likelihoods
 from tspin.heldout import Heldout
 from tspin.heldout_answers import heldout_answers
-from tspin.likelihoods import response_likelihoods
 from tspin.metrics import (
     Likelihood,
     Metrics,

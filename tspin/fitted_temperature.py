@@ -16,9 +16,10 @@ import torch
 from tspin.errors import InputError
 from tspin.evaluation import Evaluation
 from tspin.files import write_json
+from tspin.forward.responses import ResponsePasses
+from tspin.forward.tempered import tempered_nll
 from tspin.heldout import Heldout
 from tspin.intervals import ratio
-from tspin.likelihoods import ResponsePasses
 from tspin.metrics import Likelihood, Metrics
 from tspin.models.policy import load_policy, resolve_device
 from tspin.record_likelihoods import read_likelihoods, write_likelihoods
@@ -26,7 +27,6 @@ from tspin.records.estimate import Estimate
 from tspin.records.manifest import Manifest, forget, is_current, write_manifest
 from tspin.samples import choose
 from tspin.temperature import LIMITS, Measure, Numbers, TemperatureFit, fit_temperature
-from tspin.tempering import tempered_nll
 
 __all__ = ["FittedTemperature", "check_temperature", "fitted_temperature", "temperature_path"]
 

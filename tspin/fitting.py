@@ -13,6 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 from tspin.checkpoint_mirror import CheckpointMirror
 from tspin.checkpoints import CheckpointCallback, Checkpoints
 from tspin.dvclive_log import DVCLIVE, dvclive_callback
+from tspin.forward.passes import choose_passes
 from tspin.guards import Guards, refuse_flat_loss
 from tspin.launch import leave_group_at_exit
 from tspin.models.policy import (
@@ -20,7 +21,6 @@ from tspin.models.policy import (
     load_tokenizer,
     save_policy,
 )
-from tspin.passes import choose_passes
 from tspin.records.manifest import Manifest, forget, write_manifest
 from tspin.reference import needs_reference, reference_key, reference_logps
 from tspin.seeds import derive_seed

@@ -19,8 +19,8 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from tspin.files import atomic_file
+from tspin.forward.passes import ForwardPasses, on_device
 from tspin.models.policy import Policy
-from tspin.passes import ForwardPasses, on_device
 from tspin.records.manifest import Manifest
 from tspin.tokens.examples import Examples
 from tspin.trainer_config import TSPINConfig

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tspin.flops import PassFlops, matrix_rate
+from tspin.forward.flops import PassFlops, matrix_rate
 
 __all__ = ["SPEED", "Speed"]
 

@@ -28,7 +28,7 @@ Numbers = NDArray[np.float64]
 
 Measure = Callable[[Numbers], Numbers]
 """From K inverse temperatures (K,) to (records, K, 3): each record's summed negative log-likelihood
-in nats, its first and its second derivative (`tspin.tempering`)."""
+in nats, its first and its second derivative (`tspin.forward.tempered`)."""
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
-from tspin.flops import PassFlops
+from tspin.forward.flops import PassFlops
+from tspin.forward.passes import ForwardPasses
 from tspin.guards import refuse_not_finite, refuse_unmoved_policy
 from tspin.methods import method_loss
 from tspin.models.device import denormals_flushed
 from tspin.models.policy import Policy
-from tspin.passes import ForwardPasses
 from tspin.speed import Speed
 from tspin.step_metrics import StepMetrics, sample_metrics
 from tspin.tokens.examples import Examples

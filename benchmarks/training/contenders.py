@@ -26,8 +26,8 @@ def tspin_trainer(task: Task, out: Path, *, history: bool) -> Trainer:
     import numpy as np
 
     from tspin.config import LoraConfig, ModelConfig
+    from tspin.forward.passes import choose_passes
     from tspin.models.policy import load_policy, load_tokenizer
-    from tspin.passes import choose_passes
     from tspin.tokens.examples import Example, Examples
     from tspin.trainer import TSPINConfig, TSPINTrainer
 

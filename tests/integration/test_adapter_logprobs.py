@@ -11,8 +11,8 @@ from tiny_models import make_batch
 from torch import nn
 
 from tspin.config import LoraConfig, ModelConfig
-from tspin.head_check import check_head
-from tspin.logprobs import response_logps
+from tspin.forward.head import check_head
+from tspin.forward.logprobs import response_logps
 from tspin.models.policy import load_policy
 
 pytestmark = pytest.mark.integration

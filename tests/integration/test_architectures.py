@@ -10,8 +10,8 @@ from tiny_models import VOCABULARY, make_batch, plain_logps
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from tspin.head_check import check_head
-from tspin.logprobs import response_logps
+from tspin.forward.head import check_head
+from tspin.forward.logprobs import response_logps
 
 pytestmark = pytest.mark.integration
 

@@ -17,7 +17,7 @@ from tiny_models import Batch, llama, make_batch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from tspin.logprobs import response_logps
+from tspin.forward.logprobs import response_logps
 from tspin.losses import tspin_loss
 
 pytestmark = pytest.mark.integration
@@ -31,7 +31,7 @@ import re
 from pathlib import Path
 import torch
 from tiny_models import llama, plain_logps
-from tspin.logprobs import response_logps
+from tspin.forward.logprobs import response_logps
 
 def peak():
     # Not ru_maxrss: a process has that of the one that started it, and pytest may be the larger.

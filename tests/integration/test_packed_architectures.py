@@ -18,8 +18,8 @@ from tiny_models import llama
 from torch import Tensor, nn
 
 from tspin.config import LoraConfig
+from tspin.forward.passes import ForwardPasses, choose_passes
 from tspin.losses import tspin_loss
-from tspin.passes import ForwardPasses, choose_passes
 from tspin.tokens.packing import first_fit
 
 pytestmark = pytest.mark.integration

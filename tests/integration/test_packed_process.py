@@ -21,8 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+from tspin.forward.passes import ForwardPasses
 from tspin.losses import tspin_loss
-from tspin.passes import ForwardPasses
 
 pytestmark = pytest.mark.integration
 

@@ -14,7 +14,7 @@ from tiny_models import VOCABULARY, llama
 from training_runs import make_job, write_triplets
 from transformers import AutoTokenizer, TrainerCallback
 
-from tspin.passes import ForwardPasses
+from tspin.forward.passes import ForwardPasses
 from tspin.tokens.examples import Example, Examples
 from tspin.train import run_job
 from tspin.train_log import read_train_log, step_rows

@@ -7,8 +7,8 @@ import torch
 from tiny_models import llama
 from torch.utils.flop_counter import FlopCounterMode
 
-from tspin.flops import PassFlops
-from tspin.passes import ForwardPasses
+from tspin.forward.flops import PassFlops
+from tspin.forward.passes import ForwardPasses
 from tspin.speed import Speed
 
 TRIPLETS = [

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tspin.config import RunConfig
-from tspin.flops import PassFlops
+from tspin.forward.flops import PassFlops
 from tspin.models.policy import load_tokenizer
 from tspin.models.shape import empty_model
 from tspin.records.records import Response, read_records

@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import AttentionInterface, LlamaForCausalLM
 
 from tspin.attention.interface import UnsupportedModelError, _tree_attention, tree_attention
-from tspin.likelihoods import response_likelihoods
-from tspin.passes import ForwardPasses, choose_passes
+from tspin.forward.passes import ForwardPasses, choose_passes
+from tspin.forward.responses import response_likelihoods
 
 CPU = torch.device("cpu")
 PROMPTED = [([5, 6], [[7, 2], [8, 9, 2]]), ([3, 4, 5, 6, 7], [[9, 8, 7, 6, 5, 2], [4, 2]])]

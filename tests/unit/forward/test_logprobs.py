@@ -12,8 +12,8 @@ from torch import nn
 from transformers import LlamaForCausalLM
 
 from tspin.errors import TspinError
-from tspin.head_check import check_head
-from tspin.logprobs import response_logps
+from tspin.forward.head import check_head
+from tspin.forward.logprobs import response_logps
 
 
 def test_counts_and_sums_by_hand() -> None:

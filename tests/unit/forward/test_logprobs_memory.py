@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaForCausalLM
 
-from tspin.logprobs import response_logps
+from tspin.forward.logprobs import response_logps
 
 
 def head_rows(model: LlamaForCausalLM) -> tuple[list[int], Any]:

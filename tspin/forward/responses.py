@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tspin.logprobs import TokenScores, token_logps
+from tspin.forward.logprobs import TokenScores, token_logps
+from tspin.forward.passes import choose_passes, on_device
 from tspin.metrics import Likelihood
 from tspin.models.policy import Policy
-from tspin.passes import choose_passes, on_device
 from tspin.progress import progress
 
 __all__ = ["ResponsePasses", "response_likelihoods"]
@@ -57,7 +57,7 @@ def response_likelihoods(
 class ResponsePasses:
     """The forward passes over many responses, chosen once and made as often as needed.
 
-    Responses to the same prompt share it, where the policy allows (`tspin.passes`). The longest
+    Responses to the same prompt share it, where the policy allows (`tspin.forward.passes`). The longest
     come first, so that missing memory shows at once.
     """
 
@@ -92,7 +92,7 @@ class ResponsePasses:
         """Sums of token scores over each response.
 
         Args:
-            scores: See `tspin.logprobs.response_sums`.
+            scores: See `tspin.forward.logprobs.response_sums`.
             label: For the progress display.
 
         Returns:

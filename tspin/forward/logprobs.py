@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from tspin.attention.redirection import causal_model, replaced_forward
 from tspin.errors import TspinError
-from tspin.response_tokens import ResponseTokens
+from tspin.forward.response_tokens import ResponseTokens
 
 __all__ = ["Head", "TokenScores", "response_logps", "response_sums", "token_logps"]
 
@@ -47,7 +47,7 @@ def response_logps(
             the model under `tspin.attention.interface.tree_attention`.
         chunk_size: Response tokens whose logits exist at one time.
         head: "chunked", or "model" to take the logits that the model itself returns for all
-            positions: slower and larger, for what fails `tspin.head_check.check_head`.
+            positions: slower and larger, for what fails `tspin.forward.head.check_head`.
 
     Returns:
         Summed log-probabilities (R,) in nats, float32 (float64 if the model computes in it), and

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tspin.logprobs import TokenScores
+from tspin.forward.logprobs import TokenScores
 
 __all__ = ["tempered_nll"]
 

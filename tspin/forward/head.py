@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tspin.attention.redirection import causal_model
 from tspin.errors import TspinError
-from tspin.logprobs import response_logps
+from tspin.forward.logprobs import response_logps
 
 __all__ = ["check_head", "output_dtypes"]
 

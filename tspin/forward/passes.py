@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from tspin.attention.interface import UnsupportedModelError, check_layers, tree_attention
 from tspin.attention.redirection import causal_model
-from tspin.head_check import check_head, output_dtypes
-from tspin.logprobs import Head, TokenScores, response_sums, token_logps
+from tspin.forward.head import check_head, output_dtypes
+from tspin.forward.logprobs import Head, TokenScores, response_sums, token_logps
 from tspin.tokens.collator import TripletCollator, padded_batches
 from tspin.tokens.packing import PackingCollator, Prompted, first_fit, pack
 

@@ -1,0 +1,1 @@
+"""From batches to log-probabilities, without the logits of a whole batch."""
