@@ -1,7 +1,7 @@
 """Peak memory of a real training in a process of its own: `python training_peak.py SPEC FOLDER`.
 
 Prints, as JSON, how far resident memory rose above where it stood before (bytes), and what
-`tspin.memory` had estimated for it.
+`tspin.machine.memory` had estimated for it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tspin.config import RunConfig
-from tspin.memory import Hardware, estimate_memory
+from tspin.machine.memory import Hardware, estimate_memory
 from tspin.models.policy import load_tokenizer
 from tspin.models.shape import model_shape
 from tspin.records.records import Message, Triplet, write_records

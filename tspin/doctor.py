@@ -6,11 +6,11 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from tspin.check import Check
 from tspin.config import RunConfig
 from tspin.errors import TspinError
-from tspin.installed import check_extras, check_packages, check_python
-from tspin.machine import check_disk, check_gpus, check_memory, check_processors, find_gpus
+from tspin.machine.check import Check
+from tspin.machine.hardware import check_disk, check_gpus, check_memory, check_processors, find_gpus
+from tspin.machine.packages import check_extras, check_packages, check_python
 from tspin.store import exists, is_remote, working_folder
 
 __all__ = ["Check", "check_s3", "doctor_report"]
@@ -60,7 +60,7 @@ def doctor_report(config: RunConfig | None) -> list[Check]:
     if missing:
         detail = f"not estimated: {', '.join(missing)} not installed (pip install 'tspin[train]')"
         return [*checks, Check("memory for training", "fail", detail)]
-    from tspin.fits import check_fit
+    from tspin.machine.fit import check_fit
 
     return [*checks, _check_engine(config), *check_fit(config, gpus)]
 

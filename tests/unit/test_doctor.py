@@ -14,11 +14,11 @@ import pytest
 from packaging.requirements import Requirement
 
 from tspin import doctor
-from tspin.check import Check
 from tspin.config import RunConfig
 from tspin.doctor import check_s3, doctor_report
-from tspin.installed import TESTED, check_extras, check_packages
-from tspin.machine import Gpu, find_gpus
+from tspin.machine.check import Check
+from tspin.machine.hardware import Gpu, find_gpus
+from tspin.machine.packages import TESTED, check_extras, check_packages
 
 H100 = Gpu("H100", 80 * 2**30, 79 * 2**30, bfloat16=True)
 T4 = Gpu("T4", 16 * 2**30, 15 * 2**30, bfloat16=False)

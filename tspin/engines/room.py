@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from tspin.check import gib
 from tspin.config import ModelConfig
 from tspin.errors import InputError
-from tspin.machine import available_memory
+from tspin.machine.check import gib
+from tspin.machine.hardware import available_memory
 from tspin.models.folder import ModelFolder
 from tspin.models.shape import model_shape
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from tspin.check import Check, gib
+from tspin.machine.check import Check, gib
 
 __all__ = [
     "Gpu",

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tspin.check import Check, gib
 from tspin.config import LoraConfig, RunConfig, TrainConfig
-from tspin.fits import check_fit, hardware_of
-from tspin.machine import Gpu
-from tspin.memory import Hardware, estimate_memory
+from tspin.machine.check import Check, gib
+from tspin.machine.fit import check_fit, hardware_of
+from tspin.machine.hardware import Gpu
+from tspin.machine.memory import Hardware, estimate_memory
 from tspin.models.shape import model_shape
 
 H100 = Gpu("H100", 80 * 2**30, 79 * 2**30, bfloat16=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tspin.check import gib
-from tspin.machine import Gpu, available_memory, check_disk, check_gpus
+from tspin.machine.check import gib
+from tspin.machine.hardware import Gpu, available_memory, check_disk, check_gpus
 
 H100 = Gpu("H100", 80 * 2**30, 79 * 2**30, bfloat16=True)
 T4 = Gpu("T4", 16 * 2**30, 15 * 2**30, bfloat16=False)

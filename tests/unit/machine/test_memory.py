@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tspin.config import RunConfig
-from tspin.memory import Hardware, estimate_memory, responses_per_triplet
+from tspin.machine.memory import Hardware, estimate_memory, responses_per_triplet
 from tspin.models.shape import ModelShape
 
 CPU = Hardware(gpu=False, bfloat16=False, processes=1)

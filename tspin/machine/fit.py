@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tspin.check import Check, gib
 from tspin.config import RunConfig
 from tspin.errors import InputError
-from tspin.machine import Gpu, available_memory, free_disk
-from tspin.memory import Hardware, MemoryEstimate, estimate_memory, largest_triplet
+from tspin.machine.check import Check, gib
+from tspin.machine.hardware import Gpu, available_memory, free_disk
+from tspin.machine.memory import Hardware, MemoryEstimate, estimate_memory, largest_triplet
 from tspin.models.shape import ModelShape, model_shape
 from tspin.store import working_folder
 

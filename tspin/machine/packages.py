@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from tspin.check import Check, Status
+from tspin.machine.check import Check, Status
 
 __all__ = ["TESTED", "check_extras", "check_packages", "check_python"]
 

@@ -1,0 +1,1 @@
+"""What is installed here, what this machine has, and whether a run fits it."""
