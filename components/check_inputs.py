@@ -41,8 +41,8 @@ def check_inputs(config: str, structure: str, model: str) -> NamedTuple(  # type
     from collections import namedtuple
 
     from tspin.config import parse_compiled, step_config
-    from tspin.inputs import data_hashes
     from tspin.models.policy import policy_identity
+    from tspin.runs.inputs import data_hashes
 
     parsed = parse_compiled(config, structure)
     hashes = data_hashes(parsed)

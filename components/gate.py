@@ -41,8 +41,8 @@ def gate(
 
     from tspin.artifacts import describe, paths_of, records_in
     from tspin.config import RunConfig
-    from tspin.gate import Step
-    from tspin.gate import gate as step
+    from tspin.runs.gate import Step
+    from tspin.runs.gate import gate as step
 
     folders = paths_of(history=history, evaluation=evaluation, training=training)
     added = Step(

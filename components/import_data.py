@@ -19,7 +19,7 @@ def import_data(settings: str, role: str, sha256: str, data: dsl.Output[dsl.Data
     """
     from tspin.artifacts import ANNOTATED, output_in
     from tspin.config import RunConfig
-    from tspin.inputs import copy_records
+    from tspin.runs.inputs import copy_records
 
     out = output_in(data.path, ANNOTATED)
     config = RunConfig.model_validate_json(settings)

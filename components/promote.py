@@ -30,8 +30,8 @@ def promote(
 
     from tspin.artifacts import policy_in
     from tspin.config import RunConfig
-    from tspin.gate import best_metrics
     from tspin.registry import promote as step
+    from tspin.runs.gate import best_metrics
 
     gate = RunConfig.model_validate_json(config).gate
     step(

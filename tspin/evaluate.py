@@ -25,7 +25,7 @@ from tspin.models.policy import Policy, load_policy, resolve_device
 from tspin.record_likelihoods import write_likelihoods
 from tspin.records.manifest import forget, is_current, write_manifest
 from tspin.records.records import Response, write_records
-from tspin.samples import SHOWN, choose, samples_path
+from tspin.runs.samples import SHOWN, choose, samples_path
 from tspin.task_evaluation import TaskEvaluation
 
 __all__ = ["evaluate"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tspin.best import Best
 from tspin.config import RunConfig, resolved
 from tspin.errors import InputError
 from tspin.files import write_json
-from tspin.history import History, read_history
 from tspin.report import write_report
-from tspin.run_folder import RunFolder
+from tspin.runs.best import Best
+from tspin.runs.folder import RunFolder
+from tspin.runs.history import History, read_history
 from tspin.summary import write_summary
 
 __all__ = ["finish"]

@@ -25,7 +25,7 @@ from tspin.models.policy import load_policy, resolve_device
 from tspin.record_likelihoods import read_likelihoods, write_likelihoods
 from tspin.records.estimate import Estimate
 from tspin.records.manifest import Manifest, forget, is_current, write_manifest
-from tspin.samples import choose
+from tspin.runs.samples import choose
 from tspin.temperature import LIMITS, Measure, Numbers, TemperatureFit, fit_temperature
 
 __all__ = ["FittedTemperature", "check_temperature", "fitted_temperature", "temperature_path"]

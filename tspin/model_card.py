@@ -9,7 +9,6 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tspin.config import RunConfig
-from tspin.history import History
 from tspin.markdown import plain, table_text
 from tspin.overview import (
     facts,
@@ -21,6 +20,7 @@ from tspin.overview import (
     warnings,
 )
 from tspin.records.manifest import Manifest
+from tspin.runs.history import History
 from tspin.wording import METHODS, metric_title
 
 __all__ = ["model_card"]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tspin.guard_wording import GUARDS
-from tspin.heldout_guard import sampled_drops
-from tspin.history import History
-from tspin.run_folder import BASE
+from tspin.runs.drops import sampled_drops
+from tspin.runs.folder import BASE
+from tspin.runs.history import History
 from tspin.wording import metric_title, shown
 
 __all__ = [

@@ -9,9 +9,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from tspin.figures import Curve, by_iteration, over_steps
-from tspin.history import History
 from tspin.records.closing import GAPS, closing
 from tspin.records.estimate import Estimate
+from tspin.runs.history import History
 from tspin.styles import style_of
 from tspin.wording import GROUPS, Wording, is_share, metric_title, rank, series_title
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from tspin.files import atomic_file
-from tspin.history import History, read_history
 from tspin.html import render
 from tspin.overview import (
     facts,
@@ -17,8 +16,9 @@ from tspin.overview import (
     warnings,
 )
 from tspin.panels import evaluation_panels, gap_panels, length_panels, training_panels
-from tspin.run_folder import RunFolder
-from tspin.samples import SHOWN
+from tspin.runs.folder import RunFolder
+from tspin.runs.history import History, read_history
+from tspin.runs.samples import SHOWN
 from tspin.wording import METHODS
 
 __all__ = ["write_report"]

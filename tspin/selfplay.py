@@ -6,18 +6,18 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from tspin.best import Best
-from tspin.clock import Timed, untimed
 from tspin.config import RunConfig
 from tspin.evaluate import evaluate
 from tspin.files import atomic_file
 from tspin.generate import generate
-from tspin.heldout_guard import sampled_drops
-from tspin.inputs import Data, fetch_data
 from tspin.records.estimate import read_estimates
 from tspin.records.manifest import forget, is_current, read_manifest, write_manifest
 from tspin.report import write_report
-from tspin.run_folder import BASE, RunFolder
+from tspin.runs.best import Best
+from tspin.runs.clock import Timed, untimed
+from tspin.runs.drops import sampled_drops
+from tspin.runs.folder import BASE, RunFolder
+from tspin.runs.inputs import Data, fetch_data
 from tspin.train import train
 from tspin.triplets import build_triplets
 

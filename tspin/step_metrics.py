@@ -67,7 +67,7 @@ class StepMetrics:
 
         Args:
             values: (B,) by name; the same names each time, on every process.
-            counts: False for an example that only stands in (see `tspin.tokens.steps.StepCollator`).
+            counts: False for an example that only stands in (see `StepCollator`).
         """
         for name, value in values.items():
             total = value.sum() if counts else torch.zeros_like(value[0])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tspin.files import atomic_file
-from tspin.history import read_history
 from tspin.markdown import plain, table_text
 from tspin.overview import facts, headline_metrics, measurements, state, verdict, warnings
+from tspin.runs.history import read_history
 from tspin.wording import METHODS
 
 __all__ = ["write_summary"]
@@ -17,7 +17,7 @@ def write_summary(run_dir: Path, out: Path) -> None:
     """Write the verdict, the facts and the first table of the report as Markdown.
 
     Args:
-        run_dir: A run folder, or the history that `tspin.gate.gate` keeps.
+        run_dir: A run folder, or the history that `tspin.runs.gate.gate` keeps.
         out: The file; appears whole or not at all.
 
     Raises:

@@ -16,7 +16,7 @@ from benchmarks.reproduction.tradeoff import reached
 from tspin.compare.folders import ComparisonFolder
 from tspin.intervals import mean
 from tspin.records.estimate import Estimate
-from tspin.run_folder import BASE
+from tspin.runs.folder import BASE
 
 __all__ = ["above", "collect_confirmed", "confirm"]
 

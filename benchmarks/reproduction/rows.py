@@ -14,7 +14,7 @@ from benchmarks.reproduction.skills import Split
 from benchmarks.reproduction.study import Study
 from tspin.compare.arms import Arm
 from tspin.compare.folders import ComparisonFolder
-from tspin.run_folder import BASE, RunFolder
+from tspin.runs.folder import BASE, RunFolder
 from tspin.train_log import read_train_log
 
 __all__ = [

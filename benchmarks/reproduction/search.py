@@ -15,7 +15,7 @@ from benchmarks.reproduction.study import Study
 from tspin.compare.arms import Arm
 from tspin.compare.folders import ComparisonFolder
 from tspin.records.records import AnnotatedRecord, read_records, write_records
-from tspin.run_folder import BASE, RunFolder
+from tspin.runs.folder import BASE, RunFolder
 
 __all__ = ["collect_search", "play_regimes", "search"]
 

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.reproduction.rows import validation_values
-from tspin.run_folder import BASE, RunFolder
+from tspin.runs.folder import BASE, RunFolder
 from tspin.train_log import read_train_log
 
 __all__ = ["SIGNS", "Alarm", "alarm", "collect_signs"]

@@ -12,7 +12,7 @@ from benchmarks.reproduction.rows import metric_values
 from benchmarks.reproduction.study import Study
 from tspin.config import RunConfig
 from tspin.evaluate import evaluate
-from tspin.run_folder import BASE, RunFolder
+from tspin.runs.folder import BASE, RunFolder
 
 __all__ = ["collect_tempered", "temper"]
 

@@ -11,7 +11,7 @@ from tspin.compare.cost import Meter
 from tspin.config import RunConfig
 from tspin.models.policy import load_tokenizer
 from tspin.records.records import AnnotatedRecord, Message, Response, Triplet, write_records
-from tspin.run_folder import RunFolder
+from tspin.runs.folder import RunFolder
 from tspin.tokens.prompts import PromptTemplate
 
 PROMPT, Y, Y1 = "Name a city.", "A city is Paris.", "So is Athens"

@@ -12,9 +12,9 @@ import pytest
 from made_runs import EXACT, SCRIPT, make_run
 from report_page import Page
 
-from tspin.history import read_history
 from tspin.overview import state, verdict
 from tspin.report import write_report
+from tspin.runs.history import read_history
 
 
 @pytest.fixture(scope="module")

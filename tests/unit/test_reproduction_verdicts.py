@@ -14,7 +14,7 @@ from benchmarks.reproduction.markdown import as_markdown
 from benchmarks.reproduction.protocol import CONTROL, TSPIN
 from benchmarks.reproduction.signs import alarm, collect_signs
 from tests.made_study import make_rows
-from tspin.run_folder import BASE, RunFolder
+from tspin.runs.folder import BASE, RunFolder
 
 
 def words(rows: list[dict[str, Any]]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from tspin.run_folder import BASE, RunFolder
+from tspin.runs.folder import BASE, RunFolder
 
 __all__ = ["iteration_table", "with_interval"]
 

@@ -11,7 +11,7 @@ from typing import Any
 from tspin.compare.arms import Arm
 from tspin.compare.cost import Cost
 from tspin.config import RunConfig
-from tspin.run_folder import BASE, RunFolder
+from tspin.runs.folder import BASE, RunFolder
 from tspin.train_log import read_train_log
 
 __all__ = ["HELDOUT", "MOMENTS", "ArmRun"]

@@ -19,11 +19,11 @@ from tspin.config import RunConfig, resolved
 from tspin.errors import InputError
 from tspin.evaluate import evaluate
 from tspin.files import write_json
-from tspin.inputs import fetch_data
 from tspin.records.estimate import read_estimates
 from tspin.records.extractors import find_extractor
 from tspin.records.records import AnnotatedRecord, read_records
-from tspin.run_folder import BASE, RunFolder
+from tspin.runs.folder import BASE, RunFolder
+from tspin.runs.inputs import fetch_data
 from tspin.selfplay import run
 
 __all__ = ["Comparison", "compare"]

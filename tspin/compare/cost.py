@@ -13,7 +13,7 @@ from tspin.models.policy import load_tokenizer
 from tspin.models.shape import empty_model
 from tspin.records.records import Response, read_records
 from tspin.reference import needs_reference
-from tspin.run_folder import RunFolder
+from tspin.runs.folder import RunFolder
 from tspin.tokens.examples import Example, load_examples, roles_of
 from tspin.tokens.prompts import PromptTemplate
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from tspin.clock import Clock
 from tspin.compare.arms import Arm
 from tspin.errors import InputError
 from tspin.files import atomic_file
 from tspin.records.manifest import forget, manifest_path
 from tspin.records.records import AnnotatedRecord, read_records, write_records
-from tspin.run_folder import BASE, RunFolder
-from tspin.samples import choose
+from tspin.runs.clock import Clock
+from tspin.runs.folder import BASE, RunFolder
+from tspin.runs.samples import choose
 
 __all__ = ["ComparisonFolder", "share_outputs"]
 

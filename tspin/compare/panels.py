@@ -13,7 +13,7 @@ from tspin.figures import HEIGHT, by_iteration
 from tspin.panels import Panel
 from tspin.records.closing import GAPS
 from tspin.records.estimate import Estimate
-from tspin.run_folder import BASE
+from tspin.runs.folder import BASE
 from tspin.styles import Style, style_at
 from tspin.wording import GROUPS, is_share, metric_title, rank, series_title
 

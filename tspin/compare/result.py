@@ -15,7 +15,7 @@ from tspin.config import RunConfig
 from tspin.intervals import mean
 from tspin.records.estimate import Estimate, read_estimates
 from tspin.records.records import AnnotatedRecord, read_records
-from tspin.run_folder import BASE
+from tspin.runs.folder import BASE
 
 __all__ = ["collect"]
 

@@ -43,8 +43,8 @@ def response_logps(
             training or not. Everything runs inside one call of `model`, so that the hooks of DDP
             and FSDP fire as for any forward pass.
         batch: Padded, as `tspin.tokens.collator` makes it: `input_ids`, `attention_mask`,
-            `response_mask`, all (R, L), right-padded. Or packed, as `tspin.tokens.packing` makes it, with
-            the model under `tspin.attention.interface.tree_attention`.
+            `response_mask`, all (R, L), right-padded. Or packed, as `tspin.tokens.packing` makes
+            it, with the model under `tspin.attention.interface.tree_attention`.
         chunk_size: Response tokens whose logits exist at one time.
         head: "chunked", or "model" to take the logits that the model itself returns for all
             positions: slower and larger, for what fails `tspin.forward.head.check_head`.

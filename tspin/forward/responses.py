@@ -57,8 +57,8 @@ def response_likelihoods(
 class ResponsePasses:
     """The forward passes over many responses, chosen once and made as often as needed.
 
-    Responses to the same prompt share it, where the policy allows (`tspin.forward.passes`). The longest
-    come first, so that missing memory shows at once.
+    Responses to the same prompt share it, where the policy allows (`tspin.forward.passes`). The
+    longest come first, so that missing memory shows at once.
     """
 
     def __init__(

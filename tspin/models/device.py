@@ -31,8 +31,8 @@ def resolve_device(system: SystemConfig) -> torch.device:
 def resolve_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
     """The precision to compute in: bfloat16 on a GPU that has it, float32 elsewhere, or as named.
 
-    Weights that are trained stay float32 whatever this is (see `tspin.models.policy.load_policy`); the
-    trainer then computes in bfloat16 by autocast.
+    Weights that are trained stay float32 whatever this is (see `load_policy`); the trainer then
+    computes in bfloat16 by autocast.
     """
     if config.dtype != "auto":
         return torch.float32 if config.dtype == "float32" else torch.bfloat16

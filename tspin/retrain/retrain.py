@@ -12,11 +12,11 @@ from tspin.config import RunConfig, load_config
 from tspin.data import validate_records
 from tspin.errors import InputError, TspinError
 from tspin.files import sha256_file
-from tspin.gate import best_metrics
 from tspin.registry import Comparison, Record, Registry, promote
 from tspin.retrain.request import Retraining
 from tspin.retrain.summary import Outcome, write_outcome
 from tspin.retrain.tools import output_of, show
+from tspin.runs.gate import best_metrics
 from tspin.store import fetch, is_remote, open_store
 
 __all__ = ["retrain"]

@@ -10,9 +10,9 @@ from made_runs import make_run
 
 from tspin.errors import InputError
 from tspin.figures import running_mean
-from tspin.history import read_history
 from tspin.overview import facts, verdict
 from tspin.report import write_report
+from tspin.runs.history import read_history
 
 
 @pytest.fixture(scope="module")

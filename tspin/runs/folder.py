@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from tspin.config import RunConfig, config_differences, resolved
 from tspin.errors import InputError
 from tspin.files import write_json
-from tspin.inputs import Data
+from tspin.runs.inputs import Data
 
 __all__ = ["BASE", "IterationFolder", "RunFolder"]
 

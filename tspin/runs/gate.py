@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from tspin.artifacts import METRICS, TRAIN_LOG
-from tspin.best import Best
 from tspin.config import RunConfig, resolved
 from tspin.errors import GateRefusedError, InputError
 from tspin.files import atomic_folder, write_json
-from tspin.run_folder import BASE, IterationFolder, RunFolder
-from tspin.samples import write_shown
+from tspin.runs.best import Best
+from tspin.runs.folder import BASE, IterationFolder, RunFolder
+from tspin.runs.samples import write_shown
 
 __all__ = ["Decision", "Step", "best_metrics", "gate"]
 

@@ -18,7 +18,7 @@ from tspin.records.records import (
     read_records,
     write_records,
 )
-from tspin.run_folder import BASE, RunFolder
+from tspin.runs.folder import BASE, RunFolder
 
 __all__ = [
     "SHOWN",

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tspin.best import Best
 from tspin.config import RunConfig, load_config
 from tspin.errors import InputError
 from tspin.files import write_json
-from tspin.inputs import fetch_data
-from tspin.run_folder import BASE, RunFolder
+from tspin.runs.best import Best
+from tspin.runs.folder import BASE, RunFolder
+from tspin.runs.inputs import fetch_data
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def test_a_second_process_is_refused(config_file: Path) -> None:
     config = load_config(config_file)
     script = (
         "import sys; from pathlib import Path\n"
-        "from tspin.config import load_config; from tspin.run_folder import RunFolder\n"
-        "from tspin.inputs import fetch_data\n"
+        "from tspin.config import load_config; from tspin.runs.folder import RunFolder\n"
+        "from tspin.runs.inputs import fetch_data\n"
         "config = load_config(Path(sys.argv[1]))\n"
         "with RunFolder(Path(config.run_dir)).opened(config, fetch_data(config)): pass\n"
     )

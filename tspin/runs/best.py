@@ -9,7 +9,7 @@ from typing import Any
 from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.files import write_json
-from tspin.run_folder import BASE, RunFolder
+from tspin.runs.folder import BASE, RunFolder
 
 __all__ = ["Best"]
 

@@ -14,8 +14,8 @@ from tspin.config import RunConfig
 from tspin.errors import InputError, located
 from tspin.records.estimate import Estimate
 from tspin.records.manifest import Manifest
-from tspin.run_folder import BASE, RunFolder
-from tspin.samples import Sample, heldout_samples, training_samples
+from tspin.runs.folder import BASE, RunFolder
+from tspin.runs.samples import Sample, heldout_samples, training_samples
 
 __all__ = ["History", "Played", "read_history"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from made_runs import make_run
 
-from tspin.heldout_guard import sampled_drops
-from tspin.history import read_history
 from tspin.overview import warnings
 from tspin.records.estimate import Estimate
+from tspin.runs.drops import sampled_drops
+from tspin.runs.history import read_history
 
 
 def policy(greedy: float, sampled: float, reach: float = 0.02) -> dict[str, Estimate]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tspin.clock import Clock
+from tspin.runs.clock import Clock
 
 
 def test_seconds_add_up_over_continuations_and_errors(tmp_path: Path) -> None:
