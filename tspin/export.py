@@ -13,10 +13,10 @@ from transformers import AutoConfig, GenerationConfig
 from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.files import atomic_folder, write_json
-from tspin.model_card import model_card
 from tspin.models.folder import ADAPTER_CONFIG
 from tspin.models.policy import Policy, load_policy, load_tokenizer
 from tspin.records.manifest import content_hash
+from tspin.report.card import model_card
 from tspin.runs.folder import BASE
 from tspin.runs.history import History, read_history
 

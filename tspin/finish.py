@@ -8,11 +8,11 @@ from typing import Any
 from tspin.config import RunConfig, resolved
 from tspin.errors import InputError
 from tspin.files import write_json
-from tspin.report import write_report
+from tspin.report.page import write_report
+from tspin.report.summary import write_summary
 from tspin.runs.best import Best
 from tspin.runs.folder import RunFolder
 from tspin.runs.history import History, read_history
-from tspin.summary import write_summary
 
 __all__ = ["finish"]
 

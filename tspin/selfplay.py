@@ -12,7 +12,7 @@ from tspin.files import atomic_file
 from tspin.generate import generate
 from tspin.records.estimate import read_estimates
 from tspin.records.manifest import forget, is_current, read_manifest, write_manifest
-from tspin.report import write_report
+from tspin.report.page import write_report
 from tspin.runs.best import Best
 from tspin.runs.clock import Timed, untimed
 from tspin.runs.drops import sampled_drops

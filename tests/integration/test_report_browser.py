@@ -15,7 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tspin.compare.page import write_page
-from tspin.report import write_report
+from tspin.report.page import write_report
 
 pytestmark = pytest.mark.integration
 

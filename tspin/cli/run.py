@@ -35,7 +35,7 @@ def report(
     run_dir: Annotated[str, typer.Argument(help="A run folder.", show_default=False)],
 ) -> None:
     """Write the run's report, one HTML page that needs no network."""
-    from tspin.report import write_report
+    from tspin.report.page import write_report
 
     page = f"{run_dir.rstrip('/')}/report.html"
     with output_at(page) as made:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from tspin.figures import HEIGHT, Curve, lay_out, points, with_breaks
 from tspin.records.estimate import Estimate
-from tspin.styles import Style
+from tspin.report.figures import HEIGHT, Curve, lay_out, points, with_breaks
+from tspin.report.styles import Style
 
 __all__ = ["by_records", "over_training"]
 

@@ -15,8 +15,8 @@ from tspin.compare.panels import (
 )
 from tspin.compare.tables import cost_table, paired_tables, values_tables
 from tspin.files import atomic_file
-from tspin.html import render
-from tspin.wording import metric_title
+from tspin.report.html import render
+from tspin.report.wording import metric_title
 
 __all__ = ["write_page"]
 

@@ -9,13 +9,13 @@ from tspin.compare.arms import MATCHED, Arm
 from tspin.compare.figures import by_records, over_training
 from tspin.compare.tables import MOMENT_WORDS
 from tspin.compare.wording import CLOSING_GAPS, EFFICIENCY, HELDOUT_GAPS, TRAINING
-from tspin.figures import HEIGHT, by_iteration
-from tspin.panels import Panel
 from tspin.records.closing import GAPS
 from tspin.records.estimate import Estimate
+from tspin.report.figures import HEIGHT, by_iteration
+from tspin.report.panels import Panel
+from tspin.report.styles import Style, style_at
+from tspin.report.wording import GROUPS, is_share, metric_title, rank, series_title
 from tspin.runs.folder import BASE
-from tspin.styles import Style, style_at
-from tspin.wording import GROUPS, is_share, metric_title, rank, series_title
 
 __all__ = ["efficiency_panels", "evaluation_panels", "gap_panels", "training_panels"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tspin.records.estimate import Estimate
-from tspin.wording import metric_title, shown
+from tspin.report.wording import metric_title, shown
 
 __all__ = [
     "MOMENT_WORDS",

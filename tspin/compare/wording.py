@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tspin.wording import Wording
+from tspin.report.wording import Wording
 
 __all__ = ["CLOSING_GAPS", "EFFICIENCY", "HELDOUT_GAPS", "TRAINING"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from made_runs import make_run
 
-from tspin.overview import warnings
 from tspin.records.estimate import Estimate
+from tspin.report.overview import warnings
 from tspin.runs.drops import sampled_drops
 from tspin.runs.history import read_history
 

@@ -9,9 +9,9 @@ import pytest
 from made_runs import make_run
 
 from tspin.errors import InputError
-from tspin.figures import running_mean
-from tspin.overview import facts, verdict
-from tspin.report import write_report
+from tspin.report.figures import running_mean
+from tspin.report.overview import facts, verdict
+from tspin.report.page import write_report
 from tspin.runs.history import read_history
 
 

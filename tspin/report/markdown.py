@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tspin.overview import Table
+from tspin.report.overview import Table
 
 __all__ = ["plain", "table_text"]
 

@@ -24,7 +24,7 @@ def render(template: str, **values: Any) -> str:
         values: What it shows.
     """
     environment = Environment(
-        loader=PackageLoader("tspin"),
+        loader=PackageLoader("tspin.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -35,7 +35,7 @@ def render(template: str, **values: Any) -> str:
 
 def _own_text() -> dict[str, Markup]:
     """The style sheet, the two scripts and their hashes: all that goes in unescaped."""
-    templates = resources.files("tspin") / "templates"
+    templates = resources.files("tspin.report") / "templates"
     css, script = (
         (templates / name).read_text(encoding="utf-8") for name in ("report.css", "report.js")
     )

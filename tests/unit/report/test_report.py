@@ -12,8 +12,8 @@ import pytest
 from made_runs import EXACT, SCRIPT, make_run
 from report_page import Page
 
-from tspin.overview import state, verdict
-from tspin.report import write_report
+from tspin.report.overview import state, verdict
+from tspin.report.page import write_report
 from tspin.runs.history import read_history
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tspin.files import atomic_file
-from tspin.markdown import plain, table_text
-from tspin.overview import facts, headline_metrics, measurements, state, verdict, warnings
+from tspin.report.markdown import plain, table_text
+from tspin.report.overview import facts, headline_metrics, measurements, state, verdict, warnings
+from tspin.report.wording import METHODS
 from tspin.runs.history import read_history
-from tspin.wording import METHODS
 
 __all__ = ["write_summary"]
 

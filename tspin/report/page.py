@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tspin.files import atomic_file
-from tspin.html import render
-from tspin.overview import (
+from tspin.report.html import render
+from tspin.report.overview import (
     facts,
     headline_metrics,
     measurements,
@@ -15,11 +15,11 @@ from tspin.overview import (
     verdict,
     warnings,
 )
-from tspin.panels import evaluation_panels, gap_panels, length_panels, training_panels
+from tspin.report.panels import evaluation_panels, gap_panels, length_panels, training_panels
+from tspin.report.wording import METHODS
 from tspin.runs.folder import RunFolder
 from tspin.runs.history import History, read_history
 from tspin.runs.samples import SHOWN
-from tspin.wording import METHODS
 
 __all__ = ["write_report"]
 

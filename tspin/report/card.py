@@ -9,8 +9,9 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tspin.config import RunConfig
-from tspin.markdown import plain, table_text
-from tspin.overview import (
+from tspin.records.manifest import Manifest
+from tspin.report.markdown import plain, table_text
+from tspin.report.overview import (
     facts,
     headline_metrics,
     measurements,
@@ -19,9 +20,8 @@ from tspin.overview import (
     verdict,
     warnings,
 )
-from tspin.records.manifest import Manifest
+from tspin.report.wording import METHODS, metric_title
 from tspin.runs.history import History
-from tspin.wording import METHODS, metric_title
 
 __all__ = ["model_card"]
 
@@ -59,7 +59,7 @@ def model_card(
     own, tasks = _metrics(history)
     tables = [measurements(history, names) for names in (own, tasks)]
     environment = Environment(
-        loader=PackageLoader("tspin"),
+        loader=PackageLoader("tspin.report"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

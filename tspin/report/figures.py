@@ -12,7 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from tspin.records.estimate import Estimate
-from tspin.styles import Style
+from tspin.report.styles import Style
 
 __all__ = [
     "HEIGHT",

@@ -8,12 +8,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from tspin.figures import Curve, by_iteration, over_steps
 from tspin.records.closing import GAPS, closing
 from tspin.records.estimate import Estimate
+from tspin.report.figures import Curve, by_iteration, over_steps
+from tspin.report.styles import style_of
+from tspin.report.wording import GROUPS, Wording, is_share, metric_title, rank, series_title
 from tspin.runs.history import History
-from tspin.styles import style_of
-from tspin.wording import GROUPS, Wording, is_share, metric_title, rank, series_title
 
 __all__ = ["Panel", "evaluation_panels", "gap_panels", "length_panels", "training_panels"]
 
