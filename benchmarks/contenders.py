@@ -20,9 +20,9 @@ from tspin.config import (
     SystemConfig,
 )
 from tspin.engines import Engine, SamplingParams, open_engine
+from tspin.generate.responses import write_responses
 from tspin.models.policy import load_tokenizer
 from tspin.records.records import AnnotatedRecord, Response, read_records
-from tspin.responses import write_responses
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["BATCH", "Contender", "transformers_contenders", "vllm_contenders"]

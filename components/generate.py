@@ -28,8 +28,8 @@ def generate(
     """
     from tspin.artifacts import RESPONSES, describe, output_in, policy_in, records_in
     from tspin.config import RunConfig
-    from tspin.generate import generate as step
-    from tspin.shards import Shard
+    from tspin.generate.shards import Shard
+    from tspin.generate.step import generate as step
 
     out = output_in(responses.path, RESPONSES)
     step(

@@ -21,7 +21,7 @@ def merge_responses(
         responses: Folder with responses.jsonl and its manifest.
     """
     from tspin.artifacts import RESPONSES, describe, output_in, records_in
-    from tspin.shards import merge_responses as step
+    from tspin.generate.shards import merge_responses as step
 
     out = output_in(responses.path, RESPONSES)
     step(

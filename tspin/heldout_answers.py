@@ -7,10 +7,10 @@ from pathlib import Path
 
 from tspin.engines import SamplingParams, engine_parameters, open_engine
 from tspin.evaluation import Evaluation, Mode
+from tspin.generate.responses import write_responses
 from tspin.heldout import Heldout
 from tspin.records.manifest import forget, is_current, write_manifest
 from tspin.records.records import Response, read_records
-from tspin.responses import write_responses
 from tspin.seeds import derive_seed
 
 __all__ = ["heldout_answers"]

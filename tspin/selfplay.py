@@ -9,7 +9,7 @@ from pathlib import Path
 from tspin.config import RunConfig
 from tspin.evaluate import evaluate
 from tspin.files import atomic_file
-from tspin.generate import generate
+from tspin.generate.step import generate
 from tspin.records.estimate import read_estimates
 from tspin.records.manifest import forget, is_current, read_manifest, write_manifest
 from tspin.report.page import write_report

@@ -17,7 +17,7 @@ from tspin.engines import Generation, GenerationRequest, SamplingParams
 from tspin.engines.fake import FakeEngine
 from tspin.errors import TspinError
 from tspin.evaluate import evaluate
-from tspin.generate import generate
+from tspin.generate.step import generate
 from tspin.records.manifest import read_manifest
 from tspin.records.records import AnnotatedRecord, Response, read_records, write_records
 from tspin.tokens.prompts import PromptTemplate

@@ -12,7 +12,7 @@ import tspin.evaluate
 import tspin.heldout_answers
 from tspin.errors import InputError
 from tspin.evaluate import evaluate
-from tspin.generate import generate
+from tspin.generate.step import generate
 from tspin.records.manifest import read_manifest
 from tspin.records.records import AnnotatedRecord, Response, read_records, write_records
 

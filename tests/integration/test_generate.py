@@ -21,8 +21,8 @@ from tspin.config import (
     SystemConfig,
 )
 from tspin.errors import InputError
-from tspin.generate import generate
-from tspin.journal import journal_path
+from tspin.generate.journal import journal_path
+from tspin.generate.step import generate
 from tspin.records.manifest import content_hash, manifest_path, read_manifest
 from tspin.records.records import AnnotatedRecord, Message, Response, read_records, write_records
 
@@ -38,7 +38,7 @@ import json, resource, sys
 from pathlib import Path
 from tspin.config import RunConfig
 from tspin.errors import TspinError
-from tspin.generate import generate
+from tspin.generate.step import generate
 order = json.loads(sys.argv[1])
 if order["largest_file"]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest_file"], resource.RLIM_INFINITY))

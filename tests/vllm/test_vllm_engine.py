@@ -16,14 +16,14 @@ import psutil
 import pytest
 from vllm_setup import Served, alive, engine_processes, make_config
 
-import tspin.generate
+import tspin.generate.step
 from tspin.config import RunConfig
 from tspin.engines import Engine, Generation, GenerationRequest, SamplingParams, open_engine
 from tspin.errors import InputError, TspinError
-from tspin.journal import journal_path
+from tspin.generate.journal import journal_path
+from tspin.generate.shards import Shard, merge_responses
 from tspin.records.manifest import manifest_path, read_manifest
 from tspin.records.records import AnnotatedRecord, Message, write_records
-from tspin.shards import Shard, merge_responses
 from tspin.tokens.prompts import PromptTemplate
 
 GREEDY = SamplingParams(temperature=0.0, top_p=1.0, max_new_tokens=32)
@@ -141,11 +141,11 @@ class _Lasting:
 @pytest.fixture
 def session_engine(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """The generate step takes the session's engine, rather than wait for one of its own."""
-    monkeypatch.setattr(tspin.generate, "open_engine", lambda *_: _Lasting(served.base))
+    monkeypatch.setattr(tspin.generate.step, "open_engine", lambda *_: _Lasting(served.base))
 
 
 def _generate(config: RunConfig, annotated: Path, out: Path, shard: str = "0/1") -> bytes:
-    tspin.generate.generate(
+    tspin.generate.step.generate(
         config,
         model=config.model.path,
         annotated=annotated,

@@ -54,8 +54,8 @@ def generate(
 ) -> None:
     """Sample one response a prompt; started again, it continues."""
     settings = step_config(config, overrides, model=model, annotated=annotated)
-    from tspin.generate import generate as step
-    from tspin.shards import Shard
+    from tspin.generate.shards import Shard
+    from tspin.generate.step import generate as step
 
     with output_at(out) as made:
         manifest = step(
@@ -77,7 +77,7 @@ def merge_responses(
     out: Annotated[str, _out("Where all responses go (JSON Lines).")],
 ) -> None:
     """Put the shards of a generation together, as if there had been one."""
-    from tspin.shards import merge_responses as step
+    from tspin.generate.shards import merge_responses as step
 
     with output_at(out) as made:
         parts = [fetch(shard) for shard in shards]

@@ -6,10 +6,10 @@ import pytest
 
 from tspin.config import DataConfig, GenerateConfig, ModelConfig, PromptConfig, RunConfig
 from tspin.errors import InputError
-from tspin.generate import generate
+from tspin.generate.shards import Shard, merge_responses
+from tspin.generate.step import generate
 from tspin.records.manifest import manifest_path
 from tspin.records.records import AnnotatedRecord, Message, write_records
-from tspin.shards import Shard, merge_responses
 
 
 @pytest.fixture

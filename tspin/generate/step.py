@@ -8,6 +8,8 @@ from pathlib import Path
 from tspin.config import RunConfig
 from tspin.engines import SamplingParams, engine_name, engine_parameters, open_engine
 from tspin.errors import InputError
+from tspin.generate.responses import write_responses
+from tspin.generate.shards import WHOLE, Shard
 from tspin.models.context import context_length
 from tspin.models.policy import load_tokenizer, policy_identity
 from tspin.records.manifest import (
@@ -19,9 +21,7 @@ from tspin.records.manifest import (
     write_manifest,
 )
 from tspin.records.records import AnnotatedRecord, read_records
-from tspin.responses import write_responses
 from tspin.seeds import derive_seed
-from tspin.shards import WHOLE, Shard
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["generate"]
@@ -39,7 +39,7 @@ def generate(
     """Sample a response to every prompt of an annotated file from a policy.
 
     Returns at once if `out` is in place and made from exactly these inputs, and continues where a
-    killed run stopped (see `tspin.responses.write_responses`).
+    killed run stopped (see `tspin.generate.responses.write_responses`).
 
     Args:
         config: `generate`, `prompt`, `seed`, `model` and `system` are used.
@@ -47,7 +47,7 @@ def generate(
         annotated: Annotated records; their responses are not looked at.
         out: Response records, in the order of `annotated`.
         iteration: Part of every seed, so that iterations draw anew.
-        shard: Which of the records to answer; `tspin.shards.merge_responses` puts shards together.
+        shard: Which of the records to answer; `tspin.generate.shards.merge_responses` puts shards together.
 
     Returns:
         The manifest of `out`, with the finish reasons counted and the over-long records listed.

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tspin.engines import Generation, GenerationRequest, SamplingParams
 from tspin.engines.fake import FakeEngine
 from tspin.errors import InputError, TspinError
-from tspin.journal import Journal, journal_path
+from tspin.generate.journal import Journal, journal_path
+from tspin.generate.responses import write_responses
 from tspin.records.records import AnnotatedRecord, Message, Response, read_records, write_records
-from tspin.responses import write_responses
 from tspin.tokens.prompts import PromptTemplate
 
 RECORDS = [

@@ -15,10 +15,10 @@ import orjson
 from tspin.engines import Engine, Generation, SamplingParams
 from tspin.errors import InputError, TspinError
 from tspin.files import atomic_file
-from tspin.journal import Journal, journal_path
+from tspin.generate.journal import Journal, journal_path
+from tspin.generate.plan import ResponsePlan
 from tspin.progress import progress
 from tspin.records.records import AnnotatedRecord, Response, read_records
-from tspin.response_plan import ResponsePlan
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["ResponseCounts", "write_responses"]
