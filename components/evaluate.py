@@ -32,7 +32,7 @@ def evaluate(
     """
     from tspin.artifacts import METRICS, describe, output_in, policy_in, publish_metrics, records_in
     from tspin.config import RunConfig
-    from tspin.evaluate import evaluate as step
+    from tspin.evaluate.step import evaluate as step
 
     out = output_in(evaluation.path, METRICS)
     step(

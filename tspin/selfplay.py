@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tspin.config import RunConfig
-from tspin.evaluate import evaluate
+from tspin.evaluate.step import evaluate
 from tspin.files import atomic_file
 from tspin.generate.step import generate
 from tspin.records.estimate import read_estimates

@@ -15,7 +15,7 @@ from benchmarks.reproduction.judging import (
     paired,
 )
 from benchmarks.reproduction.protocol import CONTROL, SETTINGS, SHARE, TSPIN
-from tspin.intervals import mean
+from tspin.evaluate.intervals import mean
 from tspin.records.estimate import Estimate
 
 __all__ = ["PLAIN", "SPIN", "verdicts"]

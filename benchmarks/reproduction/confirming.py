@@ -14,7 +14,7 @@ from benchmarks.reproduction.searches import CONFIRMED, KNOWN
 from benchmarks.reproduction.study import Study
 from benchmarks.reproduction.tradeoff import reached
 from tspin.compare.folders import ComparisonFolder
-from tspin.intervals import mean
+from tspin.evaluate.intervals import mean
 from tspin.records.estimate import Estimate
 from tspin.runs.folder import BASE
 

@@ -13,7 +13,7 @@ from benchmarks.reproduction.protocol import ARMS, UNTRAINED
 from benchmarks.reproduction.signs import SIGNS, alarm
 from benchmarks.reproduction.skills import SKILLS
 from benchmarks.reproduction.tables import shown, table
-from tspin.intervals import mean
+from tspin.evaluate.intervals import mean
 
 __all__ = ["further_parts"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from tspin.intervals import mean
+from tspin.evaluate.intervals import mean
 from tspin.records.estimate import Estimate
 
 __all__ = ["CONFIDENCE", "Row", "Verdict", "Word", "above", "below", "judged", "paired"]

@@ -11,7 +11,7 @@ from benchmarks.reproduction.judging import CONFIDENCE, Row, paired
 from benchmarks.reproduction.protocol import ARMS, TSPIN
 from benchmarks.reproduction.skills import SKILLS
 from benchmarks.reproduction.tables import shown, table
-from tspin.intervals import mean
+from tspin.evaluate.intervals import mean
 from tspin.records.estimate import Estimate
 
 __all__ = ["as_markdown"]

@@ -11,7 +11,7 @@ from benchmarks.reproduction.protocol import ARMS, UNTRAINED, Cell
 from benchmarks.reproduction.rows import metric_values
 from benchmarks.reproduction.study import Study
 from tspin.config import RunConfig
-from tspin.evaluate import evaluate
+from tspin.evaluate.step import evaluate
 from tspin.runs.folder import BASE, RunFolder
 
 __all__ = ["collect_tempered", "temper"]

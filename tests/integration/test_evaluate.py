@@ -11,12 +11,12 @@ import torch
 from evaluations import config_of, records_of, write_heldout
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import tspin.heldout_answers
+import tspin.evaluate.answers
 from tspin.config import RunConfig
 from tspin.engines import Generation, GenerationRequest, SamplingParams
 from tspin.engines.fake import FakeEngine
 from tspin.errors import TspinError
-from tspin.evaluate import evaluate
+from tspin.evaluate.step import evaluate
 from tspin.generate.step import generate
 from tspin.records.manifest import read_manifest
 from tspin.records.records import AnnotatedRecord, Response, read_records, write_records
@@ -170,7 +170,7 @@ def test_a_killed_evaluation_continues_and_ends_with_the_same_bytes(
         return FailingEngine(template, batch_size=4)
 
     with monkeypatch.context() as patched:
-        patched.setattr(tspin.heldout_answers, "open_engine", open_failing)
+        patched.setattr(tspin.evaluate.answers, "open_engine", open_failing)
         with pytest.raises(TspinError, match="the machine is gone"):
             evaluate(config, model=model, annotated=annotated, out=killed, proto=None, iteration=1)
     assert not killed.exists()
@@ -188,7 +188,7 @@ def test_a_killed_evaluation_continues_and_ends_with_the_same_bytes(
 
     with monkeypatch.context() as patched:
         patched.setattr(
-            tspin.heldout_answers, "open_engine", lambda c, m, t: CountingEngine(t, batch_size=4)
+            tspin.evaluate.answers, "open_engine", lambda c, m, t: CountingEngine(t, batch_size=4)
         )
         evaluate(config, model=model, annotated=annotated, out=killed, proto=None, iteration=1)
     assert asked == [4, 2, 4, 4, 2]

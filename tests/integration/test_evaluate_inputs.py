@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from evaluations import config_of, records_of, write_heldout
 
-import tspin.evaluate
-import tspin.heldout_answers
+import tspin.evaluate.answers
+import tspin.evaluate.step
 from tspin.errors import InputError
-from tspin.evaluate import evaluate
+from tspin.evaluate.step import evaluate
 from tspin.generate.step import generate
 from tspin.records.manifest import read_manifest
 from tspin.records.records import AnnotatedRecord, Response, read_records, write_records
@@ -34,13 +34,13 @@ def test_what_is_current_is_not_measured_again(
         raise AssertionError("a policy was loaded")
 
     with monkeypatch.context() as patched:
-        patched.setattr(tspin.heldout_answers, "open_engine", refuse)
-        patched.setattr(tspin.evaluate, "load_policy", refuse)
+        patched.setattr(tspin.evaluate.answers, "open_engine", refuse)
+        patched.setattr(tspin.evaluate.step, "load_policy", refuse)
         again = evaluate(config, model=model, annotated=annotated, out=out, proto=None, iteration=0)
     assert again == first
     narrower = config_of(tiny_model_dir, evaluate={"confidence": 0.5})
     monkeypatch.setattr(
-        tspin.heldout_answers, "open_engine", refuse
+        tspin.evaluate.answers, "open_engine", refuse
     )  # The answers are current still.
     other = evaluate(narrower, model=model, annotated=annotated, out=out, proto=None, iteration=0)
     assert other["metrics"]["nll_per_token"]["low"] > first["metrics"]["nll_per_token"]["low"]

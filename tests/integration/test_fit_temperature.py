@@ -11,13 +11,13 @@ from evaluations import config_of, write_heldout
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from typer.testing import CliRunner
 
-import tspin.fitted_temperature
-import tspin.heldout_answers
+import tspin.evaluate.answers
+import tspin.evaluate.temperature
 from tspin.cli.main import app
 from tspin.compare.pairing import fitted_nll, nll
 from tspin.config import RunConfig
 from tspin.errors import InputError, TspinError
-from tspin.evaluate import evaluate
+from tspin.evaluate.step import evaluate
 from tspin.records.manifest import read_manifest
 from tspin.records.records import Response, read_records
 
@@ -82,10 +82,10 @@ def test_an_evaluation_fits_samples_and_continues(
         raise TspinError("the machine is gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr(tspin.heldout_answers, "open_engine", gone)
+        patched.setattr(tspin.evaluate.answers, "open_engine", gone)
         with pytest.raises(TspinError, match="the machine is gone"):
             evaluate(config, model=model, annotated=annotated, out=killed, proto=None, iteration=1)
-    monkeypatch.setattr(tspin.fitted_temperature, "load_policy", gone)
+    monkeypatch.setattr(tspin.evaluate.temperature, "load_policy", gone)
     for _ in range(2):
         evaluate(config, model=model, annotated=annotated, out=killed, proto=None, iteration=1)
     names = sorted(path.name for path in whole.parent.iterdir())
@@ -129,7 +129,7 @@ def test_a_refit_that_was_killed_leaves_no_likelihoods_to_the_fit_before(
         raise TspinError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(tspin.fitted_temperature, "write_json", killed)
+        patched.setattr(tspin.evaluate.temperature, "write_json", killed)
         with pytest.raises(TspinError, match="killed"):
             evaluate(
                 config,

@@ -16,9 +16,9 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
-import tspin.evaluate
-import tspin.heldout_answers
-import tspin.task_evaluation
+import tspin.evaluate.answers
+import tspin.evaluate.step
+import tspin.evaluate.tasks
 from tests.unit.models.policy_folders import save_adapter
 from tspin.cli.main import app
 from tspin.config import RunConfig
@@ -26,7 +26,7 @@ from tspin.demo.demo import BASE, TASKS
 from tspin.demo.problems import distinct_problems
 from tspin.demo.questions import question
 from tspin.errors import InputError, TspinError
-from tspin.evaluate import evaluate
+from tspin.evaluate.step import evaluate
 from tspin.models.policy import load_policy
 from tspin.records.extractors import EXTRACTORS
 from tspin.records.records import AnnotatedRecord, Message, Response, read_records, write_records
@@ -223,7 +223,7 @@ def test_a_killed_evaluation_asks_no_task_twice(
 ) -> None:
     config = config_of(heldout, "demo_choice", "demo_answer", fraction=0.3)
     whole = measured(config, heldout, "whole")
-    score, asked = tspin.task_evaluation.score, []
+    score, asked = tspin.evaluate.tasks.score, []
 
     def fail_at_second(model: Any, task: Any, **options: Any) -> dict[str, Any]:
         asked.append(task.request.name)
@@ -231,7 +231,7 @@ def test_a_killed_evaluation_asks_no_task_twice(
             raise TspinError("the machine is gone")
         return score(model, task, **options)
 
-    monkeypatch.setattr(tspin.task_evaluation, "score", fail_at_second)
+    monkeypatch.setattr(tspin.evaluate.tasks, "score", fail_at_second)
     with pytest.raises(TspinError, match="the machine is gone"):
         measured(config, heldout, "killed")
     assert not (heldout.parent / "killed/metrics.json").exists()
@@ -262,8 +262,8 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(tspin.heldout_answers, "open_engine", refuse)
-    monkeypatch.setattr(tspin.evaluate, "load_policy", refuse)
+    monkeypatch.setattr(tspin.evaluate.answers, "open_engine", refuse)
+    monkeypatch.setattr(tspin.evaluate.step, "load_policy", refuse)
 
 
 @pytest.mark.usefixtures("no_model")

@@ -14,7 +14,7 @@ from vllm_setup import QUICK, engine_processes
 from tspin.config import LoraConfig, ModelConfig, RunConfig
 from tspin.demo.demo import write_demo
 from tspin.errors import InputError
-from tspin.evaluate import evaluate
+from tspin.evaluate.step import evaluate
 from tspin.models.policy import load_policy, load_tokenizer, save_policy
 
 QUESTIONS = 0.1

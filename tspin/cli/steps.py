@@ -156,7 +156,7 @@ def evaluate(
         given.append(f"evaluate.tasks={json.dumps(tasks.split(','))}")
     settings = step_config(config, given, model=model, annotated=annotated)
     from tspin.cli.table import with_interval
-    from tspin.evaluate import evaluate as step
+    from tspin.evaluate.step import evaluate as step
 
     with output_at(out) as made:
         measured = step(

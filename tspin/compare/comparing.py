@@ -17,7 +17,7 @@ from tspin.compare.page import write_page
 from tspin.compare.result import collect
 from tspin.config import RunConfig, resolved
 from tspin.errors import InputError
-from tspin.evaluate import evaluate
+from tspin.evaluate.step import evaluate
 from tspin.files import write_json
 from tspin.records.estimate import read_estimates
 from tspin.records.extractors import find_extractor

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from statistics import fmean
 from typing import Any
 
-from tspin.intervals import mean
+from tspin.evaluate.intervals import mean
 from tspin.records.closing import GAPS, closing
 
 __all__ = ["CURVES", "dynamics"]

@@ -12,7 +12,7 @@ from tspin.compare.arms import Arm
 from tspin.compare.dynamics import dynamics
 from tspin.compare.pairing import ByRecord, fitted_nll, nll, paired_difference, rightness
 from tspin.config import RunConfig
-from tspin.intervals import mean
+from tspin.evaluate.intervals import mean
 from tspin.records.estimate import Estimate, read_estimates
 from tspin.records.records import AnnotatedRecord, read_records
 from tspin.runs.folder import BASE

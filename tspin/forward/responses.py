@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tspin.evaluate.metrics import Likelihood
 from tspin.forward.logprobs import TokenScores, token_logps
 from tspin.forward.passes import choose_passes, on_device
-from tspin.metrics import Likelihood
 from tspin.models.policy import Policy
 from tspin.progress import progress
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tspin.intervals import from_error, mean, rate, ratio
+from tspin.evaluate.intervals import from_error, mean, rate, ratio
 
 Z95 = 1.959963984540054
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isclose
 
 from tspin.errors import InputError
-from tspin.intervals import mean, rate, ratio
+from tspin.evaluate.intervals import mean, rate, ratio
 from tspin.records.estimate import Estimate
 from tspin.records.extractors import find_extractor
 from tspin.records.records import AnnotatedRecord, Response

@@ -12,9 +12,9 @@ from tiny_models import VOCABULARY, llama
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+from tspin.evaluate.temperature_fit import Numbers, TemperatureFit, fit_temperature
 from tspin.forward.responses import ResponsePasses
 from tspin.forward.tempered import tempered_nll
-from tspin.temperature import Numbers, TemperatureFit, fit_temperature
 
 RECORDS = 40
 Pairs = list[tuple[list[int], list[int]]]

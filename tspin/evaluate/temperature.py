@@ -14,19 +14,19 @@ import numpy as np
 import torch
 
 from tspin.errors import InputError
-from tspin.evaluation import Evaluation
+from tspin.evaluate.heldout import Heldout
+from tspin.evaluate.intervals import ratio
+from tspin.evaluate.job import Evaluation
+from tspin.evaluate.likelihoods import read_likelihoods, write_likelihoods
+from tspin.evaluate.metrics import Likelihood, Metrics
+from tspin.evaluate.temperature_fit import LIMITS, Measure, Numbers, TemperatureFit, fit_temperature
 from tspin.files import write_json
 from tspin.forward.responses import ResponsePasses
 from tspin.forward.tempered import tempered_nll
-from tspin.heldout import Heldout
-from tspin.intervals import ratio
-from tspin.metrics import Likelihood, Metrics
 from tspin.models.policy import load_policy, resolve_device
-from tspin.record_likelihoods import read_likelihoods, write_likelihoods
 from tspin.records.estimate import Estimate
 from tspin.records.manifest import Manifest, forget, is_current, write_manifest
 from tspin.runs.samples import choose
-from tspin.temperature import LIMITS, Measure, Numbers, TemperatureFit, fit_temperature
 
 __all__ = ["FittedTemperature", "check_temperature", "fitted_temperature", "temperature_path"]
 

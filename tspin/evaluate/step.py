@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from tspin.config import RunConfig
-from tspin.evaluation import Evaluation
-from tspin.files import write_json
-from tspin.fitted_temperature import check_temperature, fitted_temperature
-from tspin.forward.responses import response_likelihoods
-from tspin.heldout import Heldout
-from tspin.heldout_answers import heldout_answers
-from tspin.metrics import (
+from tspin.evaluate.answers import heldout_answers
+from tspin.evaluate.heldout import Heldout
+from tspin.evaluate.job import Evaluation
+from tspin.evaluate.likelihoods import write_likelihoods
+from tspin.evaluate.metrics import (
     Likelihood,
     Metrics,
     answer_metrics,
     likelihood_metrics,
     verifiable_answers,
 )
+from tspin.evaluate.tasks import TaskEvaluation
+from tspin.evaluate.temperature import check_temperature, fitted_temperature
+from tspin.files import write_json
+from tspin.forward.responses import response_likelihoods
 from tspin.models.policy import Policy, load_policy, resolve_device
-from tspin.record_likelihoods import write_likelihoods
 from tspin.records.manifest import forget, is_current, write_manifest
 from tspin.records.records import Response, write_records
 from tspin.runs.samples import SHOWN, choose, samples_path
-from tspin.task_evaluation import TaskEvaluation
 
 __all__ = ["evaluate"]
 
@@ -48,7 +48,7 @@ def evaluate(
     (`metrics.samples.jsonl`), how likely each annotation is (`metrics.likelihoods.jsonl`) and the
     fitted temperature (`metrics.temperature.json`). A killed evaluation continues with its answers
     where it stopped. Returns at once if `out` is in place and made from exactly these inputs.
-    `tspin.metrics` says what is measured.
+    `tspin.evaluate.metrics` says what is measured.
 
     Args:
         config: `evaluate`, `generate`, `prompt`, `seed`, `model` and `system` are used.
@@ -64,7 +64,7 @@ def evaluate(
     Returns:
         What metrics.json holds: `iteration`, `model` (its identity), `records`, and `metrics`, a
         mapping of names to `value`, `low`, `high` and `n`; with tasks also `lm_eval`
-        (`tspin.task_evaluation`).
+        (`tspin.evaluate.tasks`).
 
     Raises:
         InputError: broken or over-long records, an extractor that is unknown or finds nothing in
@@ -144,7 +144,7 @@ def _likelihoods(
     policy: Policy,
     responses: Mapping[str, Mapping[str, Response] | None],
 ) -> dict[str, dict[str, Likelihood]]:
-    """By role and id; see `tspin.metrics.likelihood_metrics`."""
+    """By role and id; see `tspin.evaluate.metrics.likelihood_metrics`."""
     config, encode = evaluation.config, evaluation.template.response_ids
     texts = [("annotated", record.id, encode(record.response)) for record in heldout.records]
     for role, by_id in responses.items():

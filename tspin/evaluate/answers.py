@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 
 from tspin.engines import SamplingParams, engine_parameters, open_engine
-from tspin.evaluation import Evaluation, Mode
+from tspin.evaluate.heldout import Heldout
+from tspin.evaluate.job import Evaluation, Mode
 from tspin.generate.responses import write_responses
-from tspin.heldout import Heldout
 from tspin.records.manifest import forget, is_current, write_manifest
 from tspin.records.records import Response, read_records
 from tspin.seeds import derive_seed

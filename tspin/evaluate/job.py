@@ -9,9 +9,9 @@ from typing import Literal
 from tspin.config import RunConfig
 from tspin.engines import SamplingParams, engine_name
 from tspin.errors import InputError
+from tspin.evaluate.heldout import Heldout
 from tspin.files import sha256_folder
 from tspin.harness.loading import harness_version
-from tspin.heldout import Heldout
 from tspin.models.context import context_length
 from tspin.models.policy import load_tokenizer, policy_identity
 from tspin.records.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
@@ -56,7 +56,7 @@ class Evaluation:
         *,
         temperature: float | None = None,
     ) -> Evaluation:
-        """Look at all inputs without loading a policy (see `tspin.evaluate.evaluate`).
+        """Look at all inputs without loading a policy (see `tspin.evaluate.step.evaluate`).
 
         Raises:
             InputError: a file or the model is missing, or the settings do not fit the model.

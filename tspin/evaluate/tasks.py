@@ -17,14 +17,14 @@ from tspin.engines.choice import find_vllm
 from tspin.engines.lifeline import Lifeline
 from tspin.engines.vllm_args import adapter_args, vllm_environment
 from tspin.errors import InputError
-from tspin.evaluation import Evaluation
+from tspin.evaluate.intervals import from_error
+from tspin.evaluate.job import Evaluation
+from tspin.evaluate.metrics import Metrics
 from tspin.files import write_json
 from tspin.harness.loading import LoadedTask, harness_version, load_task
 from tspin.harness.models import end_vllm, policy_model, vllm_model
 from tspin.harness.requests import AVERAGE, TaskRequest, task_requests
 from tspin.harness.scoring import score
-from tspin.intervals import from_error
-from tspin.metrics import Metrics
 from tspin.models.folder import find_model
 from tspin.models.policy import Policy, load_tokenizer
 from tspin.records.estimate import Estimate

@@ -1,0 +1,1 @@
+"""Held-out metrics with intervals, tasks, and a fitted sampling temperature."""
