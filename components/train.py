@@ -33,7 +33,7 @@ def train(
     """
     from tspin.artifacts import MODEL, describe, output_in, policy_in, publish_training, records_in
     from tspin.config import RunConfig
-    from tspin.train import train as step
+    from tspin.train.step import train as step
 
     out = output_in(trained.path, MODEL)
     step(

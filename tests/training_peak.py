@@ -21,7 +21,7 @@ from tspin.machine.memory import Hardware, estimate_memory
 from tspin.models.policy import load_tokenizer
 from tspin.models.shape import model_shape
 from tspin.records.records import Message, Triplet, write_records
-from tspin.train import train
+from tspin.train.step import train
 
 TINY = {"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 

@@ -113,7 +113,7 @@ def publish_training(model: Path, artifact: str, scalars: str) -> dict[str, floa
     """What a training tells, without the weights: its manifest and its log.
 
     Args:
-        model: The trained model, as `tspin.train.train` leaves it.
+        model: The trained model, as `tspin.train.step.train` leaves it.
         artifact: A folder for copies of manifest and log.
         scalars: A file for the last logged step; kfp.local caches no task that leaves it empty.
 

@@ -18,7 +18,7 @@ from tspin.runs.clock import Timed, untimed
 from tspin.runs.drops import sampled_drops
 from tspin.runs.folder import BASE, RunFolder
 from tspin.runs.inputs import Data, fetch_data
-from tspin.train import train
+from tspin.train.step import train
 from tspin.triplets import build_triplets
 
 __all__ = ["run"]

@@ -15,7 +15,7 @@ from benchmarks.reproduction.study import Study
 from tspin.compare.arms import Arm
 from tspin.compare.folders import ComparisonFolder
 from tspin.runs.folder import BASE, RunFolder
-from tspin.train_log import read_train_log
+from tspin.train.log import read_train_log
 
 __all__ = [
     "collect_rows",

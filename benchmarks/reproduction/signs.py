@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.reproduction.rows import validation_values
 from tspin.runs.folder import BASE, RunFolder
-from tspin.train_log import read_train_log
+from tspin.train.log import read_train_log
 
 __all__ = ["SIGNS", "Alarm", "alarm", "collect_signs"]
 
@@ -76,7 +76,7 @@ def collect_signs(comparison: Path, out: Path) -> Iterator[dict[str, Any]]:
 
 
 def _training_signs(log: Sequence[dict[str, Any]]) -> dict[str, float | None]:
-    """At the end of an iteration's training, as `tspin.guards` measures them."""
+    """At the end of an iteration's training, as `tspin.train.guards` measures them."""
     window = max(1, min(10, len(log) // 10))
     start, end = log[:window], log[-window:]
     found: dict[str, float | None] = dict.fromkeys(SIGNS)

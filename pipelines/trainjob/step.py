@@ -38,7 +38,7 @@ def train_on_nodes(
     out: Path,
     every: float = POLL_SECONDS,
 ) -> None:
-    """Train the next policy as `tspin.train.train` does, on several nodes.
+    """Train the next policy as `tspin.train.step.train` does, on several nodes.
 
     A second try of the same work finds the TrainJob of the first and follows it; if that has
     failed, it is made anew and continues from its checkpoints. However this ends, the TrainJob

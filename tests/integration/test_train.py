@@ -17,11 +17,11 @@ from tspin.models.policy import load_policy
 from tspin.records.manifest import content_hash
 from tspin.records.records import Triplet, read_records
 from tspin.tokens.prompts import PromptTemplate
-from tspin.train import run_job
-from tspin.train_job import TrainJob
-from tspin.train_log import read_train_log
-from tspin.trainer import TSPINConfig
-from tspin.trainer_config import trainer_arguments
+from tspin.train.arguments import trainer_arguments
+from tspin.train.job import TrainJob
+from tspin.train.log import read_train_log
+from tspin.train.step import run_job
+from tspin.train.trainer import TSPINConfig
 
 pytestmark = pytest.mark.integration
 

@@ -16,9 +16,9 @@ from transformers import AutoTokenizer, TrainerCallback
 
 from tspin.forward.passes import ForwardPasses
 from tspin.tokens.examples import Example, Examples
-from tspin.train import run_job
-from tspin.train_log import read_train_log, step_rows
-from tspin.trainer import TSPINConfig, TSPINTrainer
+from tspin.train.log import read_train_log, step_rows
+from tspin.train.step import run_job
+from tspin.train.trainer import TSPINConfig, TSPINTrainer
 
 pytestmark = pytest.mark.integration
 

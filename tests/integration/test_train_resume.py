@@ -14,9 +14,9 @@ import torch
 from training_runs import finish, make_job, start, wait_for, write_triplets
 
 from tspin.errors import TspinError
-from tspin.train import run_job
-from tspin.train_job import TrainJob
-from tspin.train_log import read_train_log
+from tspin.train.job import TrainJob
+from tspin.train.log import read_train_log
+from tspin.train.step import run_job
 
 pytestmark = pytest.mark.integration
 

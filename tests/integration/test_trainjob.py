@@ -23,9 +23,9 @@ from pipelines.trainjob import Nodes
 from tests.local_pipelines import LocalKubeflow
 from tspin.errors import InputError
 from tspin.records.manifest import content_hash
-from tspin.train import train
-from tspin.train_job import TrainJob
-from tspin.train_log import read_train_log
+from tspin.train.job import TrainJob
+from tspin.train.log import read_train_log
+from tspin.train.step import train
 
 pytestmark = pytest.mark.integration
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from tspin.config import RunConfig
 from tspin.records.records import Message, Triplet, write_records
-from tspin.train_job import TrainJob
+from tspin.train.job import TrainJob
 
 DEADLINE = 180.0
 """Seconds that another process may take to get somewhere; it is killed after that."""
@@ -21,8 +21,8 @@ DEADLINE = 180.0
 TRAIN = """
 import sys
 from tspin.errors import TspinError
-from tspin.train import train
-from tspin.train_job import TrainJob
+from tspin.train.step import train
+from tspin.train.job import TrainJob
 job = TrainJob.model_validate_json(sys.argv[1])
 try:
     asked = {name: getattr(job, name) for name in TrainJob.model_fields if name != "mirror"}

@@ -121,7 +121,7 @@ def train(
 ) -> None:
     """Train the next policy from the current one; started again, it resumes."""
     settings = step_config(config, overrides, model=model, annotated=triplets)
-    from tspin.train import train as step
+    from tspin.train.step import train as step
 
     with output_at(out) as made:
         manifest = step(

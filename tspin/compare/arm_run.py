@@ -12,7 +12,7 @@ from tspin.compare.arms import Arm
 from tspin.compare.cost import Cost
 from tspin.config import RunConfig
 from tspin.runs.folder import BASE, RunFolder
-from tspin.train_log import read_train_log
+from tspin.train.log import read_train_log
 
 __all__ = ["HELDOUT", "MOMENTS", "ArmRun"]
 

@@ -12,10 +12,10 @@ from tspin.forward.flops import PassFlops
 from tspin.models.policy import load_tokenizer
 from tspin.models.shape import empty_model
 from tspin.records.records import Response, read_records
-from tspin.reference import needs_reference
 from tspin.runs.folder import RunFolder
 from tspin.tokens.examples import Example, load_examples, roles_of
 from tspin.tokens.prompts import PromptTemplate
+from tspin.train.reference import needs_reference
 
 __all__ = ["Cost", "Meter"]
 

@@ -15,10 +15,10 @@ import torch.distributed
 from filelock import FileLock, Timeout
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tspin.checkpoint_mirror import CheckpointMirror
 from tspin.errors import TspinError
 from tspin.files import remove, sync, write_json
-from tspin.termination import Termination
+from tspin.train.checkpoint_mirror import CheckpointMirror
+from tspin.train.termination import Termination
 
 __all__ = ["CheckpointCallback", "Checkpoints"]
 

@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from tspin.errors import located
 from tspin.files import atomic_file
-from tspin.speed import SPEED
+from tspin.train.speed import SPEED
 
 __all__ = ["Progress", "TrainLog", "read_train_log", "step_rows"]
 

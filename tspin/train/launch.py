@@ -23,7 +23,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from tspin.config import SystemConfig
 from tspin.errors import InputError, TspinError
 from tspin.models.policy import resolve_device
-from tspin.termination import StoppedError
+from tspin.train.termination import StoppedError
 
 __all__ = ["check_world", "launch", "launched", "leave_group_at_exit", "processes_wanted"]
 

@@ -8,8 +8,8 @@ from transformers import TrainerControl, TrainerState
 
 from tspin.config import GuardConfig
 from tspin.errors import InputError, TspinError
-from tspin.guards import Guards, refuse_flat_loss, refuse_not_finite, refuse_unmoved_policy
 from tspin.tokens.examples import Example, Examples
+from tspin.train.guards import Guards, refuse_flat_loss, refuse_not_finite, refuse_unmoved_policy
 
 
 def examples(*rows: tuple[list[int], ...]) -> Examples:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from tspin.checkpoints import CheckpointCallback, Checkpoints
 from tspin.errors import TspinError
-from tspin.termination import StoppedError, Termination
+from tspin.train.checkpoints import CheckpointCallback, Checkpoints
+from tspin.train.termination import StoppedError, Termination
 
 KEY = {"inputs": {"triplets": "abc"}, "parameters": {"learning_rate": 1e-6}}
 
@@ -68,7 +68,7 @@ def test_older_checkpoint_stays_until_the_next_is_whole(
         checkpoints.finish(2)
         write_checkpoint(checkpoints.path, 4)
         # As if killed as soon as anything is removed.
-        monkeypatch.setattr("tspin.checkpoints.remove", _killed)
+        monkeypatch.setattr("tspin.train.checkpoints.remove", _killed)
         with pytest.raises(KeyboardInterrupt):
             checkpoints.finish(4)
         assert checkpoints.last() == checkpoints.path / "checkpoint-4"

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from tspin.config import GuardConfig
 from tspin.errors import InputError, TspinError
 from tspin.tokens.examples import Examples
-from tspin.train_log import step_rows
+from tspin.train.log import step_rows
 
 __all__ = ["Guards", "refuse_flat_loss", "refuse_not_finite", "refuse_unmoved_policy"]
 

@@ -23,7 +23,7 @@ from tspin.forward.passes import ForwardPasses, on_device
 from tspin.models.policy import Policy
 from tspin.records.manifest import Manifest
 from tspin.tokens.examples import Examples
-from tspin.trainer_config import TSPINConfig
+from tspin.train.arguments import TSPINConfig
 
 __all__ = ["needs_reference", "reference_key", "reference_logps"]
 

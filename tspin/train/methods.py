@@ -15,7 +15,7 @@ from tspin.losses import (
     tspin_loss,
     tspin_ref_loss,
 )
-from tspin.trainer_config import TSPINConfig
+from tspin.train.arguments import TSPINConfig
 
 __all__ = ["method_loss"]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tspin.losses import sft_loss, tspin_loss
-from tspin.step_metrics import StepMetrics, sample_metrics
+from tspin.train.metrics import StepMetrics, sample_metrics
 
 LOGPS = torch.tensor([[-4.0, -8.0, -1.0], [-6.0, -2.0, -9.0], [-5.0, -9.0, -9.5]])
 TOKENS = torch.tensor([[2, 4, 1], [3, 2, 3], [1, 1, 0]])

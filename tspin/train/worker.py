@@ -1,4 +1,4 @@
-"""One training process: `python -m tspin.train_worker JOB`, started by `tspin.launch`."""
+"""One training process: `python -m tspin.train.worker JOB`, started by `tspin.train.launch`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
 
 from tspin.errors import TspinError
-from tspin.train import run_job
-from tspin.train_job import TrainJob
+from tspin.train.job import TrainJob
+from tspin.train.step import run_job
 
 __all__ = ["main"]
 

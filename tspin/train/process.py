@@ -10,27 +10,27 @@ import torch
 import torch.distributed
 from transformers.utils.logging import disable_progress_bar
 
-from tspin.checkpoint_mirror import CheckpointMirror
-from tspin.checkpoints import CheckpointCallback, Checkpoints
-from tspin.dvclive_log import DVCLIVE, dvclive_callback
 from tspin.forward.passes import choose_passes
-from tspin.guards import Guards, refuse_flat_loss
-from tspin.launch import leave_group_at_exit
 from tspin.models.policy import (
     load_policy,
     load_tokenizer,
     save_policy,
 )
 from tspin.records.manifest import Manifest, forget, write_manifest
-from tspin.reference import needs_reference, reference_key, reference_logps
 from tspin.seeds import derive_seed
-from tspin.termination import StoppedError, Termination
 from tspin.tokens.examples import Examples, load_examples, roles_of
 from tspin.tokens.prompts import PromptTemplate
-from tspin.train_job import TrainJob
-from tspin.train_log import Progress, TrainLog
-from tspin.trainer import TSPINTrainer
-from tspin.trainer_config import TSPINConfig, trainer_arguments
+from tspin.train.arguments import TSPINConfig, trainer_arguments
+from tspin.train.checkpoint_mirror import CheckpointMirror
+from tspin.train.checkpoints import CheckpointCallback, Checkpoints
+from tspin.train.dvclive_log import DVCLIVE, dvclive_callback
+from tspin.train.guards import Guards, refuse_flat_loss
+from tspin.train.job import TrainJob
+from tspin.train.launch import leave_group_at_exit
+from tspin.train.log import Progress, TrainLog
+from tspin.train.reference import needs_reference, reference_key, reference_logps
+from tspin.train.termination import StoppedError, Termination
+from tspin.train.trainer import TSPINTrainer
 
 __all__ = ["fit"]
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 def fit(job: TrainJob, wanted: Manifest, template: PromptTemplate) -> None:
-    """Train as `tspin.train.train` says, and put the model and its manifest in place.
+    """Train as `tspin.train.step.train` says, and put the model and its manifest in place.
 
     Args:
         job: What to train.

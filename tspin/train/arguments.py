@@ -9,12 +9,12 @@ import torch
 from transformers import TrainingArguments
 
 from tspin.config import Method
-from tspin.dvclive_log import DVCLIVE
-from tspin.launch import launched
 from tspin.losses import Link
 from tspin.models.policy import resolve_device, resolve_dtype
 from tspin.seeds import derive_seed
-from tspin.train_job import TrainJob
+from tspin.train.dvclive_log import DVCLIVE
+from tspin.train.job import TrainJob
+from tspin.train.launch import launched
 
 __all__ = ["TSPINConfig", "trainer_arguments"]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 
 from tspin.config import RunConfig
-from tspin.fitting import fit
-from tspin.launch import check_world, launch, launched, processes_wanted
 from tspin.models.policy import load_tokenizer
 from tspin.records.manifest import Manifest, is_current, read_manifest
 from tspin.tokens.prompts import PromptTemplate
-from tspin.train_job import TrainJob
+from tspin.train.job import TrainJob
+from tspin.train.launch import check_world, launch, launched, processes_wanted
+from tspin.train.process import fit
 
 __all__ = ["run_job", "train"]
 
@@ -73,7 +73,7 @@ def train(
     if processes == 1:
         return _fitted(job, wanted, template)
     log.info("training with %d processes", processes)
-    launch(processes, "tspin.train_worker", job.model_dump_json())
+    launch(processes, "tspin.train.worker", job.model_dump_json())
     return read_manifest(out) or wanted
 
 

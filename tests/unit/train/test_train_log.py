@@ -7,7 +7,7 @@ import pytest
 from transformers import TrainerControl, TrainerState
 
 from tspin.errors import InputError
-from tspin.train_log import TrainLog, read_train_log, step_rows
+from tspin.train.log import TrainLog, read_train_log, step_rows
 
 
 def row(step: int) -> dict[str, Any]:

@@ -13,15 +13,15 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from tspin.forward.flops import PassFlops
 from tspin.forward.passes import ForwardPasses
-from tspin.guards import refuse_not_finite, refuse_unmoved_policy
-from tspin.methods import method_loss
 from tspin.models.device import denormals_flushed
 from tspin.models.policy import Policy
-from tspin.speed import Speed
-from tspin.step_metrics import StepMetrics, sample_metrics
 from tspin.tokens.examples import Examples
 from tspin.tokens.steps import PassDataset, StepCollator, StepSampler
-from tspin.trainer_config import TSPINConfig
+from tspin.train.arguments import TSPINConfig
+from tspin.train.guards import refuse_not_finite, refuse_unmoved_policy
+from tspin.train.methods import method_loss
+from tspin.train.metrics import StepMetrics, sample_metrics
+from tspin.train.speed import Speed
 
 __all__ = ["TSPINConfig", "TSPINTrainer"]
 
@@ -126,7 +126,7 @@ class TSPINTrainer(Trainer):
         return super().training_step(model, batch, items).float()
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Not counted here: `tspin.speed` does, on a GPU."""
+        """Not counted here: `tspin.train.speed` does, on a GPU."""
         return 0
 
     def compute_loss(

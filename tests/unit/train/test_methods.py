@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tspin.config import Method
-from tspin.methods import method_loss
-from tspin.trainer_config import TSPINConfig
+from tspin.train.arguments import TSPINConfig
+from tspin.train.methods import method_loss
 
 METHODS: tuple[Method, ...] = ("tspin", "tspin_no_history", "tspin_ref", "spin")
 TOKENS = torch.tensor([[5, 4], [3, 8], [6, 2]])

@@ -1,0 +1,1 @@
+"""From triplets to the next policy: step, job, launch, worker, process, trainer."""
