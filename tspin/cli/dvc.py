@@ -25,7 +25,7 @@ def sync(
     ] = False,
 ) -> None:
     """Write the stages of the run that params.yaml describes into dvc.yaml."""
-    from tspin.dvc import sync_stages
+    from tspin.project import sync_stages
 
     changed = sync_stages(folder, check=check)
     typer.echo(f"{folder / 'dvc.yaml'}: {'written' if changed else 'up to date'}")

@@ -23,7 +23,7 @@ def init(
     folder: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)],
 ) -> None:
     """Make a project folder that works as it is: configuration, sample data, small model."""
-    from tspin.project import init_project
+    from tspin.project.init import init_project
 
     init_project(folder)
     typer.echo(f"cd {folder} && tspin run --config params.yaml")

@@ -47,7 +47,7 @@ def finish(config: ConfigFile, overrides: Overrides = None) -> None:
     """Name the best of iterations that were made step by step, and write curves and report."""
     settings = run_config(config, overrides)
     from tspin.cli.table import iteration_table
-    from tspin.finish import finish as step
+    from tspin.project.finish import finish as step
 
     folder = step(settings)
     Console().print(iteration_table(folder))

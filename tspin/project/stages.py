@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from tspin.config import RunConfig
-from tspin.dvc.stage import check_stage, curve, foreach, stage, with_manifest
+from tspin.project.stage import check_stage, curve, foreach, stage, with_manifest
 from tspin.store import is_remote
 
 __all__ = ["HUB_MODEL", "WATCHED", "Stages"]

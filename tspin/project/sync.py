@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from tspin.config import load_config
-from tspin.dvc.stages import HUB_MODEL, WATCHED, Stages
 from tspin.errors import InputError
 from tspin.files import atomic_file
+from tspin.project.stages import HUB_MODEL, WATCHED, Stages
 from tspin.store import is_remote
 
 __all__ = ["sync_stages"]

@@ -6,9 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from tspin.demo.demo import write_demo
-from tspin.dvc import sync_stages
 from tspin.errors import InputError
 from tspin.files import atomic_folder
+from tspin.project import sync_stages
 
 __all__ = ["init_project"]
 
@@ -23,7 +23,7 @@ def init_project(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not empty; name a new folder")
-    templates = files("tspin") / "templates" / "project"
+    templates = files("tspin.project") / "template"
     with atomic_folder(folder) as new:
         for source, name in _FILES.items():
             (new / name).write_text((templates / source).read_text())

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tspin.dvc import sync_stages
 from tspin.errors import InputError
-from tspin.project import init_project
+from tspin.project import sync_stages
+from tspin.project.init import init_project
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

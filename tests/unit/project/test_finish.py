@@ -10,7 +10,7 @@ import pytest
 from tests.made_runs import make_run
 from tspin.config import RunConfig
 from tspin.errors import InputError
-from tspin.finish import finish
+from tspin.project.finish import finish
 
 
 def config_of(run: Path, **given: object) -> RunConfig:
