@@ -13,8 +13,8 @@ from tspin.data import validate_records
 from tspin.errors import InputError, TspinError
 from tspin.files import sha256_file
 from tspin.registry import Comparison, Record, Registry, promote
+from tspin.retrain.outcome import Outcome, write_outcome
 from tspin.retrain.request import Retraining
-from tspin.retrain.summary import Outcome, write_outcome
 from tspin.retrain.tools import output_of, show
 from tspin.runs.gate import best_metrics
 from tspin.store import fetch, is_remote, open_store
