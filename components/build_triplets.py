@@ -24,7 +24,7 @@ def build_triplets(
         proto: y0, of the initial policy.
         triplets: Folder with triplets.jsonl and its manifest.
     """
-    from tspin.artifacts import TRIPLETS, describe, output_in, records_in
+    from components.artifacts import TRIPLETS, describe, output_in, records_in
     from tspin.config import RunConfig
     from tspin.triplets import build_triplets as step
 

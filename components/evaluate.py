@@ -30,7 +30,14 @@ def evaluate(
         scalars: The values of metrics.json.
         proto: Responses of the initial policy to the same prompts.
     """
-    from tspin.artifacts import METRICS, describe, output_in, policy_in, publish_metrics, records_in
+    from components.artifacts import (
+        METRICS,
+        describe,
+        output_in,
+        policy_in,
+        publish_metrics,
+        records_in,
+    )
     from tspin.config import RunConfig
     from tspin.evaluate.step import evaluate as step
 

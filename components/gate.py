@@ -39,7 +39,7 @@ def gate(
     from collections import namedtuple
     from pathlib import Path
 
-    from tspin.artifacts import describe, paths_of, records_in
+    from components.artifacts import describe, paths_of, records_in
     from tspin.config import RunConfig
     from tspin.runs.gate import Step
     from tspin.runs.gate import gate as step

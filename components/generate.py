@@ -26,7 +26,7 @@ def generate(
         responses: Folder with responses.jsonl and its manifest.
         shard: `i/n` answers every n-th prompt, from the i-th.
     """
-    from tspin.artifacts import RESPONSES, describe, output_in, policy_in, records_in
+    from components.artifacts import RESPONSES, describe, output_in, policy_in, records_in
     from tspin.config import RunConfig
     from tspin.generate.shards import Shard
     from tspin.generate.step import generate as step

@@ -17,7 +17,7 @@ def import_data(settings: str, role: str, sha256: str, data: dsl.Output[dsl.Data
         sha256: What the file must hold, hex.
         data: Folder with annotated.jsonl.
     """
-    from tspin.artifacts import ANNOTATED, output_in
+    from components.artifacts import ANNOTATED, output_in
     from tspin.config import RunConfig
     from tspin.runs.inputs import copy_records
 

@@ -19,7 +19,7 @@ def import_model(model: str, identity: str, policy: dsl.Output[dsl.Model]) -> st
     Returns:
         The URI of the artifact.
     """
-    from tspin.artifacts import write_reference
+    from components.artifacts import write_reference
 
     write_reference(policy.path, model, identity)
     policy.metadata.update({"model": model, "identity": identity})

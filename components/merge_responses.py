@@ -20,7 +20,7 @@ def merge_responses(
         annotated: Whose prompts they answer.
         responses: Folder with responses.jsonl and its manifest.
     """
-    from tspin.artifacts import RESPONSES, describe, output_in, records_in
+    from components.artifacts import RESPONSES, describe, output_in, records_in
     from tspin.generate.shards import merge_responses as step
 
     out = output_in(responses.path, RESPONSES)

@@ -28,7 +28,7 @@ def promote(
     """
     from pathlib import Path
 
-    from tspin.artifacts import policy_in
+    from components.artifacts import policy_in
     from tspin.config import RunConfig
     from tspin.registry import promote as step
     from tspin.runs.gate import best_metrics

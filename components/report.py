@@ -22,7 +22,7 @@ def report(
     """
     from pathlib import Path
 
-    from tspin.artifacts import describe
+    from components.artifacts import describe
     from tspin.report.page import write_report
     from tspin.report.summary import write_summary
 

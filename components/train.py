@@ -31,7 +31,14 @@ def train(
     Returns:
         The URI of the trained policy.
     """
-    from tspin.artifacts import MODEL, describe, output_in, policy_in, publish_training, records_in
+    from components.artifacts import (
+        MODEL,
+        describe,
+        output_in,
+        policy_in,
+        publish_training,
+        records_in,
+    )
     from tspin.config import RunConfig
     from tspin.train.step import train as step
 

@@ -35,8 +35,15 @@ def train_multinode(
     """
     import logging
 
+    from components.artifacts import (
+        MODEL,
+        describe,
+        output_in,
+        policy_in,
+        publish_training,
+        records_in,
+    )
     from pipelines.trainjob import Nodes, train_on_nodes
-    from tspin.artifacts import MODEL, describe, output_in, policy_in, publish_training, records_in
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     out = output_in(trained.path, MODEL)

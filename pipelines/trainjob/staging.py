@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tspin.artifacts import TRAIN_LOG
+from components.artifacts import TRAIN_LOG
 from tspin.errors import TspinError
 from tspin.files import atomic_file, atomic_folder, remove
 from tspin.records.manifest import manifest_path

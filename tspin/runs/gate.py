@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tspin.artifacts import METRICS, TRAIN_LOG
+from components.artifacts import METRICS, TRAIN_LOG
 from tspin.config import RunConfig, resolved
 from tspin.errors import GateRefusedError, InputError
 from tspin.files import atomic_folder, write_json
