@@ -15,7 +15,7 @@ from components.train_multinode import train_multinode
 from pipelines.generation import Generation
 from pipelines.plan import Plan
 from pipelines.signature import sub_pipeline
-from pipelines.trainjob.nodes import Nodes
+from trainjob.nodes import Nodes
 
 __all__ = ["iteration_node"]
 

@@ -19,8 +19,8 @@ from torch.testing import assert_close
 from training_runs import finish, make_job, wait_for, write_triplets
 
 from pipelines.profile import Profile, load_profile
-from pipelines.trainjob import Nodes
 from tests.local_pipelines import LocalKubeflow
+from trainjob import Nodes
 from tspin.errors import InputError
 from tspin.records.manifest import content_hash
 from tspin.train.job import TrainJob
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.integration
 LAUNCH = """
 import json, logging, sys
 from pathlib import Path
-from pipelines.trainjob import Nodes, train_on_nodes
+from trainjob import Nodes, train_on_nodes
 from tspin.errors import TspinError
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 given = json.loads(sys.argv[1])

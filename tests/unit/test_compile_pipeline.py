@@ -17,7 +17,7 @@ from pipelines.compile import compile_pipeline
 from pipelines.plan import Plan
 from pipelines.profile import Profile, load_profile, profile_names
 from pipelines.publish import publish_components, shipped_components
-from pipelines.trainjob.nodes import Nodes
+from trainjob.nodes import Nodes
 from tspin.config import RunConfig, load_config
 from tspin.errors import InputError
 

@@ -11,7 +11,7 @@ from typing import Any
 import urllib3
 from kubernetes import client, config
 
-from pipelines.trainjob.manifest import GROUP, PLURAL, VERSION
+from trainjob.manifest import GROUP, PLURAL, VERSION
 from tspin.errors import InputError, TspinError
 
 __all__ = ["Cluster", "UnreachableError"]

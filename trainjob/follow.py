@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pipelines.trainjob.cluster import Cluster, UnreachableError
-from pipelines.trainjob.pod_log import PodLog
+from trainjob.cluster import Cluster, UnreachableError
+from trainjob.pod_log import PodLog
 from tspin.errors import TspinError
 
 __all__ = ["condition", "follow"]

@@ -12,11 +12,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pipelines.trainjob.cluster import Cluster
-from pipelines.trainjob.follow import condition, follow
-from pipelines.trainjob.manifest import owner, trainjob, trainjob_name
-from pipelines.trainjob.nodes import Nodes
-from pipelines.trainjob.staging import Staging
+from trainjob.cluster import Cluster
+from trainjob.follow import condition, follow
+from trainjob.manifest import owner, trainjob, trainjob_name
+from trainjob.nodes import Nodes
+from trainjob.staging import Staging
 from tspin.config import RunConfig
 from tspin.models.folder import find_model
 from tspin.records.manifest import content_hash

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import urllib3
 
-from pipelines.trainjob.cluster import Cluster
+from trainjob.cluster import Cluster
 from tspin.errors import TspinError
 
 __all__ = ["PodLog"]
