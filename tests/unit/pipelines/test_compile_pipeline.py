@@ -1,6 +1,6 @@
 """Pipelines compile for every profile, to the YAML that was recorded, and refuse what they cannot.
 
-TSPIN_RECORD=1 .venv/bin/pytest tests/unit/test_compile_pipeline.py    # record anew
+TSPIN_RECORD=1 .venv/bin/pytest tests/unit/pipelines/test_compile_pipeline.py    # record anew
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trainjob.nodes import Nodes
 from tspin.config import RunConfig, load_config
 from tspin.errors import InputError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GOLDEN = Path(__file__).parent / "golden"
 RECORDED = {
     "run-cpu": ("run", "cpu", {"shards": 2, "registry": "/cache/registry"}),
