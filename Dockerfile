@@ -67,6 +67,7 @@ COPY --from=cpu-described /sbom.cdx.json /opt/tspin/sbom.cdx.json
 COPY configs /opt/tspin/configs
 # What starts a training on several nodes, and what compiles and submits from within the cluster.
 COPY components /opt/tspin/src/components
+COPY trainjob /opt/tspin/src/trainjob
 COPY pipelines /opt/tspin/src/pipelines
 ARG VERSION=unknown
 ARG REVISION=unknown
@@ -103,6 +104,7 @@ RUN /describer/bin/cyclonedx-py environment /opt/tspin --output-file /sbom.cdx.j
 FROM train-dependencies AS train
 COPY --from=package /package /opt/tspin/src
 COPY --from=train-described /sbom.cdx.json /opt/tspin/sbom.cdx.json
+COPY components /opt/tspin/src/components
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=unknown
@@ -141,6 +143,7 @@ RUN /describer/bin/cyclonedx-py environment /opt/tspin --output-file /sbom.cdx.j
 FROM evaluate-dependencies AS evaluate
 COPY --from=package /package /opt/tspin/src
 COPY --from=evaluate-described /sbom.cdx.json /opt/tspin/sbom.cdx.json
+COPY components /opt/tspin/src/components
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=unknown
@@ -196,6 +199,7 @@ RUN python3 -m venv /describer \
 FROM generate-dependencies AS generate
 COPY --from=package /package /opt/tspin/src
 COPY --from=generate-described /sbom.cdx.json /opt/tspin/sbom.cdx.json
+COPY components /opt/tspin/src/components
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=unknown

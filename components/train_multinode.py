@@ -25,7 +25,7 @@ def train_multinode(
         iteration: From 0.
         policy: To start from.
         examples: Triplets; for supervised fine-tuning annotated records.
-        nodes: How many and with what, JSON of `trainjob.Nodes`.
+        nodes: How many and with what, JSON of `trainjob.nodes.Nodes`.
         trained: Folder with the model, its manifest and train_log.jsonl.
         training: Folder with the manifest and train_log.jsonl alone.
         scalars: The last logged step.
@@ -43,7 +43,8 @@ def train_multinode(
         publish_training,
         records_in,
     )
-    from trainjob import Nodes, train_on_nodes
+    from trainjob.nodes import Nodes
+    from trainjob.step import train_on_nodes
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     out = output_in(trained.path, MODEL)

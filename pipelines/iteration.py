@@ -15,7 +15,6 @@ from components.train_multinode import train_multinode
 from pipelines.generation import Generation
 from pipelines.plan import Plan
 from pipelines.signature import sub_pipeline
-from trainjob.nodes import Nodes
 
 __all__ = ["iteration_node"]
 
@@ -105,7 +104,7 @@ def _play(plan: Plan, generation: Generation | None, given: dict[str, Any]) -> _
 def _training(plan: Plan, **given: Any) -> Any:
     if plan.profile.stages.train.nodes == 1:
         return plan.placed(train(**given), "train", "train")
-    nodes = Nodes.of(plan.profile, plan.config).model_dump_json()
+    nodes = plan.profile.training_nodes(plan.config).model_dump_json()
     task = plan.placed(train_multinode(nodes=nodes, **given), "light", "train on several nodes")
     return plan.as_long_as(task, "train")
 

@@ -14,7 +14,8 @@ from pydantic import Field, model_validator
 
 from pipelines.names import Labels, Name
 from pipelines.stage import Stage
-from tspin.config import load_yaml
+from trainjob.nodes import Nodes
+from tspin.config import RunConfig, load_yaml
 from tspin.config.strict import Strict
 from tspin.errors import InputError
 
@@ -102,6 +103,45 @@ class Profile(Strict):
         waits = {"queue-name": self.queue, "priority-class": stage.priority}
         kueue = {f"kueue.x-k8s.io/{key}": value for key, value in waits.items() if value}
         return {**self.pod_labels, **kueue}
+
+    def training_nodes(self, config: RunConfig) -> Nodes:
+        """The nodes of the train stage, for a TrainJob.
+
+        Raises:
+            InputError: launcher and nodes share no volume, so no model could pass between them.
+        """
+        stage = self.stages.train
+        mounted = self.stages.light.volumes
+        shared = [volume.path for volume in stage.volumes if volume in mounted]
+        if not shared or self.training_runtime is None:
+            raise InputError(
+                f"stages.train.nodes is {stage.nodes}: training_runtime must name a "
+                "TrainingRuntime, and stages.train and stages.light must mount a claim at the "
+                "same path, where the model passes from one to the other"
+            )
+        asked = config.system.num_processes
+        gpus = stage.accelerator.count if stage.accelerator else 1
+        return Nodes(
+            count=stage.nodes,
+            processes=gpus if asked == "auto" else asked,
+            namespace=self.namespace,
+            runtime=self.training_runtime,
+            image=self.image(stage),
+            labels=self.labels(stage),
+            resources=_resources(stage),
+            env=stage.env,
+            shared=f"{shared[0]}/trainjobs",
+        )
+
+
+def _resources(stage: Stage) -> dict[str, dict[str, str]]:
+    gpus = {}
+    if stage.accelerator:
+        gpus = {stage.accelerator.resource: str(stage.accelerator.count)}
+    return {
+        "requests": {"cpu": stage.cpu.request, "memory": stage.memory.request, **gpus},
+        "limits": {"cpu": stage.cpu.limit, "memory": stage.memory.limit, **gpus},
+    }
 
 
 def profile_names() -> list[str]:

@@ -20,7 +20,6 @@ from training_runs import finish, make_job, wait_for, write_triplets
 
 from pipelines.profile import Profile, load_profile
 from tests.local_pipelines import LocalKubeflow
-from trainjob import Nodes
 from tspin.errors import InputError
 from tspin.records.manifest import content_hash
 from tspin.train.job import TrainJob
@@ -32,7 +31,8 @@ pytestmark = pytest.mark.integration
 LAUNCH = """
 import json, logging, sys
 from pathlib import Path
-from trainjob import Nodes, train_on_nodes
+from trainjob.nodes import Nodes
+from trainjob.step import train_on_nodes
 from tspin.errors import TspinError
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 given = json.loads(sys.argv[1])
@@ -67,7 +67,7 @@ def given(job: TrainJob) -> dict[str, Any]:
     volume = job.out.parents[1] / "volume"
     volume.mkdir(exist_ok=True)
     job.out.parent.mkdir(exist_ok=True)
-    nodes = Nodes.of(several_nodes(volume), job.config).model_dump()
+    nodes = several_nodes(volume).training_nodes(job.config).model_dump()
     return {
         "settings": job.config.model_dump_json(),
         "nodes": nodes,
@@ -221,4 +221,4 @@ def test_nodes_need_a_volume_in_common(tmp_path: Path, tiny_model_dir: Path) -> 
     values = several_nodes(tmp_path).model_dump()
     values["stages"]["light"]["volumes"] = ()
     with pytest.raises(InputError, match=r"stages\.train and stages\.light must mount a claim"):
-        Nodes.of(Profile.model_validate(values), config)
+        Profile.model_validate(values).training_nodes(config)

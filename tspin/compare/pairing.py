@@ -22,7 +22,7 @@ ByRecord = Mapping[str, tuple[float, int]]
 def rightness(metrics: Path, annotated: Path, extractor: str, mode: str) -> ByRecord:
     """By record id, 1 where the answer kept beside `metrics` agrees with the annotation, else 0.
 
-    Records whose annotation holds no answer are left out, as in `tspin.evaluate.metrics.answer_metrics`.
+    Records whose annotation holds no answer are left out, as in `answer_metrics`.
 
     Args:
         metrics: metrics.json of an evaluation.
@@ -59,7 +59,7 @@ def fitted_nll(metrics: Path) -> ByRecord:
 def paired_difference(pairs: Sequence[tuple[ByRecord, ByRecord]], *, confidence: float) -> Estimate:
     """Difference of two policies over the records, each record averaged over the seeds.
 
-    The records are the independent draws: the interval (`tspin.evaluate.intervals.ratio` over the records'
+    The records are the independent draws: the interval (`ratio` over the records'
     differences) says how the two compare on other records of the same kind, from these very
     seeds. How much another seed would change is the business of the differences over seeds.
 

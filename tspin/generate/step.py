@@ -47,7 +47,7 @@ def generate(
         annotated: Annotated records; their responses are not looked at.
         out: Response records, in the order of `annotated`.
         iteration: Part of every seed, so that iterations draw anew.
-        shard: Which of the records to answer; `tspin.generate.shards.merge_responses` puts shards together.
+        shard: Which of the records to answer; `merge_responses` puts shards together.
 
     Returns:
         The manifest of `out`, with the finish reasons counted and the over-long records listed.

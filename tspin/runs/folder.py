@@ -44,6 +44,11 @@ class IterationFolder:
         return self.path / "model"
 
     @property
+    def train_log(self) -> Path:
+        """What the training logged, a line an optimiser step."""
+        return self.path / "train_log.jsonl"
+
+    @property
     def metrics(self) -> Path:
         """Evaluation of that policy."""
         return self.path / "metrics.json"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.artifacts import METRICS, TRAIN_LOG
 from tspin.config import RunConfig, resolved
 from tspin.errors import GateRefusedError, InputError
 from tspin.files import atomic_folder, write_json
@@ -93,9 +92,10 @@ def best_metrics(history: Path) -> Path:
         GateRefusedError: no iteration beat the policy that the run began with.
     """
     number: int = json.loads(RunFolder(history).best.read_bytes())["iteration"]
-    if not (RunFolder(history).iteration(number).path / TRAIN_LOG).is_file():
+    best = RunFolder(history).iteration(number)
+    if not best.train_log.is_file():
         raise GateRefusedError("no iteration beat the policy that the run began with")
-    return RunFolder(history).iteration(number).metrics
+    return best.metrics
 
 
 def _models(history: Path) -> dict[str, str]:
@@ -107,8 +107,9 @@ def _models(history: Path) -> dict[str, str]:
 def _add(made: IterationFolder, step: Step) -> None:
     made.path.mkdir(exist_ok=True)
     if step.evaluation is not None:
-        if not (step.evaluation / METRICS).is_file():
-            raise InputError(f"{step.evaluation}: expected an evaluation with {METRICS}")
+        metrics = IterationFolder(step.evaluation).metrics
+        if not metrics.is_file():
+            raise InputError(f"{step.evaluation}: expected an evaluation with {metrics.name}")
         shutil.copytree(step.evaluation, made.path, dirs_exist_ok=True)
     if step.training is not None:
         shutil.copytree(step.training, made.path, dirs_exist_ok=True)

@@ -137,4 +137,4 @@ def test_profiles_load_without_torch_or_kfp() -> None:
         "import sys; from pipelines.profile import load_profile; load_profile('cpu');"
         "sys.exit(bool({'torch', 'kfp', 'kubernetes'} & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, "-c", code], cwd=PROFILES.parents[2]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROFILES.parents[1]).returncode == 0
