@@ -12,14 +12,15 @@ from typing import Any
 
 from tspin.errors import InputError
 from tspin.files import atomic_file, sha256_file, sha256_folder, write_json
+from tspin.records.estimate import read_estimates
 from tspin.records.manifest import manifest_path
+from tspin.records.training_log import TRAIN_LOG, read_train_log
 
 __all__ = [
     "ANNOTATED",
     "METRICS",
     "MODEL",
     "RESPONSES",
-    "TRAIN_LOG",
     "TRIPLETS",
     "describe",
     "output_in",
@@ -35,7 +36,6 @@ ANNOTATED = "annotated.jsonl"
 RESPONSES = "responses.jsonl"
 TRIPLETS = "triplets.jsonl"
 METRICS = "metrics.json"
-TRAIN_LOG = "train_log.jsonl"
 MODEL = "model"
 
 _REFERENCE = "reference.json"
@@ -124,14 +124,13 @@ def publish_training(model: Path, artifact: str, scalars: str) -> dict[str, floa
     for path in (log, manifest_path(model)):
         with atomic_file(output_in(artifact, path.name)) as file:
             file.write(path.read_bytes())
-    last = json.loads(log.read_bytes().splitlines()[-1])
+    last = read_train_log(log)[-1]
     write_json(Path(scalars), last)
     return {name: value for name, value in last.items() if isinstance(value, int | float)}
 
 
 def publish_metrics(metrics: Path, scalars: str) -> dict[str, float]:
     """The values of metrics.json by name, written to the file `scalars` as well."""
-    found = json.loads(metrics.read_bytes())["metrics"]
-    values = {name: float(metric["value"]) for name, metric in found.items()}
+    values = {name: metric.value for name, metric in read_estimates(metrics).items()}
     write_json(Path(scalars), values)
     return values

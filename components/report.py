@@ -23,8 +23,8 @@ def report(
     from pathlib import Path
 
     from components.artifacts import describe
+    from tspin.report.markdown import write_summary
     from tspin.report.page import write_report
-    from tspin.report.summary import write_summary
 
     write_report(Path(history.path), Path(page.path))
     write_summary(Path(history.path), Path(summary.path))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from components.artifacts import TRAIN_LOG
 from tspin.errors import TspinError
 from tspin.files import atomic_file, atomic_folder, remove
 from tspin.records.manifest import manifest_path
+from tspin.records.training_log import TRAIN_LOG
 
 __all__ = ["Staging"]
 

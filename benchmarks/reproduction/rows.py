@@ -14,8 +14,8 @@ from benchmarks.reproduction.skills import Split
 from benchmarks.reproduction.study import Study
 from tspin.compare.arms import Arm
 from tspin.compare.folders import ComparisonFolder
+from tspin.records.training_log import read_train_log
 from tspin.runs.folder import BASE, RunFolder
-from tspin.train.log import read_train_log
 
 __all__ = [
     "collect_rows",

@@ -9,8 +9,8 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.reproduction.rows import validation_values
+from tspin.records.training_log import read_train_log
 from tspin.runs.folder import BASE, RunFolder
-from tspin.train.log import read_train_log
 
 __all__ = ["SIGNS", "Alarm", "alarm", "collect_signs"]
 

@@ -14,7 +14,7 @@ from training_runs import finish, make_job, start, wait_for, write_triplets
 
 from tests.s3_server import s3_bucket
 from tspin.store import open_store
-from tspin.train.checkpoint_mirror import CheckpointMirror
+from tspin.train.checkpoints import CheckpointMirror
 from tspin.train.step import train
 
 pytestmark = pytest.mark.integration

@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreT
 from tspin.models.policy import load_policy
 from tspin.records.manifest import content_hash
 from tspin.records.records import Triplet, read_records
+from tspin.records.training_log import read_train_log
 from tspin.tokens.prompts import PromptTemplate
 from tspin.train.arguments import trainer_arguments
 from tspin.train.job import TrainJob
-from tspin.train.log import read_train_log
 from tspin.train.step import run_job
 from tspin.train.trainer import TSPINConfig
 

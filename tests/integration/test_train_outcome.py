@@ -12,8 +12,8 @@ from training_runs import make_job, write_triplets
 from tspin.errors import InputError, TspinError
 from tspin.records.manifest import Manifest, content_hash, read_manifest, write_manifest
 from tspin.records.records import AnnotatedRecord, Triplet, read_records, write_records
+from tspin.records.training_log import read_train_log
 from tspin.train.job import TrainJob
-from tspin.train.log import read_train_log
 from tspin.train.step import run_job
 
 pytestmark = pytest.mark.integration

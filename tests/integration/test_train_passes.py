@@ -15,8 +15,8 @@ from training_runs import make_job, write_triplets
 from transformers import AutoTokenizer, TrainerCallback
 
 from tspin.forward.passes import ForwardPasses
+from tspin.records.training_log import read_train_log, step_rows
 from tspin.tokens.examples import Example, Examples
-from tspin.train.log import read_train_log, step_rows
 from tspin.train.step import run_job
 from tspin.train.trainer import TSPINConfig, TSPINTrainer
 

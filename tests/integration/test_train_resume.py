@@ -14,8 +14,8 @@ import torch
 from training_runs import finish, make_job, start, wait_for, write_triplets
 
 from tspin.errors import TspinError
+from tspin.records.training_log import read_train_log
 from tspin.train.job import TrainJob
-from tspin.train.log import read_train_log
 from tspin.train.step import run_job
 
 pytestmark = pytest.mark.integration

@@ -22,8 +22,8 @@ from pipelines.profile import Profile, load_profile
 from tests.local_pipelines import LocalKubeflow
 from tspin.errors import InputError
 from tspin.records.manifest import content_hash
+from tspin.records.training_log import read_train_log
 from tspin.train.job import TrainJob
-from tspin.train.log import read_train_log
 from tspin.train.step import train
 
 pytestmark = pytest.mark.integration

@@ -14,9 +14,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import tspin
-import tspin.cli.data as data
-import tspin.cli.dvc as dvc
-from tspin.cli import compare, export, project, registry, retrain, run, steps
+from tspin.cli import compare, data, project, registry, retrain, run, steps
 from tspin.cli.parent import end_with_runner
 from tspin.errors import TspinError
 
@@ -30,9 +28,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data.app, name="data")
-app.add_typer(dvc.app, name="dvc")
+app.add_typer(project.app, name="dvc")
 app.add_typer(registry.app, name="registry")
-for module in (run, compare, export, steps, registry, retrain, project):
+for module in (run, compare, steps, registry, retrain, project):
     for command in module.COMMANDS:
         app.command(rich_help_panel=module.PANEL)(command)
 

@@ -1,4 +1,4 @@
-"""Commands around a project: init, doctor."""
+"""Commands around a project: init, doctor, dvc sync."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from rich.table import Table
 from tspin.cli.options import Overrides
 from tspin.config import load_config
 
-__all__ = ["COMMANDS", "PANEL", "doctor", "init"]
+__all__ = ["COMMANDS", "PANEL", "app", "doctor", "init"]
+
 
 PANEL = "Around it"
 
@@ -47,6 +48,28 @@ def doctor(
     Console().print(table)
     if any(check.status == "fail" for check in checks):
         sys.exit(1)
+
+
+app = typer.Typer(help="Stages of `dvc repro`.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Stages of `dvc repro`."""
+
+
+@app.command()
+def sync(
+    folder: Annotated[Path, typer.Option("--folder", help="Of params.yaml and dvc.yaml.")] = Path(),
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit code 2 if something would.")
+    ] = False,
+) -> None:
+    """Write the stages of the run that params.yaml describes into dvc.yaml."""
+    from tspin.project import sync_stages
+
+    changed = sync_stages(folder, check=check)
+    typer.echo(f"{folder / 'dvc.yaml'}: {'written' if changed else 'up to date'}")
 
 
 COMMANDS = (init, doctor)

@@ -157,6 +157,7 @@ def evaluate(
     settings = step_config(config, given, model=model, annotated=annotated)
     from tspin.cli.table import with_interval
     from tspin.evaluate.step import evaluate as step
+    from tspin.records.estimate import estimates_of
 
     with output_at(out) as made:
         measured = step(
@@ -167,7 +168,7 @@ def evaluate(
             proto=None if proto is None else fetch(proto),
             iteration=iteration,
         )
-    for name, metric in sorted(measured["metrics"].items()):
+    for name, metric in sorted(estimates_of(measured).items()):
         typer.echo(f"{name:45} {with_interval(metric)}")
 
 

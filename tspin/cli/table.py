@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from rich.table import Table
 
+from tspin.records.estimate import Estimate, read_estimates
 from tspin.runs.folder import BASE, RunFolder
 
 __all__ = ["iteration_table", "with_interval"]
@@ -40,37 +40,33 @@ def iteration_table(folder: RunFolder) -> Table:
 
 
 def _numbers(folder: RunFolder) -> list[int]:
-    made = sorted(int(path.name.removeprefix("iter-")) for path in folder.path.glob("iter-*"))
-    return [BASE, *(number for number in made if folder.iteration(number).model.is_dir())]
+    return [
+        BASE,
+        *(number for number in folder.numbers() if folder.iteration(number).model.is_dir()),
+    ]
 
 
-def _metrics(folder: RunFolder, number: int) -> dict[str, Any]:
+def _metrics(folder: RunFolder, number: int) -> dict[str, Estimate]:
     path = folder.iteration(number).metrics
-    if not path.is_file():
-        return {}
-    metrics: dict[str, Any] = json.loads(path.read_bytes())["metrics"]
-    return metrics
+    return read_estimates(path) if path.is_file() else {}
 
 
-def _names(gate: str, measured: list[dict[str, Any]]) -> list[str]:
+def _names(gate: str, measured: list[dict[str, Estimate]]) -> list[str]:
     known = {name for metrics in measured for name in metrics}
     exact = sorted(name for name in known if name.startswith("exact_match/"))
     return [name for name in dict.fromkeys([gate, *exact, *_ALWAYS]) if name in known]
 
 
-def with_interval(metric: dict[str, float | None], separator: str = " ") -> str:
+def with_interval(metric: Estimate, separator: str = " ") -> str:
     """The value and its interval; a single record has none."""
-    value, low, high = (metric[key] for key in ("value", "low", "high"))
-    if low is None or high is None:
-        return _number(value)
-    return f"{_number(value)}{separator}[{_number(low)}, {_number(high)}]"
+    if metric.low is None or metric.high is None:
+        return _number(metric.value)
+    return f"{_number(metric.value)}{separator}[{_number(metric.low)}, {_number(metric.high)}]"
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
+def _number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def _cell(metric: dict[str, float | None] | None) -> str:
+def _cell(metric: Estimate | None) -> str:
     return "-" if metric is None else with_interval(metric, separator="\n")

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from tspin.evaluate.intervals import mean
-from tspin.records.closing import GAPS, closing
+from tspin.records.training_log import GAPS, final_mean
 
 __all__ = ["CURVES", "dynamics"]
 
@@ -85,7 +85,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _gaps(logs: Sequence[Log], confidence: float) -> dict[str, Any]:
     gaps = {}
     for gap, (better, worse) in GAPS.items():
-        ends = [closing(log, f"logps/{better}", f"logps/{worse}") for log in logs]
+        ends = [final_mean(log, f"logps/{better}", f"logps/{worse}") for log in logs]
         values = [end.value for end in ends if end is not None]
         if values:
             gaps[gap] = mean(values, confidence=confidence).as_json()

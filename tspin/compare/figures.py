@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 
 from tspin.records.estimate import Estimate
-from tspin.report.figures import HEIGHT, Curve, lay_out, points, with_breaks
-from tspin.report.styles import Style
+from tspin.report.figures import HEIGHT, Curve, Style, lay_out, points, with_breaks
 
 __all__ = ["by_records", "over_training"]
 

@@ -7,8 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tspin.compare.arm_run import HELDOUT, MOMENTS, ArmRun
-from tspin.compare.arms import Arm
+from tspin.compare.arms import HELDOUT, MOMENTS, Arm, ArmRun
 from tspin.compare.dynamics import dynamics
 from tspin.compare.pairing import ByRecord, fitted_nll, nll, paired_difference, rightness
 from tspin.config import RunConfig

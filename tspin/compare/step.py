@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tspin.compare.arm_run import HELDOUT, ArmRun
-from tspin.compare.arms import Arm
+from tspin.compare.arms import HELDOUT, Arm, ArmRun
 from tspin.compare.cost import Cost, Meter
 from tspin.compare.folders import ComparisonFolder, share_outputs
 from tspin.compare.page import write_page

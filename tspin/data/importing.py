@@ -17,7 +17,8 @@ from tspin.data.duplicates import SeenRecords
 from tspin.data.formats.detection import ROWS_LOOKED_AT, detect_format, named_format
 from tspin.data.formats.known import Format
 from tspin.data.rows.problems import Problem, Reason
-from tspin.data.rows.reading import RawRow, read_rows
+from tspin.data.rows.reading import read_rows
+from tspin.data.rows.row import RawRow
 from tspin.data.rows.sources import SourceFiles, find_sources
 from tspin.data.screening import Screen
 from tspin.errors import InputError

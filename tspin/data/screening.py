@@ -12,7 +12,7 @@ from tspin.data.formats.detection import present_keys
 from tspin.data.formats.fields import RowFields, one_of
 from tspin.data.formats.known import FORMATS, Format
 from tspin.data.rows.problems import Flaw, Problem, Reason, RowError
-from tspin.data.rows.reading import RawRow
+from tspin.data.rows.row import RawRow
 from tspin.records.records import AnnotatedRecord, content_id
 
 __all__ = ["Screen"]

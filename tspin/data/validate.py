@@ -12,7 +12,8 @@ from tspin.data.counts import ProblemCounts
 from tspin.data.duplicates import SeenRecords
 from tspin.data.formats.known import FORMATS
 from tspin.data.rows.problems import Flaw, Problem, Reason
-from tspin.data.rows.reading import RawRow, read_lines
+from tspin.data.rows.reading import read_lines
+from tspin.data.rows.row import RawRow
 from tspin.data.screening import Screen
 from tspin.errors import InputError
 from tspin.records.records import AnnotatedRecord, describe

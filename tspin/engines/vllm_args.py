@@ -13,9 +13,9 @@ from tspin.config import ModelConfig, RunConfig
 from tspin.engines.choice import usable_vllm
 from tspin.engines.room import cpu_room, gpu_room, need_of
 from tspin.errors import InputError
-from tspin.models.context import context_length
 from tspin.models.device import resolve_device, resolve_dtype
 from tspin.models.folder import ModelFolder, find_model
+from tspin.models.shape import context_length
 
 __all__ = ["adapter_args", "adapter_folder", "vllm_args", "vllm_environment"]
 

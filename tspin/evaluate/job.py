@@ -12,8 +12,8 @@ from tspin.errors import InputError
 from tspin.evaluate.heldout import Heldout
 from tspin.files import sha256_folder
 from tspin.harness.loading import harness_version
-from tspin.models.context import context_length
 from tspin.models.policy import load_tokenizer, policy_identity
+from tspin.models.shape import context_length
 from tspin.records.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
 from tspin.records.records import Response, read_records
 from tspin.store import fetch

@@ -8,8 +8,8 @@ from pathlib import Path
 import orjson
 
 from tspin.errors import located
-from tspin.evaluate.metrics import Likelihood
 from tspin.files import atomic_file
+from tspin.records.estimate import Likelihood
 
 __all__ = ["read_likelihoods", "write_likelihoods"]
 

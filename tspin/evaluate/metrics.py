@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import isclose
 
 from tspin.errors import InputError
 from tspin.evaluate.intervals import mean, rate, ratio
-from tspin.records.estimate import Estimate
+from tspin.records.estimate import Estimate, Likelihood
 from tspin.records.extractors import find_extractor
 from tspin.records.records import AnnotatedRecord, Response
 
 __all__ = [
-    "Likelihood",
     "Metrics",
     "answer_metrics",
     "likelihood_metrics",
@@ -24,15 +22,6 @@ Metrics = dict[str, Estimate]
 
 _ROUNDING = 1e-5
 """Relative; one response computed in two batches differs by less, in float32."""
-
-
-@dataclass(frozen=True)
-class Likelihood:
-    """What a policy makes of one response to one prompt."""
-
-    logp: float
-    """Sum over the response's tokens, its end token included, in nats."""
-    tokens: int
 
 
 def verifiable_answers(

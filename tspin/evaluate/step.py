@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from tspin.evaluate.heldout import Heldout
 from tspin.evaluate.job import Evaluation
 from tspin.evaluate.likelihoods import write_likelihoods
 from tspin.evaluate.metrics import (
-    Likelihood,
     Metrics,
     answer_metrics,
     likelihood_metrics,
@@ -24,6 +22,7 @@ from tspin.evaluate.temperature import check_temperature, fitted_temperature
 from tspin.files import write_json
 from tspin.forward.responses import response_likelihoods
 from tspin.models.policy import Policy, load_policy, resolve_device
+from tspin.records.estimate import Likelihood, read_metrics
 from tspin.records.manifest import forget, is_current, write_manifest
 from tspin.records.records import Response, write_records
 from tspin.runs.samples import SHOWN, choose, samples_path
@@ -75,8 +74,7 @@ def evaluate(
     evaluation = Evaluation.of(config, model, annotated, proto, iteration, temperature=temperature)
     if not is_current(out, evaluation.wanted):
         _make(evaluation, out)
-    found: dict[str, Any] = json.loads(out.read_bytes())
-    return found
+    return read_metrics(out)
 
 
 def _make(evaluation: Evaluation, out: Path) -> None:

@@ -18,13 +18,13 @@ from tspin.evaluate.heldout import Heldout
 from tspin.evaluate.intervals import ratio
 from tspin.evaluate.job import Evaluation
 from tspin.evaluate.likelihoods import read_likelihoods, write_likelihoods
-from tspin.evaluate.metrics import Likelihood, Metrics
+from tspin.evaluate.metrics import Metrics
 from tspin.evaluate.temperature_fit import LIMITS, Measure, Numbers, TemperatureFit, fit_temperature
 from tspin.files import write_json
 from tspin.forward.responses import ResponsePasses
 from tspin.forward.tempered import tempered_nll
 from tspin.models.policy import load_policy, resolve_device
-from tspin.records.estimate import Estimate
+from tspin.records.estimate import Estimate, Likelihood
 from tspin.records.manifest import Manifest, forget, is_current, write_manifest
 from tspin.runs.samples import choose
 

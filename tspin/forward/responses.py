@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tspin.evaluate.metrics import Likelihood
 from tspin.forward.logprobs import TokenScores, token_logps
 from tspin.forward.passes import choose_passes, on_device
 from tspin.models.policy import Policy
 from tspin.progress import progress
+from tspin.records.estimate import Likelihood
 
 __all__ = ["ResponsePasses", "response_likelihoods"]
 

@@ -10,8 +10,8 @@ from tspin.engines import SamplingParams, engine_name, engine_parameters, open_e
 from tspin.errors import InputError
 from tspin.generate.responses import write_responses
 from tspin.generate.shards import WHOLE, Shard
-from tspin.models.context import context_length
 from tspin.models.policy import load_tokenizer, policy_identity
+from tspin.models.shape import context_length
 from tspin.records.manifest import (
     Manifest,
     content_hash,

@@ -8,10 +8,10 @@ from typing import Any
 from tspin.config import RunConfig, resolved
 from tspin.errors import InputError
 from tspin.files import write_json
+from tspin.report.markdown import write_summary
 from tspin.report.page import write_report
-from tspin.report.summary import write_summary
 from tspin.runs.best import Best
-from tspin.runs.folder import RunFolder
+from tspin.runs.folder import BASE, RunFolder
 from tspin.runs.history import History, read_history
 
 __all__ = ["finish"]
@@ -46,12 +46,7 @@ def finish(config: RunConfig) -> RunFolder:
                 "first (after another number of iterations: tspin dvc sync)"
             )
     write_json(folder.path / "config.json", resolved(config))
-    best = Best.first(config, folder)
-    for number in range(config.iterations):
-        best = best.after(config, folder, number)
-        if best.stopped:
-            break
-    best.write(config, folder)
+    Best.of(config, folder, range(BASE, config.iterations)).write(config, folder)
     history = read_history(folder.path, samples=0)
     for played in history.played:
         values = {name: metric.value for name, metric in played.metrics.items()}

@@ -9,10 +9,10 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tspin.errors import InputError
-from tspin.records.estimate import Estimate
+from tspin.records.estimate import Estimate, read_estimates
 from tspin.records.manifest import Manifest, content_hash, read_manifest
 from tspin.registry.champions import Registry
 from tspin.registry.gate import Comparison
@@ -122,12 +122,12 @@ def _measured(
             f"{metrics}: was measured on another model ({measured:.12}) than {candidate} "
             f"({content_hash(candidate):.12})"
         )
-    listed: dict[str, Any] = json.loads(metrics.read_bytes())["metrics"]
-    if metric not in listed:
+    estimates = read_estimates(metrics)
+    if metric not in estimates:
         raise InputError(
-            f"{metrics}: metric {metric!r} is not in it; it holds {', '.join(sorted(listed))}"
+            f"{metrics}: metric {metric!r} is not in it; it holds {', '.join(sorted(estimates))}"
         )
-    return {name: Estimate(**values) for name, values in listed.items()}, manifest
+    return estimates, manifest
 
 
 def _record(

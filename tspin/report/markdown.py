@@ -1,10 +1,23 @@
-"""Tables and plain text in Markdown."""
+"""A run as Markdown: its summary, its tables, its plain text."""
 
 from __future__ import annotations
 
-from tspin.report.overview import Table
+from pathlib import Path
 
-__all__ = ["plain", "table_text"]
+from tspin.files import atomic_file
+from tspin.report.overview import (
+    Table,
+    facts,
+    headline_metrics,
+    measurements,
+    state,
+    verdict,
+    warnings,
+)
+from tspin.report.wording import METHODS
+from tspin.runs.history import read_history
+
+__all__ = ["plain", "table_text", "write_summary"]
 
 
 def table_text(table: Table) -> str:
@@ -24,3 +37,25 @@ def plain(text: str) -> str:
 
 def _line(cells: list[str]) -> str:
     return f"| {' | '.join(plain(cell) for cell in cells)} |"
+
+
+def write_summary(run_dir: Path, out: Path) -> None:
+    """Write the verdict, the facts and the first table of the report as Markdown.
+
+    Args:
+        run_dir: A run folder, or the history that `tspin.runs.gate.gate` keeps.
+        out: The file; appears whole or not at all.
+
+    Raises:
+        InputError: no such folder, no config.json in it, or a file in it is damaged.
+    """
+    history = read_history(run_dir, samples=0)
+    method = METHODS[history.config.train.method]
+    parts = [f"# {method}: {plain(history.name)}", plain(verdict(history)), state(history)]
+    parts += [f"> **Warning:** {plain(warning)}" for warning in warnings(history)]
+    parts.append("\n".join(f"- {name}: {plain(value)}" for name, value in facts(history)))
+    table = measurements(history, headline_metrics(history))
+    if table.titles:
+        parts.append(table_text(table))
+    with atomic_file(out) as file:
+        file.write(("\n\n".join(parts) + "\n").encode())

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tspin.report.guard_wording import GUARDS
-from tspin.report.wording import metric_title, shown
+from tspin.report.wording import GUARDS, metric_title, shown
 from tspin.runs.drops import sampled_drops
 from tspin.runs.folder import BASE
 from tspin.runs.history import History

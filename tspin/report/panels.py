@@ -8,10 +8,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from tspin.records.closing import GAPS, closing
 from tspin.records.estimate import Estimate
-from tspin.report.figures import Curve, by_iteration, over_steps
-from tspin.report.styles import style_of
+from tspin.records.training_log import GAPS, final_mean
+from tspin.report.figures import Curve, by_iteration, over_steps, style_of
 from tspin.report.wording import GROUPS, Wording, is_share, metric_title, rank, series_title
 from tspin.runs.history import History
 
@@ -180,5 +179,5 @@ def _steps_in_a_row(logs: list[list[dict[str, Any]]]) -> list[list[int]]:
 
 
 def _ends(history: History, name: str, minus: str | None = None) -> dict[str, Estimate]:
-    found = {each.label: closing(each.steps, name, minus) for each in history.iterations}
+    found = {each.label: final_mean(each.steps, name, minus) for each in history.iterations}
     return {label: estimate for label, estimate in found.items() if estimate is not None}

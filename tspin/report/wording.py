@@ -10,6 +10,7 @@ from tspin.records.estimate import Estimate
 
 __all__ = [
     "GROUPS",
+    "GUARDS",
     "METHODS",
     "Wording",
     "is_share",
@@ -196,3 +197,21 @@ def shown(metric: str, estimate: Estimate) -> tuple[str, str]:
     if estimate.low is None or estimate.high is None:
         return value, ""
     return value, f"{estimate.low * factor:{style}} to {estimate.high * factor:{style}}"
+
+
+GUARDS: Mapping[str, str] = MappingProxyType(
+    {
+        "annotated_logps_drop": (
+            "at {count} logged steps logp(y) stood more than {threshold:g} nats a token below its "
+            "start, so the policy unlearns the annotations, however good its margins look."
+        ),
+        "saturated_share": (
+            "at {count} logged steps more than {threshold:.0%} of the samples had such a margin "
+            "that their gradient vanishes, so more training on them teaches little."
+        ),
+        "length_drift": (
+            "the mean lengths of y\u2032 and y lie apart by more than a factor of {threshold:g}."
+        ),
+    }
+)
+"""Setting in `train.guards` to the sentence when it was passed."""

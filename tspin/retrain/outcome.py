@@ -8,7 +8,7 @@ from pathlib import Path
 from tspin.errors import GateRefusedError, TspinError
 from tspin.files import atomic_file
 from tspin.registry import Comparison, Record
-from tspin.report.summary import write_summary
+from tspin.report.markdown import write_summary
 from tspin.retrain.request import Retraining
 from tspin.runs.history import History, read_history
 

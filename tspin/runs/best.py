@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.files import write_json
+from tspin.records.estimate import read_estimates
 from tspin.runs.folder import BASE, RunFolder
 
 __all__ = ["Best"]
@@ -22,6 +22,23 @@ class Best:
     value: float | None
     stopped: str | None = None
     """Why the run stops here, in a sentence; None while it may go on."""
+
+    @classmethod
+    def of(cls, config: RunConfig, folder: RunFolder, numbers: Sequence[int]) -> Best:
+        """The best of several iterations, walked in order until one stops the run.
+
+        Args:
+            config: `gate` says by which metric, and when a run stops.
+            folder: Holds the metrics of each.
+            numbers: Of the iterations, `BASE` for the initial policy; the first is the one to
+                beat.
+        """
+        best = cls.first(config, folder, numbers[0])
+        for number in numbers[1:]:
+            if best.stopped:
+                break
+            best = best.after(config, folder, number)
+        return best
 
     @classmethod
     def first(cls, config: RunConfig, folder: RunFolder, iteration: int = BASE) -> Best:
@@ -65,10 +82,10 @@ def _gate_value(config: RunConfig, folder: RunFolder, iteration: int) -> float |
     if config.data.heldout is None:
         return None
     path = folder.iteration(iteration).metrics
-    metrics: dict[str, Any] = json.loads(path.read_bytes())["metrics"]
+    metrics = read_estimates(path)
     if config.gate.metric not in metrics:
         raise InputError(
             f"gate.metric is {config.gate.metric!r}, which {path} does not hold; it holds: "
             f"{', '.join(sorted(metrics))}"
         )
-    return float(metrics[config.gate.metric]["value"])
+    return metrics[config.gate.metric].value

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from tspin.config import RunConfig, config_differences, resolved
 from tspin.errors import InputError
 from tspin.files import write_json
+from tspin.records.training_log import TRAIN_LOG
 from tspin.runs.inputs import Data
 
 __all__ = ["BASE", "IterationFolder", "RunFolder"]
@@ -46,7 +47,7 @@ class IterationFolder:
     @property
     def train_log(self) -> Path:
         """What the training logged, a line an optimiser step."""
-        return self.path / "train_log.jsonl"
+        return self.path / TRAIN_LOG
 
     @property
     def metrics(self) -> Path:
@@ -79,6 +80,11 @@ class RunFolder:
     def report(self) -> Path:
         """The HTML page."""
         return self.path / "report.html"
+
+    def numbers(self) -> list[int]:
+        """Of the iterations that have a folder, in order; a folder of another name is none."""
+        names = (entry.name.removeprefix("iter-") for entry in self.path.glob("iter-*"))
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def iteration(self, number: int) -> IterationFolder:
         """The folder of one iteration; `BASE` for the initial policy."""

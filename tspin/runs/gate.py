@@ -123,7 +123,4 @@ def _best(config: RunConfig, folder: RunFolder, last: int) -> Best:
     if held != list(range(held[0], last + 1)):
         missing = sorted(set(range(held[0], last + 1)) - set(held))
         raise InputError(f"history: holds iterations {held}, but lacks {missing}")
-    best = Best.first(config, folder, held[0])
-    for iteration in held[1:]:
-        best = best.after(config, folder, iteration)
-    return best
+    return Best.of(config, folder, held)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
 from pydantic import ValidationError
 
 from tspin.config import RunConfig
-from tspin.errors import InputError, located
-from tspin.records.estimate import Estimate
+from tspin.errors import InputError
+from tspin.records.estimate import Estimate, estimates_of, read_metrics
 from tspin.records.manifest import Manifest
+from tspin.records.training_log import read_train_log
 from tspin.runs.folder import BASE, RunFolder
 from tspin.runs.samples import Sample, heldout_samples, training_samples
 
@@ -92,7 +92,7 @@ def read_history(run_dir: Path, *, samples: int) -> History:
         config = RunConfig.model_validate_json(config_text)
     except ValidationError as error:
         raise InputError(f"{path}: not the configuration of a run: {error}") from None
-    played = [_read_played(folder, BASE), *_iterations(folder)]
+    played = [_read_played(folder, number) for number in (BASE, *folder.numbers())]
     if not (played[0].metrics or folder.iteration(BASE).path.is_dir()):
         played = played[1:]
     numbers = [each.number for each in played]
@@ -108,37 +108,11 @@ def read_history(run_dir: Path, *, samples: int) -> History:
     )
 
 
-def _iterations(folder: RunFolder) -> list[Played]:
-    numbers = (entry.name.removeprefix("iter-") for entry in folder.path.glob("iter-*"))
-    return [
-        _read_played(folder, number) for number in sorted(map(int, filter(str.isdigit, numbers)))
-    ]
-
-
 def _read_played(folder: RunFolder, number: int) -> Played:
-    made = folder.iteration(number)
-    metrics: dict[str, Estimate] = {}
-    evaluated: dict[str, Any] = {}
-    if made.metrics.is_file():
-        evaluated = _read_json(made.metrics)
-        try:
-            listed = evaluated["metrics"].items()
-            metrics = {name: Estimate(**values) for name, values in listed}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{made.metrics}: not the metrics of an evaluation: {error}") from None
-    steps = _read_log(made.path / "train_log.jsonl")
-    return Played(number, metrics, steps, evaluated.get("lm_eval", {}))
-
-
-def _read_log(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    lines = path.read_bytes().split(b"\n")
-    # A running training may be in the middle of its last line; what ends with a newline is whole.
-    try:
-        return [orjson.loads(line) for line in lines[:-1] if line.strip()]
-    except orjson.JSONDecodeError as error:
-        raise located(path, None, f"not JSON Lines: {error}") from None
+    outputs = folder.iteration(number)
+    evaluation = read_metrics(outputs.metrics) if outputs.metrics.is_file() else {"metrics": {}}
+    steps = read_train_log(outputs.train_log) if outputs.train_log.is_file() else []
+    return Played(number, estimates_of(evaluation), steps, evaluation.get("lm_eval", {}))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

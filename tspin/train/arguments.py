@@ -12,9 +12,9 @@ from tspin.config import Method
 from tspin.losses import Link
 from tspin.models.policy import resolve_device, resolve_dtype
 from tspin.seeds import derive_seed
-from tspin.train.dvclive_log import DVCLIVE
 from tspin.train.job import TrainJob
 from tspin.train.launch import launched
+from tspin.train.log import DVCLIVE
 
 __all__ = ["TSPINConfig", "trainer_arguments"]
 

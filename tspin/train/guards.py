@@ -11,8 +11,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from tspin.config import GuardConfig
 from tspin.errors import InputError, TspinError
+from tspin.records.training_log import step_rows
 from tspin.tokens.examples import Examples
-from tspin.train.log import step_rows
 
 __all__ = ["Guards", "refuse_flat_loss", "refuse_not_finite", "refuse_unmoved_policy"]
 

@@ -1,4 +1,4 @@
-"""One training process a GPU, started by `tspin train` itself or by torchrun."""
+"""One training process a GPU: started, and stopped by SIGTERM after a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FrameType
 
 import orjson
 import torch
@@ -23,9 +25,55 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from tspin.config import SystemConfig
 from tspin.errors import InputError, TspinError
 from tspin.models.policy import resolve_device
-from tspin.train.termination import StoppedError
 
-__all__ = ["check_world", "launch", "launched", "leave_group_at_exit", "processes_wanted"]
+__all__ = [
+    "StoppedError",
+    "Termination",
+    "check_world",
+    "launch",
+    "launched",
+    "leave_group_at_exit",
+    "processes_wanted",
+]
+
+
+class StoppedError(TspinError):
+    """Training was asked to stop (SIGTERM) and saved a checkpoint; exit code 143 (128 + 15)."""
+
+    exit_code = 143
+
+
+class Termination:
+    """Notes SIGTERM while training, instead of dying of it."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.stopped_at: int | None = None
+        """The optimiser step after which training stopped, if it did."""
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note the signal inside the block; outside, it acts as before."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # Python delivers signals to the main thread only.
+            return
+        before = signal.signal(signal.SIGTERM, self._note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def agreed(self, device: torch.device) -> bool:
+        """Whether any process was asked to stop: all stop after the same step."""
+        if not torch.distributed.is_initialized():
+            return self.requested
+        flag = torch.tensor(int(self.requested), device=device)
+        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+        return bool(flag.item())
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+
 
 _SHUTDOWN_SECONDS = "120"
 """How long processes may take to write their last checkpoint after SIGTERM."""

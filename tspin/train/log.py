@@ -1,53 +1,35 @@
-"""train_log.jsonl: one object for each optimiser step, and progress for whoever watches."""
+"""What watches a training: train_log.jsonl, a progress bar, and DVCLive where it is asked for."""
 
 from __future__ import annotations
 
 import logging
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations.integration_utils import DVCLiveCallback
 
-from tspin.errors import located
+from tspin.errors import InputError
 from tspin.files import atomic_file
-from tspin.train.speed import SPEED
+from tspin.records.training_log import step_rows
 
-__all__ = ["Progress", "TrainLog", "read_train_log", "step_rows"]
+__all__ = ["DVCLIVE", "TrainLog", "TrainingProgress", "dvclive_callback"]
 
 log = logging.getLogger(__name__)
 
-_FIRST = ("step", "epoch", "loss", "learning_rate", "grad_norm")
+
 _PLAIN_LINES = 10
-
-
-def step_rows(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The optimiser steps of a trainer's history, without its summaries and without speeds."""
-    rows = [
-        {name: value for name, value in entry.items() if not name.startswith(SPEED)}
-        for entry in history
-        if "loss" in entry
-    ]
-    return [{key: row[key] for key in (*_FIRST, *sorted(row.keys() - {*_FIRST}))} for row in rows]
-
-
-def read_train_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a train log, the first step first.
-
-    Raises:
-        InputError: a line is not a JSON object; with file and line.
-    """
-    rows = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            rows.append(orjson.loads(line))
-        except orjson.JSONDecodeError as error:
-            raise located(path, number, f"not a JSON object: {error}") from None
-    return rows
 
 
 class TrainLog(TrainerCallback):
@@ -97,11 +79,11 @@ def _line(row: dict[str, Any]) -> bytes:
     return orjson.dumps(row) + b"\n"
 
 
-class Progress(TrainerCallback):
+class TrainingProgress(TrainerCallback):
     """A progress bar on a terminal, a few plain lines elsewhere."""
 
     def __init__(self) -> None:
-        self._bar: Bar | None = None
+        self._bar: Progress | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -114,7 +96,7 @@ class Progress(TrainerCallback):
         console = Console(stderr=True)
         if console.is_terminal:
             shown = (TextColumn("train"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Bar(*shown, TextColumn("{task.fields[values]}"), console=console)
+            self._bar = Progress(*shown, TextColumn("{task.fields[values]}"), console=console)
             self._bar.add_task("train", total=state.max_steps, values="")
             self._bar.start()
 
@@ -145,3 +127,26 @@ class Progress(TrainerCallback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+DVCLIVE = "dvclive"
+"""As `system.report_to` names it."""
+
+
+def dvclive_callback(folder: Path) -> TrainerCallback:
+    """Write metrics and plots of the training below `folder`/dvclive; no experiment is saved.
+
+    A resumed training goes on in the same files.
+
+    Raises:
+        InputError: DVCLive is not installed.
+    """
+    if find_spec(DVCLIVE) is None:
+        raise InputError(
+            "system.report_to names 'dvclive', which is not installed; pip install 'tspin[dvc]', "
+            "or take it out"
+        )
+    from dvclive.live import Live
+
+    live = Live(str(folder / DVCLIVE), resume=True, report=None, save_dvc_exp=False, dvcyaml=None)
+    return DVCLiveCallback(live)

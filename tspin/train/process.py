@@ -17,19 +17,17 @@ from tspin.models.policy import (
     save_policy,
 )
 from tspin.records.manifest import Manifest, forget, write_manifest
+from tspin.records.training_log import TRAIN_LOG
 from tspin.seeds import derive_seed
 from tspin.tokens.examples import Examples, load_examples, roles_of
 from tspin.tokens.prompts import PromptTemplate
 from tspin.train.arguments import TSPINConfig, trainer_arguments
-from tspin.train.checkpoint_mirror import CheckpointMirror
-from tspin.train.checkpoints import CheckpointCallback, Checkpoints
-from tspin.train.dvclive_log import DVCLIVE, dvclive_callback
+from tspin.train.checkpoints import CheckpointCallback, CheckpointMirror, Checkpoints
 from tspin.train.guards import Guards, refuse_flat_loss
 from tspin.train.job import TrainJob
-from tspin.train.launch import leave_group_at_exit
-from tspin.train.log import Progress, TrainLog
+from tspin.train.launch import StoppedError, Termination, leave_group_at_exit
+from tspin.train.log import DVCLIVE, TrainingProgress, TrainLog, dvclive_callback
 from tspin.train.reference import needs_reference, reference_key, reference_logps
-from tspin.train.termination import StoppedError, Termination
 from tspin.train.trainer import TSPINTrainer
 
 __all__ = ["fit"]
@@ -110,8 +108,8 @@ def _trained(
             args=args,
         )
     guards.check_lengths(examples)
-    termination, progress = Termination(), Progress()
-    train_log = TrainLog(job.out.parent / "train_log.jsonl")
+    termination, progress = Termination(), TrainingProgress()
+    train_log = TrainLog(job.out.with_name(TRAIN_LOG))
     # In this order: the guards' warnings go into the row that is written.
     callbacks = [guards, train_log, progress, CheckpointCallback(checkpoints, termination)]
     if DVCLIVE in job.config.system.report_to and args.should_save:

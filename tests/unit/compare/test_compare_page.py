@@ -11,7 +11,7 @@ from made_runs import EXACT, log_row, metrics
 from report_page import Page
 
 from tspin.compare.page import write_page
-from tspin.report.styles import style_at
+from tspin.report.figures import style_at
 
 GREEDY = "Exact match, answer_is, greedy"
 ARMS = ("tspin@0.25", "spin@0.25", "sft@0.25", "with_nll=tspin@0.5", "sft", "tspin")

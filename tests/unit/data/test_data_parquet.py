@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tspin.data.rows.problems import Problem
-from tspin.data.rows.reading import RawRow, read_rows
+from tspin.data.rows.reading import read_rows
+from tspin.data.rows.row import RawRow
 from tspin.data.rows.sources import find_sources
 from tspin.errors import InputError
 

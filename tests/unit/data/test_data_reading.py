@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tspin.data import arrays, reading
+from tspin.data.rows import arrays, reading
 from tspin.data.rows.problems import Problem, Reason
-from tspin.data.rows.reading import RawRow, read_rows
+from tspin.data.rows.reading import read_rows
+from tspin.data.rows.row import RawRow
 from tspin.data.rows.sources import find_sources
 from tspin.errors import InputError
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-import tspin.demo
+import tspin.demo.demo
 from tspin.demo.demo import ANNOTATED_COUNT, BASE, HELDOUT_COUNT, TASKS, write_demo
 from tspin.errors import InputError
 
@@ -82,7 +82,7 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
         yield {"id": "1", "prompt": "p", "response": "r"}
         raise OSError("disk full")
 
-    monkeypatch.setattr(tspin.demo, "demo_records", broken)
+    monkeypatch.setattr(tspin.demo.demo, "demo_records", broken)
     with pytest.raises(OSError, match="disk full"):
         write_demo(tmp_path / "demo")
     assert list(tmp_path.iterdir()) == []

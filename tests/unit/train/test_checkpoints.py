@@ -10,7 +10,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from tspin.errors import TspinError
 from tspin.train.checkpoints import CheckpointCallback, Checkpoints
-from tspin.train.termination import StoppedError, Termination
+from tspin.train.launch import StoppedError, Termination
 
 KEY = {"inputs": {"triplets": "abc"}, "parameters": {"learning_rate": 1e-6}}
 

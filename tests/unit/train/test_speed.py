@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tspin.forward.flops import PassFlops
 from tspin.forward.passes import ForwardPasses
-from tspin.train.speed import Speed
+from tspin.train.metrics import Speed
 
 TRIPLETS = [
     {

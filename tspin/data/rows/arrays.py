@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from tspin.data.rows.json_text import StrictDecoder, require_object
 from tspin.data.rows.problems import Flaw, Place, Problem, Reason, RowError
-from tspin.data.rows.reading import MAX_ROW_BYTES, RawRow, byte_order_mark
+from tspin.data.rows.row import MAX_ROW_BYTES, RawRow, byte_order_mark
 from tspin.errors import InputError, located
 
 __all__ = ["read_array"]

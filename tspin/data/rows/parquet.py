@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tspin.data.rows.problems import Flaw, Place, Problem, Reason
-from tspin.data.rows.reading import RawRow
+from tspin.data.rows.row import RawRow
 from tspin.errors import InputError
 
 __all__ = ["read_parquet"]

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from tspin.data.rows.arrays import read_array
 from tspin.data.rows.json_text import StrictDecoder, decode_line
 from tspin.data.rows.problems import Flaw, Place, Problem, Reason, RowError
+from tspin.data.rows.row import MAX_ROW_BYTES, RawRow, byte_order_mark, too_long
 from tspin.data.rows.sources import SourceFile
 from tspin.errors import InputError
 
-__all__ = ["MAX_ROW_BYTES", "RawRow", "read_lines", "read_rows"]
-
-MAX_ROW_BYTES = 16 * 2**20
-"""A row longer than this is a problem and is never held in memory as a whole."""
+__all__ = ["read_lines", "read_rows"]
 
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-
-
-@dataclass(frozen=True, slots=True)
-class RawRow:
-    """One object as it stands in a file."""
-
-    place: Place
-    fields: dict[str, Any]
 
 
 def read_rows(source: SourceFile) -> Iterator[RawRow | Problem]:
@@ -41,8 +31,6 @@ def read_rows(source: SourceFile) -> Iterator[RawRow | Problem]:
     if source.kind == "lines":
         return read_lines(source.path)
     if source.kind == "array":
-        from tspin.data.rows.arrays import read_array
-
         return read_array(source.path)
     from tspin.data.rows.parquet import read_parquet
 
@@ -92,18 +80,6 @@ def _without_mark(path: Path, head: bytes) -> bytes:
     if head.startswith(_UTF16_MARKS):
         raise InputError(f"{path}:1: begins with a UTF-16 byte-order mark; save the file as UTF-8")
     return head.removeprefix(_UTF8_MARK)
-
-
-def byte_order_mark(path: Path) -> Problem:
-    """The problem of a file that begins with a UTF-8 byte-order mark."""
-    message = "begins with a byte-order mark (BOM); save the file as UTF-8 without one"
-    return Problem(Place(path, 1), Flaw(Reason.BYTE_ORDER_MARK, None, message), costs_row=False)
-
-
-def too_long(place: Place) -> Problem:
-    """The problem of a row that is too long to be read at all."""
-    message = f"row of more than {MAX_ROW_BYTES // 2**20} MiB; is the file cut into lines?"
-    return Problem(place, Flaw(Reason.OVER_LONG, None, message))
 
 
 def _skip_line(file: IO[bytes]) -> None:

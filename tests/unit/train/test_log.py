@@ -7,7 +7,8 @@ import pytest
 from transformers import TrainerControl, TrainerState
 
 from tspin.errors import InputError
-from tspin.train.log import TrainLog, read_train_log, step_rows
+from tspin.records.training_log import read_train_log, step_rows
+from tspin.train.log import TrainLog
 
 
 def row(step: int) -> dict[str, Any]:
@@ -67,6 +68,12 @@ def test_row_is_there_as_soon_as_it_is_logged(tmp_path: Path) -> None:
 
 def test_broken_line(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    path.write_bytes(b'{"step": 1}\n{"st')
+    path.write_bytes(b'{"step": 1}\n{"st\n')
     with pytest.raises(InputError, match=r"log\.jsonl:2: not a JSON object"):
         read_train_log(path)
+
+
+def test_a_line_without_its_newline_is_not_written_yet(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"st')
+    assert read_train_log(path) == [{"step": 1}]
