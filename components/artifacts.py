@@ -109,24 +109,31 @@ def describe(output: Path) -> dict[str, Any]:
     return metadata
 
 
-def publish_training(model: Path, artifact: str, scalars: str) -> dict[str, float]:
-    """What a training tells, without the weights: its manifest and its log.
+def publish_training(model: Path, trained: Any, training: Any, scalars: Any) -> str:
+    """Describe a trained model in the artifacts of its component.
 
     Args:
-        model: The trained model, as `tspin.train.step.train` leaves it.
-        artifact: A folder for copies of manifest and log.
-        scalars: A file for the last logged step; kfp.local caches no task that leaves it empty.
+        model: As `tspin.train.step.train` leaves it, in the folder of `trained`.
+        trained: Artifact of the model.
+        training: Artifact that gets manifest and log without the weights.
+        scalars: Artifact of the last logged step's numbers; kfp.local caches no task that leaves
+            its file empty.
 
     Returns:
-        The numbers of the last logged step, by name.
+        The URI of the model.
     """
     log = model.with_name(TRAIN_LOG)
     for path in (log, manifest_path(model)):
-        with atomic_file(output_in(artifact, path.name)) as file:
+        with atomic_file(output_in(training.path, path.name)) as file:
             file.write(path.read_bytes())
+    for artifact in (trained, training):
+        artifact.metadata.update(describe(model))
     last = read_train_log(log)[-1]
-    write_json(Path(scalars), last)
-    return {name: value for name, value in last.items() if isinstance(value, int | float)}
+    write_json(Path(scalars.path), last)
+    for name, value in last.items():
+        if isinstance(value, int | float):
+            scalars.log_metric(name, value)
+    return str(trained.uri)
 
 
 def publish_metrics(metrics: Path, scalars: str) -> dict[str, float]:

@@ -31,14 +31,7 @@ def train(
     Returns:
         The URI of the trained policy.
     """
-    from components.artifacts import (
-        MODEL,
-        describe,
-        output_in,
-        policy_in,
-        publish_training,
-        records_in,
-    )
+    from components.artifacts import MODEL, output_in, policy_in, publish_training, records_in
     from tspin.config import RunConfig
     from tspin.train.step import train as step
 
@@ -50,9 +43,4 @@ def train(
         iteration=int(iteration),
         out=out,
     )
-    trained.metadata.update(describe(out))
-    training.metadata.update(describe(out))
-    last = publish_training(out, training.path, scalars.path)
-    for name, value in last.items():
-        scalars.log_metric(name, value)
-    return str(trained.uri)
+    return publish_training(out, trained, training, scalars)

@@ -35,14 +35,7 @@ def train_multinode(
     """
     import logging
 
-    from components.artifacts import (
-        MODEL,
-        describe,
-        output_in,
-        policy_in,
-        publish_training,
-        records_in,
-    )
+    from components.artifacts import MODEL, output_in, policy_in, publish_training, records_in
     from trainjob.nodes import Nodes
     from trainjob.step import train_on_nodes
 
@@ -56,9 +49,4 @@ def train_multinode(
         iteration=int(iteration),
         out=out,
     )
-    trained.metadata.update(describe(out))
-    training.metadata.update(describe(out))
-    last = publish_training(out, training.path, scalars.path)
-    for name, value in last.items():
-        scalars.log_metric(name, value)
-    return str(trained.uri)
+    return publish_training(out, trained, training, scalars)

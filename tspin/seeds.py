@@ -1,10 +1,12 @@
-"""Seeds that depend on what is sampled, never on when or beside what it is sampled."""
+"""Seeds and choices that depend on what is drawn, never on when or beside what it is drawn."""
 
 from __future__ import annotations
 
 import hashlib
+import heapq
+from collections.abc import Iterable
 
-__all__ = ["derive_seed"]
+__all__ = ["choose", "derive_seed"]
 
 
 def derive_seed(run_seed: int, *parts: str | int) -> int:
@@ -18,3 +20,12 @@ def derive_seed(run_seed: int, *parts: str | int) -> int:
     """
     text = "\x1f".join(f"{len(str(part))}:{part}" for part in (run_seed, *parts))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def choose(identities: Iterable[str], count: int) -> list[str]:
+    """The ids whose hash is lowest: the same ones on every machine, whatever their order."""
+    return heapq.nsmallest(count, identities, key=_hash)
+
+
+def _hash(identity: str) -> bytes:
+    return hashlib.blake2b(identity.encode(), digest_size=8).digest()

@@ -1,4 +1,4 @@
-"""Commands on a registry: promote, rollback, registry list, registry fetch."""
+"""Commands on a registry: promote, rollback, retrain, registry list, registry fetch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from tspin.registry.record import Record
 from tspin.store import fetch
 
-__all__ = ["COMMANDS", "PANEL", "app", "promote", "rollback"]
+__all__ = ["COMMANDS", "PANEL", "app", "promote", "retrain", "rollback"]
 
 PANEL = "The registry"
 
@@ -19,6 +20,15 @@ RegistryUri = Annotated[
     str, typer.Option("--registry", help="A folder or s3://bucket/prefix.", show_default=False)
 ]
 By = Annotated[str | None, typer.Option(help="Who; the user of this process by default.")]
+MinGain = Annotated[
+    float, typer.Option(help="How much better, in the metric's unit; below 0 allows a loss.")
+]
+Certain = Annotated[
+    bool,
+    typer.Option(
+        "--certain/--by-value", help="The gain's whole interval counts, or its value alone."
+    ),
+]
 
 
 def promote(
@@ -27,15 +37,8 @@ def promote(
     registry: RegistryUri,
     metric: Annotated[str, typer.Option(help="A name in metrics.json.")] = "nll_per_token",
     direction: Annotated[Literal["max", "min"], typer.Option(help="What is better.")] = "min",
-    min_gain: Annotated[
-        float, typer.Option(help="How much better, in the metric's unit; below 0 allows a loss.")
-    ] = 0.0,
-    certain: Annotated[
-        bool,
-        typer.Option(
-            "--certain/--by-value", help="The gain's whole interval counts, or its value alone."
-        ),
-    ] = True,
+    min_gain: MinGain = 0.0,
+    certain: Certain = True,
     by: By = None,
     run: Annotated[str | None, typer.Option(help="Where the model comes from.")] = None,
 ) -> None:
@@ -53,7 +56,7 @@ def promote(
         by=by,
         run=run,
     )
-    typer.echo(f"{registry}: champion {record.number} is {record.model}")
+    _tell_champion(registry, record)
 
 
 def rollback(
@@ -67,7 +70,7 @@ def rollback(
     from tspin.registry import rollback as step
 
     record = step(registry, to=to, by=by)
-    typer.echo(f"{registry}: champion {record.number} is {record.model}")
+    _tell_champion(registry, record)
 
 
 @app.command(name="list")
@@ -111,4 +114,58 @@ def fetch_command(
         )
 
 
-COMMANDS = (promote, rollback)
+def retrain(
+    registry: Annotated[
+        str,
+        typer.Option(
+            envvar="RETRAIN_REGISTRY", help="A folder or s3://bucket/prefix.", show_default=False
+        ),
+    ],
+    mode: Annotated[
+        Literal["local", "kubeflow"],
+        typer.Option(envvar="RETRAIN_MODE", help="dvc repro here, or a Kubeflow run."),
+    ] = "local",
+    since: Annotated[
+        str | None, typer.Option(help="Commit before the push; does nothing if only docs changed.")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(envvar="RETRAIN_PROFILE", help="Of the cluster, for kubeflow.")
+    ] = None,
+    min_gain: MinGain = 0.0,
+    certain: Certain = True,
+    summary: Annotated[
+        Path | None, typer.Option(help="Markdown file for the outcome.", show_default=False)
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="Name or address of the CI's job.")] = None,
+    by: By = None,
+    folder: Annotated[Path, typer.Option(help="Of the project.")] = Path(),
+) -> None:
+    """Check what was pushed, run it, report, promote; exit code 3 if the gate refuses."""
+    from tspin.retrain import Retraining
+    from tspin.retrain import retrain as step
+
+    record = step(
+        Retraining(
+            folder=folder,
+            registry=registry,
+            mode=mode,
+            since=since,
+            profile=profile,
+            min_gain=min_gain,
+            certain=certain,
+            summary=summary,
+            run=run,
+            by=by,
+        )
+    )
+    if record is None:
+        typer.echo("nothing to retrain on")
+    else:
+        _tell_champion(registry, record)
+
+
+def _tell_champion(registry: str, record: Record) -> None:
+    typer.echo(f"{registry}: champion {record.number} is {record.model}")
+
+
+COMMANDS = (promote, rollback, retrain)

@@ -8,10 +8,10 @@ from pathlib import Path
 from tspin.errors import InputError
 from tspin.evaluate.intervals import ratio
 from tspin.evaluate.likelihoods import read_likelihoods
-from tspin.evaluate.temperature import temperature_path
 from tspin.records.estimate import Estimate
 from tspin.records.extractors import find_extractor
 from tspin.records.records import AnnotatedRecord, Response, read_records
+from tspin.runs.folder import EvaluationFiles
 
 __all__ = ["ByRecord", "fitted_nll", "nll", "paired_difference", "rightness"]
 
@@ -33,7 +33,7 @@ def rightness(metrics: Path, annotated: Path, extractor: str, mode: str) -> ByRe
     extract = find_extractor(extractor)
     answers = {
         response.id: extract(response.response)
-        for response in read_records(metrics.with_name(f"{metrics.stem}.{mode}.jsonl"), Response)
+        for response in read_records(EvaluationFiles(metrics).answers(mode), Response)
     }
     expected = (
         (record.id, extract(record.response)) for record in read_records(annotated, AnnotatedRecord)
@@ -53,7 +53,7 @@ def nll(metrics: Path) -> ByRecord:
 
 def fitted_nll(metrics: Path) -> ByRecord:
     """As `nll`, at the fitted temperature."""
-    return nll(temperature_path(metrics))
+    return nll(EvaluationFiles(metrics).temperature)
 
 
 def paired_difference(pairs: Sequence[tuple[ByRecord, ByRecord]], *, confidence: float) -> Estimate:

@@ -11,6 +11,7 @@ from tspin.evaluate.job import Evaluation, Mode
 from tspin.generate.responses import write_responses
 from tspin.records.manifest import forget, is_current, write_manifest
 from tspin.records.records import Response, read_records
+from tspin.runs.folder import EvaluationFiles
 from tspin.seeds import derive_seed
 
 __all__ = ["heldout_answers"]
@@ -31,7 +32,7 @@ def heldout_answers(
     Raises:
         TspinError: the work failed; run again to continue.
     """
-    path = out.with_name(f"{out.stem}.{mode}.jsonl")
+    path = EvaluationFiles(out).answers(mode)
     config, metrics = evaluation.config, evaluation.wanted
     parameters = {
         **dataclasses.asdict(sampling),

@@ -10,6 +10,7 @@ import orjson
 from tspin.errors import located
 from tspin.files import atomic_file
 from tspin.records.estimate import Likelihood
+from tspin.runs.folder import EvaluationFiles
 
 __all__ = ["read_likelihoods", "write_likelihoods"]
 
@@ -21,7 +22,7 @@ def write_likelihoods(metrics: Path, likelihoods: Mapping[str, Likelihood]) -> N
         metrics: Where metrics.json goes.
         likelihoods: Of the annotations, by record id.
     """
-    with atomic_file(_path(metrics)) as file:
+    with atomic_file(EvaluationFiles(metrics).likelihoods) as file:
         for identity, each in likelihoods.items():
             row = {"id": identity, "logp": each.logp, "tokens": each.tokens}
             file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
@@ -34,7 +35,7 @@ def read_likelihoods(metrics: Path) -> dict[str, Likelihood]:
         InputError: a line is damaged; with file and line.
     """
     found = {}
-    path = _path(metrics)
+    path = EvaluationFiles(metrics).likelihoods
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             row = orjson.loads(line)
@@ -42,7 +43,3 @@ def read_likelihoods(metrics: Path) -> dict[str, Likelihood]:
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise located(path, number, f"not a record's likelihood: {error}") from None
     return found
-
-
-def _path(metrics: Path) -> Path:
-    return metrics.with_name(f"{metrics.stem}.likelihoods.jsonl")

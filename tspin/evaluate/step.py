@@ -25,7 +25,9 @@ from tspin.models.policy import Policy, load_policy, resolve_device
 from tspin.records.estimate import Likelihood, read_metrics
 from tspin.records.manifest import forget, is_current, write_manifest
 from tspin.records.records import Response, write_records
-from tspin.runs.samples import SHOWN, choose, samples_path
+from tspin.runs.folder import EvaluationFiles
+from tspin.runs.samples import SHOWN
+from tspin.seeds import choose
 
 __all__ = ["evaluate"]
 
@@ -100,7 +102,9 @@ def _make(evaluation: Evaluation, out: Path) -> None:
 def _write_samples(heldout: Heldout, out: Path) -> None:
     """Prompts and annotations of a few records, so that a run folder can be read by itself."""
     by_id = {record.id: record for record in heldout.records}
-    write_records(samples_path(out), [by_id[identity] for identity in choose(by_id, SHOWN)])
+    write_records(
+        EvaluationFiles(out).samples, [by_id[identity] for identity in choose(by_id, SHOWN)]
+    )
 
 
 def _measure(evaluation: Evaluation, heldout: Heldout, tasks: TaskEvaluation, out: Path) -> Metrics:

@@ -29,6 +29,7 @@ from tspin.models.folder import find_model
 from tspin.models.policy import Policy, load_tokenizer
 from tspin.records.estimate import Estimate
 from tspin.records.manifest import Manifest, forget, is_current, write_manifest
+from tspin.runs.folder import EvaluationFiles
 
 __all__ = ["TaskEvaluation"]
 
@@ -153,7 +154,7 @@ class TaskEvaluation:
         return [json.loads(self._path(request).read_bytes()) for request in self.requests]
 
     def _path(self, request: TaskRequest) -> Path:
-        return self.out.with_name(f"{self.out.stem}.task.{request.name}.json")
+        return EvaluationFiles(self.out).task(request.name)
 
     def _wanted(self, request: TaskRequest) -> Manifest:
         found = self.evaluation.wanted

@@ -26,9 +26,10 @@ from tspin.forward.tempered import tempered_nll
 from tspin.models.policy import load_policy, resolve_device
 from tspin.records.estimate import Estimate, Likelihood
 from tspin.records.manifest import Manifest, forget, is_current, write_manifest
+from tspin.runs.folder import EvaluationFiles
 from tspin.runs.samples import choose
 
-__all__ = ["FittedTemperature", "check_temperature", "fitted_temperature", "temperature_path"]
+__all__ = ["FittedTemperature", "check_temperature", "fitted_temperature"]
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +68,6 @@ def check_temperature(evaluation: Evaluation, heldout: Heldout) -> None:
         )
 
 
-def temperature_path(metrics: Path) -> Path:
-    """Where the fitted temperature of an evaluation stands; its likelihoods stand beside it."""
-    return metrics.with_name(f"{metrics.stem}.temperature.json")
-
-
 def fitted_temperature(evaluation: Evaluation, heldout: Heldout, out: Path) -> FittedTemperature:
     """Fit a temperature to the held-out annotations, or take the one that is there already.
 
@@ -83,7 +79,7 @@ def fitted_temperature(evaluation: Evaluation, heldout: Heldout, out: Path) -> F
         heldout: The records.
         out: metrics.json.
     """
-    path, wanted = temperature_path(out), _wanted(evaluation)
+    path, wanted = EvaluationFiles(out).temperature, _wanted(evaluation)
     if not is_current(path, wanted):
         forget(path)
         made = _made(evaluation, heldout)

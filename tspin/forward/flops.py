@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tspin.attention.layout import TreeLayout
 from tspin.attention.redirection import causal_model
+from tspin.models.shape import attention_width
 
 __all__ = ["PassFlops", "matrix_rate"]
 
@@ -49,12 +50,10 @@ class PassFlops:
             for name, parameter in causal.named_parameters()
             if id(parameter) not in left_out and "lora_" not in name
         )
-        heads = config.num_attention_heads
-        width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
         return cls(
             body=int(body),
             head=config.vocab_size * config.hidden_size,
-            attention=width * config.num_hidden_layers,
+            attention=attention_width(config) * config.num_hidden_layers,
             trained=embedding is None or embedding.weight.requires_grad,
         )
 

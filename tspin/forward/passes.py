@@ -19,7 +19,7 @@ from tspin.forward.logprobs import Head, TokenScores, response_sums, token_logps
 from tspin.tokens.collator import TripletCollator, padded_batches
 from tspin.tokens.packing import PackingCollator, Prompted, first_fit, pack
 
-__all__ = ["ForwardPasses", "choose_passes", "on_device"]
+__all__ = ["ForwardPasses", "choose_passes", "evaluating", "on_device"]
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def choose_passes(
         device: Where the policy is.
     """
     plain = ForwardPasses(pad_token_id, chunk_size=chunk_size)
-    with _still(policy):
+    with evaluating(policy):
         batch = on_device(plain.batch(prompted[:1]), device)
         if not check_head(policy, batch, chunk_size=chunk_size):
             plain = replace(plain, head="model")
@@ -169,8 +169,8 @@ def _difference(
 
 
 @contextmanager
-def _still(policy: nn.Module) -> Iterator[None]:
-    """No dropout, no gradients."""
+def evaluating(policy: nn.Module) -> Iterator[None]:
+    """No dropout and no gradients within; the policy's mode is given back, after an error too."""
     was_training = policy.training
     policy.eval()
     try:

@@ -16,7 +16,7 @@ from tspin.config import LoraConfig, ModelConfig
 from tspin.errors import InputError
 from tspin.models.folder import ModelFolder, find_model
 
-__all__ = ["ModelShape", "context_length", "empty_model", "model_shape"]
+__all__ = ["ModelShape", "attention_width", "context_length", "empty_model", "model_shape"]
 
 
 Targets = tuple[str, ...] | str
@@ -61,7 +61,6 @@ def model_shape(model: ModelConfig, lora: LoraConfig | None) -> ModelShape:
     rank, targets = _adapter(found, lora)
     config: Any = built.config.get_text_config()
     heads: int = config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
     return ModelShape(
         parameters=sum(parameter.numel() for parameter in built.parameters()),
         largest=max(parameter.numel() for parameter in built.parameters()),
@@ -70,7 +69,7 @@ def model_shape(model: ModelConfig, lora: LoraConfig | None) -> ModelShape:
         hidden=config.hidden_size,
         intermediate=_intermediate(config),
         heads=heads,
-        attention_width=heads * width,
+        attention_width=attention_width(config),
         vocabulary=config.vocab_size,
         attention="tree" if takes_trees(built) else str(config._attn_implementation),
     )
@@ -99,6 +98,13 @@ def _on_meta(folder: ModelFolder, model: ModelConfig) -> Any:
             )
     except (OSError, ValueError, ImportError) as error:
         raise InputError(f"model '{model.path}': its config.json cannot be used: {error}") from None
+
+
+def attention_width(config: Any) -> int:
+    """Width of all attention heads together, from a text configuration of transformers."""
+    heads: int = config.num_attention_heads
+    # Gemma, Qwen3 and others have heads whose width is no share of the hidden size.
+    return heads * int(getattr(config, "head_dim", None) or config.hidden_size // heads)
 
 
 def _intermediate(config: Any) -> int:

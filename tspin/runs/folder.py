@@ -17,10 +17,43 @@ from tspin.files import write_json
 from tspin.records.training_log import TRAIN_LOG
 from tspin.runs.inputs import Data
 
-__all__ = ["BASE", "IterationFolder", "RunFolder"]
+__all__ = ["BASE", "EvaluationFiles", "IterationFolder", "RunFolder"]
 
 BASE = -1
 """The iteration number of the initial policy in metrics and in best.json."""
+
+
+@dataclass(frozen=True)
+class EvaluationFiles:
+    """What stands beside a metrics.json, named after it."""
+
+    metrics: Path
+
+    def answers(self, mode: str) -> Path:
+        """Response records of one decoding: `greedy`, `sampled` or `fitted`."""
+        return self._beside(f"{mode}.jsonl")
+
+    @property
+    def samples(self) -> Path:
+        """A few of the held-out records, for whoever reads the run folder alone."""
+        return self._beside("samples.jsonl")
+
+    @property
+    def likelihoods(self) -> Path:
+        """How likely the policy finds each annotation."""
+        return self._beside("likelihoods.jsonl")
+
+    @property
+    def temperature(self) -> Path:
+        """The fitted sampling temperature."""
+        return self._beside("temperature.json")
+
+    def task(self, name: str) -> Path:
+        """The scores of one task of lm-evaluation-harness."""
+        return self._beside(f"task.{name}.json")
+
+    def _beside(self, ending: str) -> Path:
+        return self.metrics.with_name(f"{self.metrics.stem}.{ending}")
 
 
 @dataclass(frozen=True)

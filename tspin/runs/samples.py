@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +16,14 @@ from tspin.records.records import (
     read_records,
     write_records,
 )
-from tspin.runs.folder import BASE, RunFolder
+from tspin.runs.folder import BASE, EvaluationFiles, RunFolder
+from tspin.seeds import choose
 
 __all__ = [
     "SHOWN",
     "Sample",
     "Shown",
-    "choose",
     "heldout_samples",
-    "samples_path",
     "training_samples",
     "write_shown",
 ]
@@ -54,16 +51,6 @@ class Sample:
     responses: tuple[Shown, ...]
 
 
-def choose(identities: Iterable[str], count: int) -> list[str]:
-    """The ids whose hash is lowest: the same ones on every machine, whatever their order."""
-    return heapq.nsmallest(count, identities, key=_hash)
-
-
-def samples_path(metrics: Path) -> Path:
-    """Where an evaluation leaves the held-out records that reports show."""
-    return metrics.with_name(f"{metrics.stem}.samples.jsonl")
-
-
 def heldout_samples(folder: RunFolder, numbers: Sequence[int]) -> tuple[Sample, ...]:
     """The held-out records that the evaluations chose, with each policy's greedy answer.
 
@@ -73,11 +60,11 @@ def heldout_samples(folder: RunFolder, numbers: Sequence[int]) -> tuple[Sample, 
     records: dict[str, AnnotatedRecord] = {}
     answers: dict[str, list[Shown]] = {}
     for number in numbers:
-        metrics = folder.iteration(number).metrics
-        responses = metrics.with_name(f"{metrics.stem}.greedy.jsonl")
-        if not (samples_path(metrics).is_file() and responses.is_file()):
+        files = EvaluationFiles(folder.iteration(number).metrics)
+        responses = files.answers("greedy")
+        if not (files.samples.is_file() and responses.is_file()):
             continue
-        for record in read_records(samples_path(metrics), AnnotatedRecord):
+        for record in read_records(files.samples, AnnotatedRecord):
             records.setdefault(record.id, record)
         for response in read_records(responses, Response):
             if response.id in records:
@@ -150,7 +137,3 @@ def _shown(number: int, text: str, finish_reason: FinishReason) -> Shown:
     if number == BASE:
         return Shown("proto_synthetic", "base", text, finish_reason == "length")
     return Shown("synthetic", f"after iteration {number}", text, finish_reason == "length")
-
-
-def _hash(identity: str) -> bytes:
-    return hashlib.blake2b(identity.encode(), digest_size=8).digest()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from tspin.files import atomic_file
-from tspin.forward.passes import ForwardPasses, on_device
+from tspin.forward.passes import ForwardPasses, evaluating, on_device
 from tspin.models.policy import Policy
 from tspin.records.manifest import Manifest
 from tspin.tokens.examples import Examples
@@ -78,7 +76,7 @@ def reference_logps(
     every = passes.cut(range(len(examples)), examples.sizes(), args.tokens_per_device)
     with (
         passes.on(policy),
-        _evaluating(policy),
+        evaluating(policy),
         torch.autocast(args.device.type, torch.bfloat16, args.bf16),
     ):
         logps = _logps_of(policy, examples, every[rank::world_size], passes, args.device)
@@ -105,15 +103,6 @@ def _logps_of(
         sums, _ = passes.logps(policy, on_device(batch, device))
         logps[indices] = sums.view(shape[1], -1).T.double()
     return logps
-
-
-@contextmanager
-def _evaluating(policy: Policy) -> Iterator[None]:
-    was_training = policy.training
-    policy.eval()
-    with torch.no_grad():
-        yield
-    policy.train(was_training)
 
 
 def _place() -> tuple[int, int]:
