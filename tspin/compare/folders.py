@@ -16,7 +16,7 @@ from tspin.records.manifest import forget, manifest_path
 from tspin.records.records import AnnotatedRecord, read_records, write_records
 from tspin.runs.clock import Clock
 from tspin.runs.folder import BASE, RunFolder
-from tspin.runs.samples import choose
+from tspin.seeds import choose
 
 __all__ = ["ComparisonFolder", "share_outputs"]
 

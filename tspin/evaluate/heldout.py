@@ -8,7 +8,7 @@ from typing import Literal
 
 from tspin.errors import InputError
 from tspin.records.records import AnnotatedRecord, read_records
-from tspin.runs.samples import choose
+from tspin.seeds import choose
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["Heldout"]

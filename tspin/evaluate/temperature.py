@@ -27,7 +27,7 @@ from tspin.models.policy import load_policy, resolve_device
 from tspin.records.estimate import Estimate, Likelihood
 from tspin.records.manifest import Manifest, forget, is_current, write_manifest
 from tspin.runs.folder import EvaluationFiles
-from tspin.runs.samples import choose
+from tspin.seeds import choose
 
 __all__ = ["FittedTemperature", "check_temperature", "fitted_temperature"]
 
