@@ -24,7 +24,15 @@ _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 class FlashTree(torch.autograd.Function):
-    """`FlashTree.apply(query, key, value, layout, scale)`: see `tspin.attention.kernels`."""
+    """`FlashTree.apply(query, key, value, layout, scale)`: see `tspin.attention.kernels`.
+
+    Why the backward pass may run part by part: a flash kernel keeps no attention weights. It makes
+    them again as p = exp(s - l) from the scores s and the saved normaliser l, and takes from the
+    output only the row sums D = sum(do * o) (FlashAttention-2, arXiv 2307.08691, algorithm 2).
+    With l and o of the whole, p of each part is that part's share of the joint softmax and D the
+    joint one, so the gradients of the parts are exact and add up: a prompt's keys and values get
+    one share from the prompt itself and one from all of its responses.
+    """
 
     @staticmethod
     def forward(

@@ -131,7 +131,19 @@ def _split_at_head(
     inputs: dict[str, Any],
     tokens: ResponseTokens,
 ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """The hidden states (N, H) that predict response tokens, and what makes logits of them."""
+    """The hidden states (N, H) that predict response tokens, and what makes logits of them.
+
+    The model's own `forward` runs twice, and the backbone once. In the first run the backbone
+    computes its hidden states, which are kept at the N positions that predict a response token,
+    and hands on a slice of length 0: whatever follows it (norms, scales, the vocabulary's matrix)
+    runs on nothing. In the second run, once a chunk, the backbone is replaced by those hidden
+    states, and what follows makes their logits: so a bias, soft-capping (Gemma 2) or a scale
+    (Granite, Cohere) is applied by the model's code and not by a copy of it. Only `forward` is
+    replaced, never a module, so that hooks of DDP, FSDP and peft on the modules stay in place.
+
+    Raises:
+        TspinError: the model calls its backbone never or more than once in a forward pass.
+    """
     backbone: nn.Module = causal.get_decoder()  # type: ignore[no-untyped-call]
     own_backbone = backbone.forward
     selected: list[tuple[type[Any], Tensor]] = []

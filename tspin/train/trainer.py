@@ -205,7 +205,13 @@ class TSPINTrainer(Trainer):
         )
         self._metrics.add(values, counts=bool(batch["ids"]))
         total = items if num_items_in_batch is None else num_items_in_batch
-        # Gradients are averaged over processes, the loss is a sum over them.
+        # The step's loss is one mean over its B triplets, however they are cut into passes and
+        # shared out over processes. A pass of b triplets gives a mean over its own b, so it counts
+        # b / B of the whole: the parts of one process then add up by accumulation, pass after
+        # pass. DDP averages gradients over the W processes where a sum is needed, hence the factor
+        # W. (Dividing by the number of passes, as transformers does where a loss is not scaled
+        # already, would weigh every pass alike: with passes of unlike sizes, the rule here, that
+        # is another loss.) For sft the items are tokens instead of triplets.
         loss = terms.loss * (items / total * self.args.world_size)
         return (loss, {"logps": logps}) if return_outputs else loss
 
