@@ -44,10 +44,10 @@ def tspin_trainer(task: Task, out: Path, *, history: bool) -> Trainer:
         arrays = tuple(np.array(ids, dtype=np.int32) for ids in responses)
         rows.append(Example(str(index), np.array(triplet.prompt, dtype=np.int32), arrays))
     examples = Examples(rows)
-    given: dict[str, Any] = {} if task.tokens is None else {"tokens_per_device": task.tokens}
+    limits: dict[str, Any] = {} if task.tokens is None else {"tokens_per_device": task.tokens}
     args = TSPINConfig(
         **_arguments(task, out),
-        **given,
+        **limits,
         global_batch_size=task.batch,
         beta=0.1 if history else 0.0,
         data_seed=SEED,

@@ -66,9 +66,9 @@ class FlashTree(torch.autograd.Function):
             gradient = gradient.contiguous()
         query, key, value, out, normaliser = ctx.saved_tensors
         grads = tuple(torch.empty_like(x) for x in (query, key, value))
-        given = (gradient, query, key, value, out, normaliser)
+        saved = (gradient, query, key, value, out, normaliser)
         for tree in ctx.layout.trees:
-            _differentiate(tree, given, grads, ctx.scale)
+            _differentiate(tree, saved, grads, ctx.scale)
         return *grads, None, None
 
 
@@ -83,8 +83,8 @@ def _attend(
 ) -> None:
     def part(queries: slice, keys: slice, causal: bool) -> tuple[Tensor, Tensor]:
         q, k, v = query[:, :, queries], key[:, :, keys], value[:, :, keys]
-        found: tuple[Tensor, Tensor] = _forward(q, k, v, 0.0, causal, scale=scale)
-        return found
+        outputs: tuple[Tensor, Tensor] = _forward(q, k, v, 0.0, causal, scale=scale)
+        return outputs
 
     prompt = tree.prompt
     out[:, :, prompt], normaliser[:, :, prompt] = part(prompt, prompt, True)
@@ -103,16 +103,18 @@ def _attend(
 
 
 def _differentiate(
-    tree: Tree, given: tuple[Tensor, ...], grads: tuple[Tensor, ...], scale: float | None
+    tree: Tree, saved: tuple[Tensor, ...], grads: tuple[Tensor, ...], scale: float | None
 ) -> None:
-    gradient, query, key, value, out, normaliser = given
+    gradient, query, key, value, out, normaliser = saved
     grad_query, grad_key, grad_value = grads
 
     def part(queries: slice, keys: slice, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
         g, q, o, n = (x[:, :, queries] for x in (gradient, query, out, normaliser))
         k, v = key[:, :, keys], value[:, :, keys]
-        found: tuple[Tensor, Tensor, Tensor] = _backward(g, q, k, v, o, n, 0.0, causal, scale=scale)
-        return found
+        gradients: tuple[Tensor, Tensor, Tensor] = _backward(
+            g, q, k, v, o, n, 0.0, causal, scale=scale
+        )
+        return gradients
 
     prompt = tree.prompt
     of_query, of_key, of_value = part(prompt, prompt, True)

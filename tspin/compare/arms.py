@@ -57,7 +57,7 @@ class Arm:
                 f"--methods {text}: the label is {label!r}; give letters, digits, '-' and '_', and "
                 "not a method's name"
             )
-        name, separator, given = told.partition("@")
+        name, separator, amount = told.partition("@")
         if name not in _NAMES:
             close = difflib.get_close_matches(name, _NAMES, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
@@ -65,12 +65,12 @@ class Arm:
                 f"--methods: no method is named {name!r}; {hint}the names are: {', '.join(_NAMES)}"
             )
         try:
-            share = float(given) if separator else 1.0
+            share = float(amount) if separator else 1.0
         except ValueError:
             share = 0.0
         if not 0 < share <= 1:
             raise InputError(
-                f"--methods {text}: the share of the annotated records is {given!r}; give a "
+                f"--methods {text}: the share of the annotated records is {amount!r}; give a "
                 "number above 0 and up to 1, such as 0.25"
             )
         matched = name == MATCHED
@@ -179,5 +179,5 @@ class ArmRun:
 
 
 def _made(folder: RunFolder, number: int) -> bool:
-    made = folder.iteration(number)
-    return made.model.is_dir() and made.metrics.is_file()
+    outputs = folder.iteration(number)
+    return outputs.model.is_dir() and outputs.metrics.is_file()

@@ -87,8 +87,8 @@ class ComparisonFolder:
         if share == 1:
             return annotated
         records = list(read_records(annotated, AnnotatedRecord))
-        wanted = max(1, round(share * len(records)))
-        chosen = {*choose((record.id for record in records), wanted)}
+        count = max(1, round(share * len(records)))
+        chosen = {*choose((record.id for record in records), count)}
         out = self.path / "data" / f"annotated-{share:g}.jsonl"
         kept = [record for record in records if record.id in chosen]
         if not out.is_file() or list(read_records(out, AnnotatedRecord)) != kept:
@@ -126,8 +126,8 @@ def _take(source: Path, target: Path) -> bool:
     forget(target)
     with atomic_file(target) as file:
         file.write(source.read_bytes())
-    made = manifest_path(source)
-    if made.is_file():
+    manifest_file = manifest_path(source)
+    if manifest_file.is_file():
         with atomic_file(manifest_path(target)) as file:
-            file.write(made.read_bytes())
+            file.write(manifest_file.read_bytes())
     return True

@@ -118,11 +118,11 @@ def _in_chunks(scores: TokenScores, values: Tensor, targets: Tensor, chunk_size:
     first, directly after its forward, so recomputing it would save nothing.
     """
     value_chunks, target_chunks = torch.split(values, chunk_size), torch.split(targets, chunk_size)
-    found: list[Tensor] = [
+    chunk_scores: list[Tensor] = [
         checkpoint(scores, value, target, use_reentrant=False)
         for value, target in zip(value_chunks[:-1], target_chunks[:-1], strict=True)
     ]
-    return torch.cat([*found, scores(value_chunks[-1], target_chunks[-1])])
+    return torch.cat([*chunk_scores, scores(value_chunks[-1], target_chunks[-1])])
 
 
 def _split_at_head(

@@ -32,8 +32,8 @@ def foreach(items: list[dict[str, Any]], done: dict[str, Any]) -> dict[str, Any]
     return {"foreach": items, "do": done}
 
 
-def stage(command: str, **given: list[str]) -> dict[str, Any]:
+def stage(command: str, **fields: list[str]) -> dict[str, Any]:
     """A command with the lists that are not empty: deps, params, outs, metrics."""
     name, _, rest = command.partition(" ")
-    listed = {key: values for key, values in given.items() if values}
+    listed = {key: values for key, values in fields.items() if values}
     return {"cmd": f"tspin {name} --config {_PARAMS} {rest}".strip(), **listed}

@@ -114,6 +114,6 @@ class PackingCollator:
 
 def _different(responses: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[int]]:
     """The responses without repetitions, and for each one given which of them it is."""
-    found: dict[tuple[int, ...], int] = {}
-    which = [found.setdefault(tuple(response), len(found)) for response in responses]
-    return [list(response) for response in found], which
+    sequences: dict[tuple[int, ...], int] = {}
+    which = [sequences.setdefault(tuple(response), len(sequences)) for response in responses]
+    return [list(response) for response in sequences], which
