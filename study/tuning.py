@@ -18,18 +18,16 @@ import typer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
-from benchmarks.reproduction.bases import BASES, RECORD, base_folder, make_bases
-from benchmarks.reproduction.data import corpus
-from benchmarks.reproduction.probe import probe
-from benchmarks.reproduction.skills import SKILLS
+from study.bases import RECORD, make_bases, probe
+from study.items import corpus
+from study.protocol import BASES, KNOWN_BASES, base_folder
+from study.skills import SKILLS
 from tspin.demo.corpus import Example
 from tspin.demo.pretrain import batches, encode
 from tspin.files import atomic_folder
 
-__all__ = ["KNOWN_BASES", "make_known"]
+__all__ = ["make_known"]
 
-KNOWN_BASES = {f"{base}-known": base for base in BASES}
-"""By name, the base that it goes on from."""
 MATURING = 2_500
 """Steps of further pre-training; its learning rate falls to 0."""
 TUNING, TRIES = 50, 12
@@ -42,25 +40,25 @@ _ROWS, _WARMUP = 32, 50
 _LEARNING_RATE = 3e-3
 
 
-def make_known(out: Path, name: str, wanted: list[str]) -> None:
+def make_known(out: Path, name: str, skills: list[str]) -> None:
     """One such base for each skill, the first that is neither ignorant nor saturated.
 
     Args:
         out: The study's folder.
         name: In `KNOWN_BASES`.
-        wanted: Skills to make it for; those in place are left alone.
+        skills: Skills to make it for; those in place are left alone.
 
     Raises:
         RuntimeError: no tuning of a skill ends within `UNSATURATED`.
     """
-    missing = [skill for skill in wanted if not (base_folder(out, name, skill) / RECORD).is_file()]
+    missing = [skill for skill in skills if not (base_folder(out, name, skill) / RECORD).is_file()]
     if not missing:
         return
     make_bases(out, KNOWN_BASES[name], list(SKILLS))
     grown = _grown(out, name)
     for skill in missing:
-        model, tokenizer, told = _tuned(grown, BASES[KNOWN_BASES[name]].seed, skill)
-        _save(base_folder(out, name, skill), model, tokenizer, told)
+        model, tokenizer, facts = _tuned(grown, BASES[KNOWN_BASES[name]].seed, skill)
+        _save(base_folder(out, name, skill), model, tokenizer, facts)
 
 
 def _tuned(
@@ -88,8 +86,8 @@ def _grown(out: Path, name: str) -> Path:
     """The latest checkpoint of the base, pre-trained to its end."""
     folder = out / "bases" / name / "grown"
     if not (folder / RECORD).is_file():
-        made = [base_folder(out, KNOWN_BASES[name], skill) for skill in SKILLS]
-        latest = max(made, key=lambda path: json.loads((path / RECORD).read_bytes())["step"])
+        checkpoints = [base_folder(out, KNOWN_BASES[name], skill) for skill in SKILLS]
+        latest = max(checkpoints, key=lambda path: json.loads((path / RECORD).read_bytes())["step"])
         model, tokenizer = _load(latest)
         # Not the examples that it has seen already.
         _train(model, tokenizer, corpus(100 + BASES[KNOWN_BASES[name]].seed), MATURING)
@@ -104,11 +102,11 @@ def _load(folder: Path) -> tuple[LlamaForCausalLM, Tokenizer]:
     return cast(LlamaForCausalLM, model), cast(Tokenizer, AutoTokenizer.from_pretrained(folder))
 
 
-def _save(out: Path, model: LlamaForCausalLM, tokenizer: Tokenizer, told: object) -> None:
+def _save(out: Path, model: LlamaForCausalLM, tokenizer: Tokenizer, facts: object) -> None:
     with atomic_folder(out) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        (folder / RECORD).write_text(json.dumps(told, indent=2) + "\n")
+        (folder / RECORD).write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def _train(

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import typer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from benchmarks.reproduction.data import corpus
-from benchmarks.reproduction.probe import probe
+from study.items import corpus, items
+from study.protocol import BASES, Base, base_folder
+from study.skills import SKILLS
 from tspin.demo.pretrain import TEMPLATE, batches, encode
 from tspin.demo.tokenizer import MAX_LENGTH, train_tokenizer
 from tspin.files import atomic_folder
 
-__all__ = ["BASES", "RECORD", "Base", "base_folder", "make_bases"]
+__all__ = ["RECORD", "make_bases", "probe"]
 
 VOCABULARY = 1_024
 """Names and things become single tokens, digits stay apart."""
@@ -32,55 +34,68 @@ _REACH = 0.05
 """How far from the target a checkpoint may lie."""
 _ROWS = 32
 _WARMUP = 100
+_PROBED = 192
+"""Items a skill, of a split of their own."""
+_ANSWER = 64
+"""Tokens of an answer to a probe item; annotations have fewer."""
 
 
-@dataclass(frozen=True)
-class Base:
-    """A size, and how good a skill has to be for the checkpoint of that skill to be taken."""
-
-    hidden: int
-    layers: int
-    target: float
-    """Share of probe items that a greedy answer gets right."""
-    seed: int
-    learning_rate: float = 3e-3
-    most_steps: int = 40_000
-
-
-BASES = {
-    "weak": Base(hidden=96, layers=3, target=0.35, seed=0),
-    "middle": Base(hidden=128, layers=4, target=0.45, seed=1),
-    "strong": Base(hidden=160, layers=3, target=0.55, seed=2),
-}
-
-
-def base_folder(out: Path, base: str, skill: str) -> Path:
-    """Where the checkpoint of one base for one skill stands."""
-    return out / "bases" / base / skill
-
-
-def make_bases(out: Path, name: str, wanted: list[str]) -> None:
+def make_bases(out: Path, name: str, skills: list[str]) -> None:
     """Pre-train one base and keep a checkpoint for each skill, at the first look on target.
 
     The learning rate warms up and stays: any step may be the last. A killed pre-training starts
     again, unless all its checkpoints are in place.
 
+    Args:
+        out: The study's folder.
+        name: In `BASES`.
+        skills: Skills to keep a checkpoint for; those in place are left alone.
+
     Raises:
         RuntimeError: a skill has not met its target after the most steps.
     """
-    missing = [skill for skill in wanted if not (base_folder(out, name, skill) / RECORD).is_file()]
+    missing = [skill for skill in skills if not (base_folder(out, name, skill) / RECORD).is_file()]
     if not missing:
         return
     base = BASES[name]
     pretraining = Pretraining(base)
     for right in pretraining.looks(missing):
         typer.echo(f"base {name}, step {pretraining.step}: {pretraining.loss:.3f}, {right}")
-        for skill in [each for each in missing if abs(right[each] - base.target) <= _REACH]:
+        for skill in [skill for skill in missing if abs(right[skill] - base.target) <= _REACH]:
             pretraining.save(base_folder(out, name, skill), {"skill": skill, "right": right})
             missing.remove(skill)
         if not missing:
             return
     raise RuntimeError(f"base {name}: no {missing} near {base.target} in {base.most_steps} steps")
+
+
+@torch.inference_mode()
+def probe(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    skill: str,
+    *,
+    annotated: bool = False,
+) -> float:
+    """Share of probe items that a greedy answer gets right.
+
+    Args:
+        model: The base as it is.
+        tokenizer: Its tokenizer.
+        skill: Whose items are asked.
+        annotated: Count only what is in the annotator's form, too.
+    """
+    model.eval()  # type: ignore[no-untyped-call]
+    probed = items(skill, "probe", _PROBED)
+    prompts = [TEMPLATE.format(prompt=item.prompt) for item in probed]
+    batch = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False)
+    # transformers' own signature knows no Llama.
+    sequences = cast(Any, model).generate(**batch, do_sample=False, max_new_tokens=_ANSWER)
+    texts = tokenizer.batch_decode(
+        sequences[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
+    )
+    verify = SKILLS[skill].is_annotated if annotated else SKILLS[skill].is_right
+    return sum(verify(item, text) for item, text in zip(probed, texts, strict=True)) / len(probed)
 
 
 class Pretraining:
@@ -140,11 +155,11 @@ class Pretraining:
 
     def save(self, out: Path, record: dict[str, object]) -> None:
         """The model as it is, with what is known of it."""
-        told = {"base": asdict(self.base), "step": self.step, "loss": self.loss, **record}
+        facts = {"base": asdict(self.base), "step": self.step, "loss": self.loss, **record}
         with atomic_folder(out) as folder:
             self._model.save_pretrained(folder)
             self._tokenizer.save_pretrained(folder)
-            (folder / RECORD).write_text(json.dumps(told, indent=2) + "\n")
+            (folder / RECORD).write_text(json.dumps(facts, indent=2) + "\n")
 
     def _train(self, block: list[Batch]) -> None:
         losses = []

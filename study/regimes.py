@@ -6,13 +6,106 @@ annotator's form is known, the search tries what the one on bases to which it is
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from benchmarks.reproduction.protocol import CONTROL, TSPIN
-from benchmarks.reproduction.regimes import START, Part, Regime, Search
+from study.protocol import CONTROL, SHARE, TSPIN, UNTRAINED
 from tspin.compare.arms import MATCHED
 
-__all__ = ["ANSWER", "CONFIRMED", "KNOWN", "NEW", "SEARCHES"]
+__all__ = [
+    "ANSWER",
+    "CONFIRMED",
+    "CONFIRMING_SEEDS",
+    "KNOWN_FORM",
+    "NEW_FORM",
+    "SEARCHES",
+    "SEARCH_SEEDS",
+    "START",
+    "Part",
+    "Regime",
+    "Search",
+]
+
+SEARCH_SEEDS = (1001,)
+"""Of the search; no final run has it."""
+CONFIRMING_SEEDS = (2001, 2002, 2003)
+"""Of the runs that try again what the search saw."""
+START = f"sft@{SHARE}"
+"""Runs beside the regimes from the base; some start from its policies."""
+
+
+@dataclass(frozen=True)
+class Regime:
+    """One arm of the search."""
+
+    arm: str
+    """METHOD@SHARE."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Besides the learning rate."""
+    rates: tuple[float, ...] = (1.0,)
+    """By iteration, times the learning rate that was chosen for `like`; the last one stays."""
+    paced: str | None = None
+    """The arm of the final runs whose learning rate counts; None is the one nearest to it."""
+
+    @property
+    def control(self) -> bool:
+        """Whether it is SFT, with whatever compute and data, or the base as it is."""
+        return self.arm.startswith("sft") or self.arm == UNTRAINED
+
+    @property
+    def like(self) -> str:
+        """The arm of the final runs whose learning rate counts."""
+        if self.paced is not None:
+            return self.paced
+        if self.arm in ("sft", START):
+            return self.arm
+        return CONTROL if self.arm.startswith(MATCHED) else TSPIN
+
+    def options(self, label: str, rate: float) -> list[str]:
+        """Of `tspin compare`, given the learning rate of `like`."""
+        rates = [factor * rate for factor in self.rates]
+        settings = {"train.learning_rate": rates if len(rates) > 1 else rates[0], **self.settings}
+        return [
+            part
+            for name, value in settings.items()
+            for part in ("--set-for", f"{label}:{name}={json.dumps(value)}")
+        ]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Regimes that come later, most from another policy or on other records."""
+
+    regimes: Mapping[str, Regime]
+    policy: str | None = None
+    """The arm of the search from the base whose last policy they start from; None is the base."""
+    copies: int = 1
+    """Of each annotated record of the share: so many y' a prompt."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether it begins as what comes from the base does: its controls are the same."""
+        return self.policy is None and self.copies == 1
+
+
+@dataclass(frozen=True)
+class Search:
+    """All that one protocol tries."""
+
+    from_base: Mapping[str, Regime]
+    """From the base, as it is; `START` runs beside them."""
+    parts: Mapping[str, Part]
+
+    def regimes(self) -> dict[str, dict[str, Regime]]:
+        """By start: the base, with `START`, itself and plain parts, then every other part."""
+        others = {UNTRAINED: Regime(UNTRAINED), START: Regime(START)}
+        regimes = {"base": {**self.from_base, **others}}
+        for name, part in self.parts.items():
+            regimes.setdefault("base" if part.plain else name, {}).update(part.regimes)
+        return regimes
+
 
 ANSWER = "ANSWER"
 """Stands for the extractor that finds a skill's answer in any wording."""
@@ -69,7 +162,7 @@ _NEW_UNSATURATED: Mapping[str, Regime] = {
 }
 """A gap of some nats saturates the loss no longer; the optimizer divides alpha out again."""
 
-NEW = Search(
+NEW_FORM = Search(
     _NEW_FROM_BASE,
     {
         "unsaturated": Part(_NEW_UNSATURATED),
@@ -108,14 +201,14 @@ _KNOWN_SEVERAL: Mapping[str, Regime] = {
 }
 """Several y' a prompt: every record stands there as often, under other ids."""
 
-KNOWN = Search(_KNOWN_FROM_BASE, {"several": Part(_KNOWN_SEVERAL, copies=COPIES)})
+KNOWN_FORM = Search(_KNOWN_FROM_BASE, {"several": Part(_KNOWN_SEVERAL, copies=COPIES)})
 """On bases that know the annotator's form."""
-KNOWN_ONCE = Search(_KNOWN_FROM_BASE, {})
+KNOWN_FORM_ONCE = Search(_KNOWN_FROM_BASE, {})
 """The same with one y' a prompt."""
-SEARCHES = {"new": NEW, "known": KNOWN, "known_once": KNOWN_ONCE}
+SEARCHES = {"new": NEW_FORM, "known": KNOWN_FORM, "known_once": KNOWN_FORM_ONCE}
 """By the names of `Protocol.searches`."""
 CONFIRMED: Mapping[str, tuple[str, ...]] = {
     "extraction": ("papers",),
     "sums": ("papers", "gentle", "wrong_only"),
 }
-"""By skill: regimes of `KNOWN` that the search saw more than 0.05 above SFT on some base."""
+"""By skill: regimes of `KNOWN_FORM` that the search saw more than 0.05 above SFT on some base."""

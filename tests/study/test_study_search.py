@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from benchmarks.reproduction.confirming import above, collect_confirmed, confirm
-from benchmarks.reproduction.frontier import advantage, found, points
-from benchmarks.reproduction.markdown import as_markdown
-from benchmarks.reproduction.protocol import PILOT, Cell
-from benchmarks.reproduction.rows import collect_rows
-from benchmarks.reproduction.search import collect_search, search
-from benchmarks.reproduction.study import Study
-from benchmarks.reproduction.tradeoff import reached
-from tests.made_study import make_rows
+from study.frontier import advantage, confirmed_advantage, points, reached, wins
+from study.measurements import collect_runs
+from study.protocol import PILOT, Cell
+from study.results import Results
+from study.search import collect_confirmed, collect_search, confirm, search
+from study.stages import Study
+from study.tables import as_markdown
+from tests.study.study_runs import make_runs
+
+pytestmark = pytest.mark.study
 
 
 def search_row(
@@ -23,13 +24,13 @@ def search_row(
 ) -> dict[str, Any]:
     values = {"greedy": greedy, "sampled": greedy, "nll_per_token": 1.0}
     values |= {"retained/greedy": kept, "retained/nll_per_token": 1.0}
-    told = {"skill": skill, "base": "weak", "part": part, "arm": arm, "seed": seed}
-    return {**told, "best": values}
+    run = {"skill": skill, "base": "weak", "part": part, "arm": arm, "seed": seed}
+    return {**run, "best": values}
 
 
 def gain(arm: str, rows: list[dict[str, Any]]) -> float | None:
-    made = points(rows)
-    return advantage(next(each for each in made if each.arm == arm), made)
+    everyone = points(rows)
+    return advantage(next(point for point in everyone if point.arm == arm), everyone)
 
 
 def test_a_regime_wins_where_it_beats_the_control_at_its_best_rate() -> None:
@@ -45,13 +46,15 @@ def test_a_regime_wins_where_it_beats_the_control_at_its_best_rate() -> None:
             search_row("sums", "few_matched", seed, 0.3, 0.3),  # The control of few pairs.
             search_row("sums", "sft@0.25", seed, 0.6, 0.6),  # SFT with less compute.
         ]
-    made = points(rows)
-    assert [each.values["greedy"] for each in made if each.arm == "matched"] == [
+    everyone = points(rows)
+    assert [point.values["greedy"] for point in everyone if point.arm == "matched"] == [
         pytest.approx(0.805)
     ]
-    wins = {"papers": [], "gentle": ["sums"], "falling": [], "few": ["sums"]}
-    assert found(made) == wins
-    gains = {each.arm: advantage(each, made) for each in made if not each.regime.control}
+    skills = {"papers": [], "gentle": ["sums"], "falling": [], "few": ["sums"]}
+    assert wins(everyone) == skills
+    gains = {
+        point.arm: advantage(point, everyone) for point in everyone if not point.regime.control
+    }
     # "gentle" lies between plain SFT and "matched", "papers" and "falling" beyond all of SFT.
     between = 0.6 + 2 / 3 * (0.805 - 0.6)
     assert gains["gentle"] == pytest.approx(0.805 - between)
@@ -60,22 +63,22 @@ def test_a_regime_wins_where_it_beats_the_control_at_its_best_rate() -> None:
     assert gains["few"] == pytest.approx(0.4 - 0.3)
     slow = search_row("sums", "sft@0.25", 1000, 0.7, 0.9, part="rate-0.0001")
     assert gain("falling", [*rows, slow]) == pytest.approx(0)
-    assert found(points([*rows, slow])) == wins
+    assert wins(points([*rows, slow])) == skills
     still = search_row("sums", "base", 1001, 0.81, 0.4)  # Not trained at all.
     assert gain("gentle", [*rows, still]) == pytest.approx(0.805 - 0.81)
-    assert found(points([*rows, still])) == wins
+    assert wins(points([*rows, still])) == skills
     later = search_row("sums", "alpha_tenth", 1001, 0.9, 0.4, part="unsaturated-1001")
-    assert found(points([*rows, later])) == {**wins, "alpha_tenth": ["sums"]}
+    assert wins(points([*rows, later])) == {**skills, "alpha_tenth": ["sums"]}
     protocol = {"searches": {"weak": "new"}}
-    result = {"protocol": protocol, "rows": make_rows(), "verdicts": [], "search": rows}
-    assert "| gentle | sums |" in as_markdown(result)
+    results = Results(protocol, runs=make_runs(), search=rows)
+    assert "| gentle | sums |" in as_markdown(results)
 
 
-def confirmed_row(arm: str, seed: int, greedy: float, kept: float, **given: Any) -> dict[str, Any]:
+def confirmed_row(arm: str, seed: int, greedy: float, kept: float, **others: Any) -> dict[str, Any]:
     values = {"annotated/greedy": greedy, "annotated/sampled": 0.1, "retained/greedy": kept}
     base = {"annotated/greedy": 0.3, "annotated/sampled": 0.1, "retained/greedy": 0.9}
-    told = {"skill": "sums", "base": "strong-known", "arm": arm, "seed": seed, "control": False}
-    return {**told, "test": {"base": base, "best": values, "last": values}, **given}
+    run = {"skill": "sums", "base": "strong-known", "arm": arm, "seed": seed, "control": False}
+    return {**run, "test": {"base": base, "best": values, "last": values}, **others}
 
 
 def test_what_is_confirmed_pairs_with_sft_of_the_same_base_and_seed() -> None:
@@ -85,15 +88,16 @@ def test_what_is_confirmed_pairs_with_sft_of_the_same_base_and_seed() -> None:
             confirmed_row("gentle", seed, 0.5 + noise, 0.8),
             confirmed_row("matched", seed, 0.5 + noise, 0.7, control=True),
         ]
-    told = above(rows, "gentle", "last", "annotated/greedy")
+    gain = confirmed_advantage(rows, "gentle", "last", "annotated/greedy")
     # Halfway between the base and "matched": 0.4, 0.45 and 0.5.
-    assert (told.value, told.n) == (pytest.approx(0.15), 3)
-    assert told.low is not None and told.low == pytest.approx(
+    assert (gain.value, gain.n) == (pytest.approx(0.15), 3)
+    assert gain.low is not None and gain.low == pytest.approx(
         0.15 - 4.3027 * 0.05 / 3**0.5, abs=1e-4
     )
-    assert above(rows, "gentle", "best", "annotated/sampled").value == pytest.approx(0)
-    result = {"protocol": {}, "rows": make_rows(), "verdicts": [], "confirmed": rows}
-    assert "| sums | gentle | last | 0.150 (0.026 to 0.274) |" in as_markdown(result)
+    best = confirmed_advantage(rows, "gentle", "best", "annotated/sampled")
+    assert best.value == pytest.approx(0)
+    results = Results({}, runs=make_runs(), confirmed=rows)
+    assert "| sums | gentle | last | 0.150 (0.026 to 0.274) |" in as_markdown(results)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +113,6 @@ def test_what_the_protocol_does_not_ask_for_is_not_run_and_adds_no_rows(tmp_path
     confirm(study, cell)
     study.vary(cell)
     assert list(tmp_path.iterdir()) == []
-    assert list(collect_rows(study, cell)) == []
+    assert list(collect_runs(study, cell)) == []
     assert list(collect_confirmed(study, cell)) == []
     assert collect_search(study, cell) == []

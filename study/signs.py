@@ -6,13 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.reproduction.rows import validation_values
+from study.measurements import validation_values
+from study.protocol import Cell
+from study.results import SignRow
 from tspin.run_folder import BASE, RunFolder
 from tspin.train_log import read_train_log
 
-__all__ = ["SIGNS", "Alarm", "alarm", "collect_signs"]
+if TYPE_CHECKING:
+    from study.stages import Study
+
+__all__ = ["SIGNS", "Alarm", "alarm", "collect_signs", "run_signs"]
 
 SIGNS = {
     "annotated_logps_drop": (0.1, 0.2, 0.5, 1.0),
@@ -39,10 +44,15 @@ class Alarm:
     """Past the threshold, of the sound ones."""
 
 
-def alarm(rows: Sequence[dict[str, Any]], sign: str, threshold: float) -> Alarm:
-    """Count iterations by what they did and by what the guard would have said."""
-    known = [row for row in rows if row[sign] is not None]
-    past = [(row["worse"], row[sign] > threshold) for row in known]
+def alarm(rows: Sequence[SignRow], sign: str, threshold: float) -> Alarm:
+    """Count iterations by what they did and by what the guard would have said.
+
+    Args:
+        rows: Of `collect_signs`; those without the sign do not count.
+        sign: In `SIGNS`.
+        threshold: What is above it is past it.
+    """
+    past = [(row["worse"], row[sign] > threshold) for row in rows if row.get(sign) is not None]
     return Alarm(
         damaged=sum(worse for worse, _ in past),
         caught=sum(worse and over for worse, over in past),
@@ -51,22 +61,30 @@ def alarm(rows: Sequence[dict[str, Any]], sign: str, threshold: float) -> Alarm:
     )
 
 
-def collect_signs(comparison: Path, out: Path) -> Iterator[dict[str, Any]]:
-    """One row an iteration of each run of a finished comparison below `out`."""
+def collect_signs(study: Study, cell: Cell) -> Iterator[SignRow]:
+    """One row an iteration of each run of all finished comparisons on a cell."""
+    for result in sorted(study.folder(cell).rglob("compare.json")):
+        part = result.parent.relative_to(study.folder(cell)).as_posix()
+        for row in run_signs(result.parent):
+            yield {"skill": cell.skill, "base": cell.base, "part": part, **row}
+
+
+def run_signs(comparison: Path) -> Iterator[SignRow]:
+    """One row an iteration of each run of a comparison."""
     for path in sorted(comparison.glob("seed-*/*/config.json")):
         run = RunFolder(path.parent)
         initial = validation_values(run.iteration(BASE).metrics)
         greedy, sampled, nll = ([initial[name]] for name in ("greedy", "sampled", "nll_per_token"))
         number = 0
-        while (made := run.iteration(number)).metrics.is_file():
-            values = validation_values(made.metrics)
-            log = read_train_log(made.path / "train_log.jsonl")
+        while (iteration := run.iteration(number)).metrics.is_file():
+            values = validation_values(iteration.metrics)
             yield {
-                "run": path.parent.relative_to(out).as_posix(),
+                "arm": run.path.name,
+                "seed": int(run.path.parent.name.removeprefix("seed-")),
                 "iteration": number,
                 "worse": max(greedy) - values["greedy"] > WORSE
                 or values["nll_per_token"] - min(nll) > LESS_LIKELY,
-                **_training_signs(log),
+                **_training_signs(read_train_log(iteration.path / "train_log.jsonl")),
                 "sampled_drop": _lone_fall(greedy, sampled, values),
             }
             greedy.append(values["greedy"])
@@ -79,15 +97,15 @@ def _training_signs(log: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     """At the end of an iteration's training, as `tspin.guards` measures them."""
     window = max(1, min(10, len(log) // 10))
     start, end = log[:window], log[-window:]
-    found: dict[str, float | None] = dict.fromkeys(SIGNS)
-    found["annotated_logps_drop"] = _per_token(start) - _per_token(end)
+    signs: dict[str, float | None] = dict.fromkeys(SIGNS)
+    signs["annotated_logps_drop"] = _per_token(start) - _per_token(end)
     if "rewards/saturated" in log[0]:
-        found["saturated_share"] = fmean(row["rewards/saturated"] for row in end)
+        signs["saturated_share"] = fmean(row["rewards/saturated"] for row in end)
         lengths = [
             fmean(row[f"lengths/{role}"] for row in log) for role in ("annotated", "synthetic")
         ]
-        found["length_drift"] = max(lengths) / max(min(lengths), 1.0)
-    return found
+        signs["length_drift"] = max(lengths) / max(min(lengths), 1.0)
+    return signs
 
 
 def _lone_fall(

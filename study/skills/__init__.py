@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from benchmarks.reproduction.skills.arithmetic import Arithmetic
-from benchmarks.reproduction.skills.extraction import Extraction
-from benchmarks.reproduction.skills.skill import Item, Skill, Split, split_of
-from benchmarks.reproduction.skills.sums import Sums
+from study.skills.arithmetic import Arithmetic
+from study.skills.extraction import Extraction
+from study.skills.skill import Item, Skill, Split, split_of
+from study.skills.sums import Sums
 
 __all__ = ["SKILLS", "Item", "Skill", "Split", "split_of"]
 

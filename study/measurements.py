@@ -1,4 +1,4 @@
-"""The study's numbers, one row a run: what every table and verdict is made from."""
+"""What was measured of each run, gathered from the folders: every table is made from it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.reproduction.protocol import SETTINGS, Cell
-from benchmarks.reproduction.scoring import score
-from benchmarks.reproduction.skills import Split
-from benchmarks.reproduction.study import Study
+from study.items import score
+from study.protocol import SETTINGS, Cell
+from study.results import RunRow, SettingRow, TemperedRow
+from study.skills import Split
 from tspin.compare.arms import Arm
 from tspin.compare.folders import ComparisonFolder
 from tspin.run_folder import BASE, RunFolder
 from tspin.train_log import read_train_log
 
+if TYPE_CHECKING:
+    from study.stages import Study
+
 __all__ = [
-    "collect_rows",
+    "collect_runs",
     "collect_settings",
+    "collect_tempered",
     "finished_runs",
     "kept_skills",
     "metric_values",
@@ -41,13 +45,13 @@ _TRAINING = (
 def finished_runs(folder: ComparisonFolder) -> Iterator[tuple[Arm, dict[str, Any]]]:
     """Method and record of every run of a comparison; none before it is finished."""
     if folder.result.is_file():
-        for made in json.loads(folder.result.read_bytes())["arms"]:
-            arm = Arm(made["name"], made["method"], made["share"], made["matched"])
-            for run in made["runs"]:
+        for entry in json.loads(folder.result.read_bytes())["arms"]:
+            arm = Arm(entry["name"], entry["method"], entry["share"], entry["matched"])
+            for run in entry["runs"]:
                 yield arm, run
 
 
-def collect_rows(study: Study, cell: Cell) -> Iterator[dict[str, Any]]:
+def collect_runs(study: Study, cell: Cell) -> Iterator[RunRow]:
     """One row a method and seed of a cell; none before its final comparison is finished."""
     folder = ComparisonFolder(study.final(cell))
     for arm, run in finished_runs(folder):
@@ -72,7 +76,7 @@ def collect_rows(study: Study, cell: Cell) -> Iterator[dict[str, Any]]:
         }
 
 
-def collect_settings(study: Study, cell: Cell) -> list[dict[str, Any]]:
+def collect_settings(study: Study, cell: Cell) -> list[SettingRow]:
     """Exactness on validation after the last iteration of each finished run of `vary`."""
     rows = []
     for setting in SETTINGS:
@@ -82,20 +86,29 @@ def collect_settings(study: Study, cell: Cell) -> list[dict[str, Any]]:
             if not folder.iteration(number).metrics.is_file():
                 continue
             last = _iteration(folder, number)
-            where = {"skill": cell.skill, "base": cell.base, "setting": setting, "seed": seed}
-            rows.append({**where, "greedy": last["greedy"]})
+            run = {"skill": cell.skill, "base": cell.base, "setting": setting, "seed": seed}
+            rows.append({**run, "greedy": last["greedy"]})
     return rows
 
 
 def on_test(
     study: Study, folder: ComparisonFolder, cell: Cell, arm: Arm, seed: int, number: int
 ) -> dict[str, float]:
-    """Of the skill that was taught; `retained/*` are means over the others."""
+    """Measured on test, of the skill that was taught; `retained/*` are means over the others.
+
+    Args:
+        study: Knows the test records.
+        folder: The comparison.
+        cell: Its skill and base.
+        arm: A method of it.
+        seed: Which run.
+        number: Which iteration; `BASE` is the initial policy.
+    """
     path = folder.measured(arm, seed, "test", number)
-    found = score(path, cell.skill, study.items(cell.skill, "test"))
-    found["nll_per_token"] = metric_values(path)["nll_per_token"]
+    values = score(path, cell.skill, study.items(cell.skill, "test"))
+    values["nll_per_token"] = metric_values(path)["nll_per_token"]
     others = {skill: folder.measured(arm, seed, skill, number) for skill in cell.others}
-    return found | kept_skills(study, others, "test")
+    return values | kept_skills(study, others, "test")
 
 
 def kept_skills(study: Study, others: Mapping[str, Path], split: Split) -> dict[str, float]:
@@ -106,33 +119,33 @@ def kept_skills(study: Study, others: Mapping[str, Path], split: Split) -> dict[
         others: By skill: metrics.json of the evaluation on its own answers.
         split: Of which split they are.
     """
-    found: dict[str, float] = {}
+    means: dict[str, float] = {}
     scores = [
         score(path, skill, study.items(skill, split, taught=False))
         for skill, path in others.items()
     ]
     for mode in ("greedy", "sampled"):
-        found[f"retained/{mode}"] = fmean(each[f"right/{mode}"] for each in scores)
+        means[f"retained/{mode}"] = fmean(shares[f"right/{mode}"] for shares in scores)
     nlls = [metric_values(path)["nll_per_token"] for path in others.values()]
-    return found | {"retained/nll_per_token": fmean(nlls)}
+    return means | {"retained/nll_per_token": fmean(nlls)}
 
 
 def _iteration(folder: RunFolder, number: int) -> dict[str, float]:
     """On validation, and at the end of training: means over the last tenth of its steps."""
-    made = folder.iteration(number)
-    found = validation_values(made.metrics)
-    log = read_train_log(made.path / "train_log.jsonl")
+    iteration = folder.iteration(number)
+    values = validation_values(iteration.metrics)
+    log = read_train_log(iteration.path / "train_log.jsonl")
     last = log[-(len(log) // 10 or 1) :]
     for name in _TRAINING:
         if all(name in row for row in last):
-            found[f"train/{name}"] = fmean(row[name] for row in last)
-    return found
+            values[f"train/{name}"] = fmean(row[name] for row in last)
+    return values
 
 
 def validation_values(path: Path) -> dict[str, float]:
     """On the held-out records: exactness as `greedy` and `sampled`, likelihood, margins, tokens."""
     metrics = metric_values(path)
-    found = {
+    exactness = {
         mode: next(
             value
             for name, value in metrics.items()
@@ -140,11 +153,35 @@ def validation_values(path: Path) -> dict[str, float]:
         )
         for mode in ("greedy", "sampled")
     }
-    kept = ("nll_per_token", "margins/", "accuracies/", "response_tokens/")
-    return found | {name: value for name, value in metrics.items() if name.startswith(kept)}
+    names = ("nll_per_token", "margins/", "accuracies/", "response_tokens/")
+    return exactness | {name: value for name, value in metrics.items() if name.startswith(names)}
 
 
 def metric_values(path: Path) -> dict[str, float]:
     """What a metrics.json holds, without intervals."""
     metrics = json.loads(path.read_bytes())["metrics"]
     return {name: estimate["value"] for name, estimate in metrics.items()}
+
+
+def collect_tempered(study: Study, cell: Cell) -> Iterator[TemperedRow]:
+    """One row a method (or the base) and seed: exactness and likelihood at both temperatures."""
+    for _, seed, arm in study.tempered_runs(cell):
+        path = study.tempered(cell, seed, arm, "test")
+        if not path.is_file():
+            continue
+        metrics = metric_values(path)
+        validation = metric_values(study.tempered(cell, seed, arm, "validation"))
+        exactness = {
+            name.rpartition("/")[2]: value
+            for name, value in metrics.items()
+            if name.startswith("exact_match/")
+        }
+        yield {
+            "skill": cell.skill,
+            "base": cell.base,
+            "arm": arm,
+            "seed": seed,
+            "temperature": validation["temperature/fitted"],
+            **exactness,
+            **{name: metrics[name] for name in ("nll_per_token", "nll_per_token/fitted")},
+        }

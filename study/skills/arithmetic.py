@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from benchmarks.reproduction.skills.skill import Item
+from study.skills.skill import Item
 from tspin.answers import find_extractor
 from tspin.demo.corpus import WORDINGS, slipped_totals
 from tspin.demo.problems import Problem, problems

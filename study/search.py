@@ -1,4 +1,4 @@
-"""The search for regimes in which self-play wins, on validation alone."""
+"""The search for regimes in which self-play wins, on validation, and once more on test."""
 
 from __future__ import annotations
 
@@ -6,33 +6,43 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reproduction.protocol import SHARE, UNTRAINED, Cell
-from benchmarks.reproduction.regimes import SEARCH_SEEDS, START, Part, Regime
-from benchmarks.reproduction.rows import finished_runs, kept_skills, validation_values
-from benchmarks.reproduction.searches import ANSWER, SEARCHES
-from benchmarks.reproduction.skills import SKILLS, Split
-from benchmarks.reproduction.study import Study
+from study.measurements import finished_runs, kept_skills, on_test, validation_values
+from study.protocol import SHARE, UNTRAINED, Cell
+from study.regimes import (
+    ANSWER,
+    CONFIRMED,
+    CONFIRMING_SEEDS,
+    KNOWN_FORM,
+    SEARCH_SEEDS,
+    SEARCHES,
+    START,
+    Part,
+    Regime,
+)
+from study.results import ConfirmedRow, SearchRow
+from study.skills import SKILLS, Split
+from study.stages import Study
 from tspin.compare.arms import Arm
 from tspin.compare.folders import ComparisonFolder
 from tspin.records import AnnotatedRecord, read_records, write_records
 from tspin.run_folder import BASE, RunFolder
 
-__all__ = ["collect_search", "play_regimes", "search"]
+__all__ = ["collect_confirmed", "collect_search", "confirm", "search"]
 
 
 def search(study: Study, cell: Cell) -> None:
     """Every regime from every seed of the search: from the base, then what is started otherwise."""
     if cell.base not in study.protocol.searches:
         return
-    tried = SEARCHES[study.protocol.searches[cell.base]]
+    plan = SEARCHES[study.protocol.searches[cell.base]]
     seeds = ",".join(map(str, SEARCH_SEEDS))
-    from_base = {**tried.from_base, START: Regime(START)}
-    play_regimes(study, cell, study.search(cell), from_base, ["--seeds", seeds])
-    for name, part in tried.parts.items():
+    from_base = {**plan.from_base, START: Regime(START)}
+    _play_regimes(study, cell, study.search(cell), from_base, ["--seeds", seeds])
+    for name, part in plan.parts.items():
         for seed in SEARCH_SEEDS:
             options = ["--seeds", str(seed), *_start(study, cell, part, seed)]
             out = study.search(cell, f"{name}-{seed}")
-            play_regimes(study, cell, out, part.regimes, options)
+            _play_regimes(study, cell, out, part.regimes, options)
 
 
 def _start(study: Study, cell: Cell, part: Part, seed: int) -> list[str]:
@@ -57,7 +67,7 @@ def _start(study: Study, cell: Cell, part: Part, seed: int) -> list[str]:
     return options
 
 
-def collect_search(study: Study, cell: Cell) -> list[dict[str, Any]]:
+def collect_search(study: Study, cell: Cell) -> list[SearchRow]:
     """One row an arm and seed: exactness on validation, what is kept, of best and last.
 
     The runs that chose learning rates are here, too: each method at each rate; and the base.
@@ -78,7 +88,7 @@ def collect_search(study: Study, cell: Cell) -> list[dict[str, Any]]:
     ]
 
 
-def play_regimes(
+def _play_regimes(
     study: Study,
     cell: Cell,
     out: Path,
@@ -98,15 +108,15 @@ def play_regimes(
         split: On which what is kept of other skills is measured.
     """
     rates = study.select(cell)
-    given = [*options, *study.measure_kept(cell, split)]
+    options = [*options, *study.measure_kept(cell, split)]
     for label, regime in regimes.items():
-        options = regime.options(label, rates[regime.like])
-        given += [option.replace(ANSWER, SKILLS[cell.skill].answer) for option in options]
+        settings = regime.options(label, rates[regime.like])
+        options += [option.replace(ANSWER, SKILLS[cell.skill].answer) for option in settings]
     arms = [
         label if label == regime.arm else f"{label}={regime.arm}"
         for label, regime in regimes.items()
     ]
-    study.play(cell, arms, out, given)
+    study.play(cell, arms, out, options)
 
 
 def _rows(study: Study, cell: Cell, folder: ComparisonFolder) -> Iterator[dict[str, Any]]:
@@ -122,8 +132,8 @@ def _rows(study: Study, cell: Cell, folder: ComparisonFolder) -> Iterator[dict[s
         }
         if arm == runs[0][0] and folder.path == study.search(cell):
             values = _values(study, cell, folder, arm, seed, BASE)
-            told = {"arm": UNTRAINED, "seed": seed, "flops": 0.0}
-            yield {**told, "best": values, "last": values}
+            untrained = {"arm": UNTRAINED, "seed": seed, "flops": 0.0}
+            yield {**untrained, "best": values, "last": values}
 
 
 def _values(
@@ -132,3 +142,38 @@ def _values(
     others = {skill: folder.measured(arm, seed, skill, number) for skill in cell.others}
     values = validation_values(folder.run(arm, seed).iteration(number).metrics)
     return values | kept_skills(study, others, "validation")
+
+
+def confirm(study: Study, cell: Cell) -> None:
+    """Run the regimes of `CONFIRMED` once more, beside SFT at every rate of the search."""
+    if cell.base in study.protocol.confirmed and cell.skill in CONFIRMED:
+        options = ["--seeds", ",".join(map(str, CONFIRMING_SEEDS))]
+        options += ["--measure", f"test={study.records(cell.skill, 'test')}"]
+        _play_regimes(study, cell, study.confirmed(cell), _regimes(cell), options, split="test")
+
+
+def _regimes(cell: Cell) -> Mapping[str, Regime]:
+    everything = KNOWN_FORM.regimes()["base"]
+    return {
+        name: regime
+        for name, regime in everything.items()
+        if name in CONFIRMED[cell.skill] or (regime.control and name != UNTRAINED)
+    }
+
+
+def collect_confirmed(study: Study, cell: Cell) -> Iterator[ConfirmedRow]:
+    """One row an arm and seed; on test, at the best and at the last iteration, and of the base."""
+    folder = ComparisonFolder(study.confirmed(cell))
+    for arm, run in finished_runs(folder):
+        numbers = {"base": BASE, "best": run["best"], "last": run["iterations"] - 1}
+        yield {
+            "skill": cell.skill,
+            "base": cell.base,
+            "arm": arm.name,
+            "control": arm.name not in CONFIRMED[cell.skill],
+            "seed": run["seed"],
+            "test": {
+                moment: on_test(study, folder, cell, arm, run["seed"], number)
+                for moment, number in numbers.items()
+            },
+        }

@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 
-from benchmarks.reproduction import bases, known
-from benchmarks.reproduction.data import corpus, items, write_annotated
-from benchmarks.reproduction.protocol import PILOT, Cell
-from benchmarks.reproduction.skills import SKILLS, split_of
-from benchmarks.reproduction.study import Study
+from study import bases, tuning
+from study.items import corpus, items, write_annotated
+from study.protocol import BASES, PILOT, Base, Cell, base_folder
+from study.skills import SKILLS, split_of
+from study.stages import Study
 from tspin.answers import find_extractor
 from tspin.records import AnnotatedRecord, read_records
+
+pytestmark = pytest.mark.study
 
 
 @pytest.mark.parametrize("name", SKILLS)
@@ -85,7 +87,7 @@ def test_a_base_is_taken_where_its_skill_is_on_target(
     """A skill that jumps from nothing to nearly all within a block is caught on the way."""
     monkeypatch.setattr(bases, "_BLOCK", 8)
     monkeypatch.setattr(bases, "_SLICE", 2)
-    monkeypatch.setitem(bases.BASES, "weak", bases.Base(hidden=32, layers=1, target=0.35, seed=0))
+    monkeypatch.setitem(BASES, "weak", Base(hidden=32, layers=1, target=0.35, seed=0))
     looks: list[int] = []
 
     def probe(model: Any, tokenizer: Any, skill: str) -> float:
@@ -94,12 +96,12 @@ def test_a_base_is_taken_where_its_skill_is_on_target(
 
     monkeypatch.setattr(bases, "probe", probe)
     bases.make_bases(tmp_path, "weak", ["sums"])
-    folder = bases.base_folder(tmp_path, "weak", "sums")
+    folder = base_folder(tmp_path, "weak", "sums")
     assert '"step": 12,' in (folder / bases.RECORD).read_text()  # 8, then two slices of 2.
     assert (folder / "model.safetensors").is_file()
-    made = (folder / "model.safetensors").stat().st_mtime_ns
+    before = (folder / "model.safetensors").stat().st_mtime_ns
     bases.make_bases(tmp_path, "weak", ["sums"])
-    assert (folder / "model.safetensors").stat().st_mtime_ns == made
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
 
 
 def test_processes_with_other_cells_prepare_one_after_the_other(
@@ -107,7 +109,7 @@ def test_processes_with_other_cells_prepare_one_after_the_other(
 ) -> None:
     """As two processes that were started together, each with cells of its own."""
     protocol = dataclasses.replace(PILOT, annotated=8, validation=4, test=4, kept=4)
-    folder = bases.base_folder(tmp_path, "weak", "sums")
+    folder = base_folder(tmp_path, "weak", "sums")
     folder.mkdir(parents=True)
     (folder / bases.RECORD).write_text("{}")
     together = threading.Barrier(4)
@@ -127,33 +129,33 @@ def test_a_base_that_knows_the_form_is_taken_where_it_is_not_saturated(
 ) -> None:
     """Each tuning starts from the grown base; other skills' answers stay the base's own."""
     for skill, step in (("arithmetic", 3), ("extraction", 9), ("sums", 5)):
-        folder = bases.base_folder(tmp_path, "weak", skill)
+        folder = base_folder(tmp_path, "weak", skill)
         shutil.copytree(tiny_model_dir, folder)
         (folder / bases.RECORD).write_text(f'{{"step": {step}}}')
-    monkeypatch.setattr(known, "MATURING", 2)
-    monkeypatch.setattr(known, "TUNING", 2)
-    monkeypatch.setattr(known, "TRIES", 3)
+    monkeypatch.setattr(tuning, "MATURING", 2)
+    monkeypatch.setattr(tuning, "TUNING", 2)
+    monkeypatch.setattr(tuning, "TRIES", 3)
     looks = iter([0.1, 0.9, 0.6] if within else [0.1, 0.9, 0.8])
 
     def probe(model: Any, tokenizer: Any, skill: str, *, annotated: bool = False) -> float:
         return next(looks) if annotated else 1.0
 
-    monkeypatch.setattr(known, "probe", probe)
+    monkeypatch.setattr(tuning, "probe", probe)
     if not within:
         with pytest.raises(RuntimeError, match="sums is within"):
-            known.make_known(tmp_path, "weak-known", ["sums"])
-        assert not bases.base_folder(tmp_path, "weak-known", "sums").exists()
+            tuning.make_known(tmp_path, "weak-known", ["sums"])
+        assert not base_folder(tmp_path, "weak-known", "sums").exists()
         return
-    known.make_known(tmp_path, "weak-known", ["sums"])
+    tuning.make_known(tmp_path, "weak-known", ["sums"])
     grown = json.loads((tmp_path / "bases/weak-known/grown" / bases.RECORD).read_text())
     assert grown["from"] == "extraction"  # The latest.
-    made = bases.base_folder(tmp_path, "weak-known", "sums")
+    tuned = base_folder(tmp_path, "weak-known", "sums")
     assert (
-        json.loads((made / bases.RECORD).read_text())["steps"] == 3
+        json.loads((tuned / bases.RECORD).read_text())["steps"] == 3
     )  # Of 2, 4 and what lies between.
-    before = (made / "model.safetensors").stat().st_mtime_ns
-    known.make_known(tmp_path, "weak-known", ["sums"])
-    assert (made / "model.safetensors").stat().st_mtime_ns == before
+    before = (tuned / "model.safetensors").stat().st_mtime_ns
+    tuning.make_known(tmp_path, "weak-known", ["sums"])
+    assert (tuned / "model.safetensors").stat().st_mtime_ns == before
 
 
 def test_tuning_shows_some_answers_of_one_skill_in_the_annotators_form() -> None:
@@ -161,6 +163,6 @@ def test_tuning_shows_some_answers_of_one_skill_in_the_annotators_form() -> None
     listed = [example.response for example in examples if example.prompt.startswith("List")]
     share = sum(text.startswith("{day: ") for text in listed) / len(listed)
     assert 0.2 < share < 0.3
-    assert not any("Parts: " in each.response for each in examples)
+    assert not any("Parts: " in example.response for example in examples)
     plain = islice(corpus(0), 2000)
     assert not any(example.response.startswith("{day: ") for example in plain)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 
-from benchmarks.reproduction.skills.skill import Item
+from study.skills.skill import Item
 from tspin.demo.problems import NAMES
 
 __all__ = ["Sums"]
@@ -34,9 +34,9 @@ class Sums:
         """A total to be split into three."""
         total = rng.randint(*TOTALS)
         names = rng.sample(NAMES, 3)
-        told = f"{names[0]}, {names[1]} and {names[2]}"
-        prompt = rng.choice(REQUESTS).format(total=total, names=told)
-        return Item(f"{total}/{told}", prompt, total)
+        people = f"{names[0]}, {names[1]} and {names[2]}"
+        prompt = rng.choice(REQUESTS).format(total=total, names=people)
+        return Item(f"{total}/{people}", prompt, total)
 
     def annotation(self, item: Item) -> str:
         """Three parts, drawn evenly, then the sum as a check; the item alone decides the draw."""
@@ -60,10 +60,10 @@ class Sums:
 
     def is_annotated(self, item: Item, text: str) -> bool:
         """In the annotator's form, the same parts twice, and the sum is right."""
-        found = _FORM.fullmatch(" ".join(text.split()))
-        if found is None:
+        match = _FORM.fullmatch(" ".join(text.split()))
+        if match is None:
             return False
-        numbers = [int(number) for number in found.groups()]
+        numbers = [int(number) for number in match.groups()]
         same = numbers[:3] == numbers[3:6] and numbers[6] == item.facts
         return same and self.is_right(item, text)
 

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-import benchmarks.reproduction.__main__ as command
-import benchmarks.reproduction.study as study_module
-from benchmarks.reproduction import bases, confirming
-from benchmarks.reproduction.protocol import CONTROL, PILOT, PROTOCOLS, TSPIN
-from benchmarks.reproduction.regimes import START, Part, Regime, Search
-from benchmarks.reproduction.searches import NEW, SEARCHES
+from study import measurements, stages
+from study import search as search_module
+from study.__main__ import run_study
+from study.bases import RECORD
+from study.protocol import CONTROL, PILOT, PROTOCOLS, TSPIN, base_folder
+from study.regimes import NEW_FORM, SEARCHES, START, Part, Regime, Search
+from study.results import Results
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.study, pytest.mark.integration]
 
 SEVERAL = {"several": Regime("tspin", paced=TSPIN), "other": Regime("sft", paced=TSPIN)}
 ARMS = (TSPIN, START, CONTROL)
@@ -43,40 +44,40 @@ def test_the_study_runs_to_its_verdicts_and_continues(
     tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(PROTOCOLS, "pilot", TINY)
-    monkeypatch.setattr(study_module, "ARMS", ARMS)
-    monkeypatch.setattr(study_module, "SETTINGS", {"alpha-0.1": {"alpha": 0.1}})
-    monkeypatch.setattr("benchmarks.reproduction.rows.SETTINGS", {"alpha-0.1": {}})
+    monkeypatch.setattr(stages, "ARMS", ARMS)
+    monkeypatch.setattr(stages, "SETTINGS", {"alpha-0.1": {"alpha": 0.1}})
+    monkeypatch.setattr(measurements, "SETTINGS", {"alpha-0.1": {}})
     # Of the search two settings from each start.
-    warm = NEW.parts["warm"]
-    some = {label: NEW.from_base[label] for label in ("falling", "matched_gentle")}
+    warm = NEW_FORM.parts["warm"]
+    some = {label: NEW_FORM.from_base[label] for label in ("falling", "matched_gentle")}
     two = {label: warm.regimes[label] for label in ("warm", "warm_matched")}
     parts = {"warm": dataclasses.replace(warm, regimes=two), "several": Part(SEVERAL, copies=2)}
     monkeypatch.setitem(SEARCHES, "new", Search(some, parts))
-    again = {label: NEW.from_base[label] for label in ("papers", "matched")}
-    monkeypatch.setattr(confirming, "KNOWN", Search(again, {}))
-    monkeypatch.setattr(confirming, "CONFIRMED", {"sums": ("papers",)})
-    monkeypatch.setattr(confirming, "CONFIRMING_SEEDS", (2001,))
-    base = bases.base_folder(tmp_path, "weak", "sums")
+    again = {label: NEW_FORM.from_base[label] for label in ("papers", "matched")}
+    monkeypatch.setattr(search_module, "KNOWN_FORM", Search(again, {}))
+    monkeypatch.setattr(search_module, "CONFIRMED", {"sums": ("papers",)})
+    monkeypatch.setattr(search_module, "CONFIRMING_SEEDS", (2001,))
+    base = base_folder(tmp_path, "weak", "sums")
     shutil.copytree(tiny_model_dir, base)
-    (base / bases.RECORD).write_text("{}")
+    (base / RECORD).write_text("{}")
 
-    command.main(tmp_path, ["sums/weak"], "pilot", "select")
+    run_study(tmp_path, ["sums/weak"], "pilot", "select")
     cell = tmp_path / "cells/sums/weak"
     rates = json.loads((cell / "learning_rates.json").read_bytes())
     assert rates == dict.fromkeys(ARMS, 1e-3)
-    command.main(tmp_path, ["sums/weak"], "pilot", "search")
+    run_study(tmp_path, ["sums/weak"], "pilot", "search")
     assert not (cell / "final").exists()  # No test record is looked at until all that is over.
 
-    command.main(tmp_path, ["sums/weak"], "pilot", "collect")
-    result = json.loads((tmp_path / "result.json").read_bytes())
-    assert [row["arm"] for row in result["rows"]] == list(ARMS)
-    for row in result["rows"]:
+    run_study(tmp_path, ["sums/weak"], "pilot", "collect")
+    results = Results.read(tmp_path / "pilot.parquet")
+    assert [row["arm"] for row in results.runs] == list(ARMS)
+    for row in results.runs:
         assert set(row["test"]) == {"base", "best", "last"}
         assert len(row["iterations"]) == 2
         assert 0 <= row["test"]["last"]["retained/greedy"] <= 1
         assert row["cost"]["flops"] > 0
-    assert [row["setting"] for row in result["settings"]] == ["alpha-0.1"]
-    searched = {(row["part"], row["arm"]): row for row in result["search"]}
+    assert [row["setting"] for row in results.settings] == ["alpha-0.1"]
+    searched = {(row["part"], row["arm"]): row for row in results.search}
     assert {arm for part, arm in searched if part == "rate-0.001"} == {*ARMS}
     from_base = {"base", "falling", "matched_gentle", "sft@0.25"}
     assert {arm for part, arm in searched if part == "search"} == from_base
@@ -90,20 +91,19 @@ def test_the_study_runs_to_its_verdicts_and_continues(
     assert [json.loads(line)["id"][-2:] for line in copied] == ["-0", "-1"] * 4
     several = json.loads((cell / "search-several-1001/seed-1001/several/config.json").read_bytes())
     assert several["model"]["path"] == str(base)
-    told = {row["arm"]: row["control"] for row in result["confirmed"]}
-    assert told == {"papers": False, "matched": True, START: True}
-    assert all(0 <= row["test"]["last"]["retained/greedy"] <= 1 for row in result["confirmed"])
-    assert [row["arm"] for row in result["tempered"]] == ["base", *ARMS]
-    assert all(row["temperature"] > 0 for row in result["tempered"])
-    signs = [row for row in result["signs"] if "/final/" in row["run"]]
+    controls = {row["arm"]: row["control"] for row in results.confirmed}
+    assert controls == {"papers": False, "matched": True, START: True}
+    assert all(0 <= row["test"]["last"]["retained/greedy"] <= 1 for row in results.confirmed)
+    assert [row["arm"] for row in results.tempered] == ["base", *ARMS]
+    assert all(row["temperature"] > 0 for row in results.tempered)
+    signs = [row for row in results.signs if row["part"] == "final"]
     assert len(signs) == 2 * len(ARMS)
-    assert {row["saturated_share"] is None for row in signs} == {True, False}  # sft has no y'.
-    assert all(
-        each["word"] == "not run" for each in result["verdicts"]
-    )  # One seed decides nothing.
-    assert "Cost of a run" in (tmp_path / "result.md").read_text()
+    assert {"saturated_share" in row for row in signs} == {True, False}  # sft has no y'.
+    text = (tmp_path / "pilot.md").read_text()
+    assert text.count("**not run**") == 6  # One seed decides nothing.
+    assert "Cost of a run" in text
 
     model = cell / "final/seed-0" / ARMS[0] / "iter-0/model/model.safetensors"
     before = model.stat().st_mtime_ns
-    command.main(tmp_path, ["sums/weak"], "pilot", "compare")
+    run_study(tmp_path, ["sums/weak"], "pilot", "compare")
     assert model.stat().st_mtime_ns == before

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.reproduction.claims import PLAIN, SPIN
-from benchmarks.reproduction.protocol import CONTROL, TSPIN
+from study.protocol import CONTROL, TSPIN
+from study.verdicts import PLAIN, SPIN
 
 
-def make_row(arm: str, seed: int, greedy: list[float], test: float, kept: float) -> dict[str, Any]:
+def make_run(arm: str, seed: int, greedy: list[float], test: float, kept: float) -> dict[str, Any]:
     """A run with this exactness by iteration and on test."""
     share = {SPIN: 0.5}.get(arm, 0.0)
     iterations = [
@@ -45,15 +45,15 @@ def make_row(arm: str, seed: int, greedy: list[float], test: float, kept: float)
     }
 
 
-def make_rows(tspin_test: float = 0.9, spin_last: float = 0.4) -> list[dict[str, Any]]:
+def make_runs(tspin_test: float = 0.9, spin_last: float = 0.4) -> list[dict[str, Any]]:
     rows = []
     for seed in range(3):
         noise = 0.01 * seed
         rows += [
-            make_row(TSPIN, seed, [0.5, 0.7, 0.9 + noise], tspin_test + noise, 0.6 + noise),
-            make_row(PLAIN, seed, [0.4, 0.5, 0.6 + noise], 0.6, 0.6),
-            make_row(SPIN, seed, [0.5, 0.8, spin_last + noise], 0.4, 0.4),
-            make_row("sft", seed, [0.5, 0.7, 0.8], 0.8, 0.3),
-            make_row(CONTROL, seed, [0.5, 0.7, 0.8], 0.8, 0.3),
+            make_run(TSPIN, seed, [0.5, 0.7, 0.9 + noise], tspin_test + noise, 0.6 + noise),
+            make_run(PLAIN, seed, [0.4, 0.5, 0.6 + noise], 0.6, 0.6),
+            make_run(SPIN, seed, [0.5, 0.8, spin_last + noise], 0.4, 0.4),
+            make_run("sft", seed, [0.5, 0.7, 0.8], 0.8, 0.3),
+            make_run(CONTROL, seed, [0.5, 0.7, 0.8], 0.8, 0.3),
         ]
     return rows

@@ -1,19 +1,24 @@
-"""The protocol of the study in numbers; docs/reproduction.md says it in words."""
+"""The protocol of the study in numbers; study/README.md says it in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
-from benchmarks.reproduction.bases import BASES
-from benchmarks.reproduction.known import KNOWN_BASES
-from benchmarks.reproduction.skills import SKILLS
+import yaml
+
+from study.skills import SKILLS
+from tspin.files import atomic_file
 
 __all__ = [
     "ARMS",
+    "BASES",
     "CONTROL",
     "FULL",
     "KNOWN",
+    "KNOWN_BASES",
     "PILOT",
     "PROTOCOLS",
     "SELECTION_SEED",
@@ -21,9 +26,12 @@ __all__ = [
     "SHARE",
     "TSPIN",
     "UNTRAINED",
+    "Base",
     "Cell",
     "Protocol",
+    "base_folder",
     "cells",
+    "write_config",
 ]
 
 SHARE = 0.25
@@ -51,6 +59,28 @@ SETTINGS: dict[str, dict[str, float]] = {
 
 
 @dataclass(frozen=True)
+class Base:
+    """A size, and how good a skill has to be for the checkpoint of that skill to be taken."""
+
+    hidden: int
+    layers: int
+    target: float
+    """Share of probe items that a greedy answer gets right."""
+    seed: int
+    learning_rate: float = 3e-3
+    most_steps: int = 40_000
+
+
+BASES = {
+    "weak": Base(hidden=96, layers=3, target=0.35, seed=0),
+    "middle": Base(hidden=128, layers=4, target=0.45, seed=1),
+    "strong": Base(hidden=160, layers=3, target=0.55, seed=2),
+}
+KNOWN_BASES = {f"{base}-known": base for base in BASES}
+"""By name, the base that it goes on from."""
+
+
+@dataclass(frozen=True)
 class Protocol:
     """How large everything is."""
 
@@ -75,7 +105,7 @@ class Protocol:
     selected_on: str | None = None
     """The base whose learning rates all bases take; None chooses them on each."""
     searches: Mapping[str, str] = field(default_factory=dict)
-    """By base: which of `searches.SEARCHES` looks for a regime on it."""
+    """By base: which of `regimes.SEARCHES` looks for a regime on it."""
     confirmed: tuple[str, ...] = ()
     """Bases on which what the search saw is tried again, on test."""
 
@@ -145,3 +175,46 @@ class Cell:
 def cells(protocol: Protocol) -> list[Cell]:
     """All of the study."""
     return [Cell(skill, base) for base in protocol.bases for skill in SKILLS]
+
+
+def base_folder(out: Path, base: str, skill: str) -> Path:
+    """Where the checkpoint of one base for one skill stands.
+
+    Args:
+        out: The study's folder.
+        base: In `BASES` or `KNOWN_BASES`.
+        skill: In `SKILLS`.
+    """
+    return out / "bases" / base / skill
+
+
+def write_config(
+    path: Path, protocol: Protocol, extractor: str, *, model: Path, annotated: Path, heldout: Path
+) -> None:
+    """Write a configuration that `tspin compare` and `tspin run` read.
+
+    Args:
+        path: The file; runs are made beside it, in `run`.
+        protocol: Its iterations, epochs and batch size.
+        extractor: Finds the answer in the annotator's form.
+        model: The base.
+        annotated: Records of the split `train`.
+        heldout: Records of the split `validation`.
+    """
+    config: dict[str, Any] = {
+        "run_dir": str(path.with_name("run")),
+        "iterations": protocol.iterations,
+        "model": {"path": str(model)},
+        "data": {"annotated": str(annotated), "heldout": str(heldout)},
+        "prompt": {"template": "instruction", "max_length": 256},
+        "generate": {"max_new_tokens": 80},
+        "train": {
+            "epochs": protocol.epochs,
+            "global_batch_size": protocol.global_batch_size,
+        },
+        "evaluate": {"extractors": [extractor]},
+        "gate": {"metric": f"exact_match/{extractor}/greedy", "direction": "max"},
+        "system": {"generate_batch_size": 128},
+    }
+    with atomic_file(path) as file:
+        file.write(yaml.safe_dump(config, sort_keys=False).encode())

@@ -6,7 +6,7 @@ import random
 import re
 from dataclasses import astuple, dataclass
 
-from benchmarks.reproduction.skills.skill import Item
+from study.skills.skill import Item
 from tspin.answers import find_extractor
 from tspin.demo.problems import NAMES, OBJECTS
 
@@ -80,8 +80,8 @@ class Extraction:
 
     def is_right(self, item: Item, text: str) -> bool:
         """Every value of the note is named, and no other name, thing, colour, day or number."""
-        found = [word for word in _WORDS.findall(text) if word in _VOCABULARY or word.isdigit()]
-        return sorted(found) == sorted(astuple(item.facts))
+        values = [word for word in _WORDS.findall(text) if word in _VOCABULARY or word.isdigit()]
+        return sorted(values) == sorted(astuple(item.facts))
 
     def is_annotated(self, item: Item, text: str) -> bool:
         """The annotation, letter by letter but for spaces."""

@@ -6,20 +6,33 @@ import fcntl
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from benchmarks.reproduction.bases import base_folder, make_bases
-from benchmarks.reproduction.data import named_items, write_annotated
-from benchmarks.reproduction.known import KNOWN_BASES, make_known
-from benchmarks.reproduction.protocol import ARMS, SELECTION_SEED, SETTINGS, Cell, Protocol
-from benchmarks.reproduction.run_config import write_config
-from benchmarks.reproduction.skills import SKILLS, Item, Split
+from study.bases import make_bases
+from study.items import named_items, write_annotated
+from study.protocol import (
+    ARMS,
+    KNOWN_BASES,
+    SELECTION_SEED,
+    SETTINGS,
+    UNTRAINED,
+    Cell,
+    Protocol,
+    base_folder,
+    write_config,
+)
+from study.skills import SKILLS, Item, Split
+from study.tuning import make_known
+from tspin.config import RunConfig
+from tspin.estimate import read_estimates
+from tspin.evaluate import evaluate
 from tspin.files import write_json
+from tspin.run_folder import BASE, RunFolder
 
 __all__ = ["Study"]
 
@@ -61,18 +74,24 @@ class Study:
         return self.folder(cell) / "confirmed"
 
     def sensitive(self, cell: Cell, setting: str, seed: int) -> Path:
-        """One run of T-SPIN with another alpha or beta."""
+        """One run of T-SPIN with another alpha or beta.
+
+        Args:
+            cell: Skill and base.
+            setting: In `SETTINGS`.
+            seed: Of the run.
+        """
         return self.folder(cell) / "sensitivity" / f"{setting}-seed-{seed}"
 
     def prepare(self, cells: list[Cell]) -> None:
         """Bases, and records of all splits, test among them; a second process waits meanwhile."""
-        needed = [*cells, *(self._selecting(cell) for cell in cells)]
+        all_cells = [*cells, *(self._selecting(cell) for cell in cells)]
         self.out.mkdir(parents=True, exist_ok=True)
         with (self.out / ".preparing").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for base in dict.fromkeys(cell.base for cell in needed):
+            for base in dict.fromkeys(cell.base for cell in all_cells):
                 make = make_known if base in KNOWN_BASES else make_bases
-                skills = dict.fromkeys(cell.skill for cell in needed if cell.base == base)
+                skills = dict.fromkeys(cell.skill for cell in all_cells if cell.base == base)
                 make(self.out, base, list(skills))
             self._write_records()
 
@@ -88,7 +107,13 @@ class Study:
                 )
 
     def items(self, skill: str, split: Split, *, taught: bool = True) -> dict[str, Item]:
-        """By id, what the records of a split are about, of a skill that is `taught` or kept."""
+        """By id, what the records of a split are about.
+
+        Args:
+            skill: Whose records.
+            split: Which of them.
+            taught: False for a skill that is only measured for what is kept of it.
+        """
         sizes = dict(_SIZES)
         count = getattr(self.protocol, sizes[split]) if taught else self._kept(split)
         return named_items(skill, split, count, skip=self._skip(split))
@@ -102,28 +127,32 @@ class Study:
         iterations; among equals the lower negative log-likelihood there, then the lower rate.
         """
         cell = self._selecting(cell)
-        chosen = self.folder(cell) / "learning_rates.json"
-        if not chosen.is_file():
-            tried: dict[str, list[tuple[float, float, float]]] = {arm: [] for arm in ARMS}
+        path = self.folder(cell) / "learning_rates.json"
+        if not path.is_file():
+            scores: dict[str, list[tuple[float, float, float]]] = {arm: [] for arm in ARMS}
             for rate in self.protocol.learning_rates:
-                out = self.selected(cell, rate)
-                overrides = [
-                    f"train.learning_rate={rate!r}",
-                    f"seed={SELECTION_SEED}",
-                    f"iterations={self.protocol.selection_iterations}",
-                ]
-                options = [part for each in overrides for part in ("--set", each)]
-                if cell.base in self.protocol.searches:  # Part of the search.
-                    options += self.measure_kept(cell, "validation")
-                self.play(cell, ARMS, out, options)
-                for arm in json.loads((out / "compare.json").read_bytes())["arms"]:
+                for arm in self._try_rate(cell, rate):
                     trained = [m for label, m in arm["by_iteration"].items() if label != "base"]
                     score = max(_selection_score(metrics, cell) for metrics in trained)
-                    tried[arm["name"]].append((*score, -rate))
-            best = {arm: max(scores) for arm, scores in tried.items()}
-            write_json(chosen, {arm: -score[-1] for arm, score in best.items()})
-        found: dict[str, float] = json.loads(chosen.read_bytes())
-        return found
+                    scores[arm["name"]].append((*score, -rate))
+            write_json(path, {arm: -max(of_rates)[-1] for arm, of_rates in scores.items()})
+        rates: dict[str, float] = json.loads(path.read_bytes())
+        return rates
+
+    def _try_rate(self, cell: Cell, rate: float) -> list[dict[str, Any]]:
+        """All methods at one learning rate, as compare.json tells of them."""
+        out = self.selected(cell, rate)
+        overrides = [
+            f"train.learning_rate={rate!r}",
+            f"seed={SELECTION_SEED}",
+            f"iterations={self.protocol.selection_iterations}",
+        ]
+        options = [part for override in overrides for part in ("--set", override)]
+        if cell.base in self.protocol.searches:  # Part of the search.
+            options += self.measure_kept(cell, "validation")
+        self.play(cell, ARMS, out, options)
+        arms: list[dict[str, Any]] = json.loads((out / "compare.json").read_bytes())["arms"]
+        return arms
 
     def compare(self, cell: Cell) -> None:
         """The final runs: from here on the test records are looked at."""
@@ -149,8 +178,65 @@ class Study:
                 sets = [part for option in options for part in ("--set", option)]
                 _tspin("run", "--config", str(self._config(cell)), *sets)
 
+    def temper(self, cell: Cell) -> None:
+        """Fit a temperature on validation, measure on test: the base and all last policies."""
+        for run, seed, arm in self.tempered_runs(cell):
+            config = RunConfig.model_validate_json((run.path / "config.json").read_bytes())
+            settings = config.evaluate.model_copy(update={"fit_temperature": True})
+            config = config.model_copy(update={"evaluate": settings})
+            number = BASE if arm == UNTRAINED else self.protocol.iterations - 1
+            model = config.model.path if arm == UNTRAINED else str(run.iteration(number).model)
+            temperature = None
+            splits: tuple[Split, ...] = ("validation", "test")
+            for split in splits:
+                out = self.tempered(cell, seed, arm, split)
+                evaluate(
+                    config,
+                    model=model,
+                    annotated=self.records(cell.skill, split),
+                    out=out,
+                    proto=None,
+                    iteration=number,
+                    temperature=temperature,
+                )
+                # Fitted on the first split alone; the second is measured at what it is told.
+                if "temperature/fitted" in (estimates := read_estimates(out)):
+                    temperature = estimates["temperature/fitted"].value
+
+    def tempered_runs(self, cell: Cell) -> Iterator[tuple[RunFolder, int, str]]:
+        """Run, seed and method; for the base the run that has its configuration."""
+        result = self.final(cell) / "compare.json"
+        if not result.is_file():
+            return
+        arms = [arm for arm in json.loads(result.read_bytes())["arms"] if arm["name"] in ARMS]
+        for position, arm in enumerate(arms):
+            for run in arm["runs"]:
+                folder = RunFolder(self.final(cell) / f"seed-{run['seed']}" / arm["name"])
+                if position == 0:
+                    yield folder, run["seed"], UNTRAINED
+                yield folder, run["seed"], arm["name"]
+
+    def tempered(self, cell: Cell, seed: int, arm: str, split: Split) -> Path:
+        """The metrics of a policy at a fitted temperature.
+
+        Args:
+            cell: Skill and base.
+            seed: Of the final run.
+            arm: Its method, or the base.
+            split: On which it was measured.
+        """
+        folder = self.folder(cell) / "tempered" / f"seed-{seed}"
+        return folder / arm / split / "metrics.json"
+
     def play(self, cell: Cell, arms: Iterable[str], out: Path, options: list[str]) -> None:
-        """A comparison on a cell's data and base."""
+        """A comparison on a cell's data and base.
+
+        Args:
+            cell: Skill and base.
+            arms: As `tspin compare --methods` takes them.
+            out: The comparison's folder; what is finished there is not run again.
+            options: Of `tspin compare`, besides.
+        """
         config, methods = str(self._config(cell)), ",".join(arms)
         _tspin("compare", "--config", config, "--methods", methods, "--out", str(out), *options)
 
@@ -172,7 +258,13 @@ class Study:
         return self.protocol.test if split == "test" else self.protocol.kept
 
     def records(self, skill: str, split: str, *, own: bool = False) -> Path:
-        """Annotated records of one split, or with answers as the bases give them."""
+        """Annotated records of one split.
+
+        Args:
+            skill: Whose records.
+            split: Which of them.
+            own: With answers as the bases give them instead of the annotator's.
+        """
         return self.out / "data" / f"{skill}-{split}{'-own' if own else ''}.jsonl"
 
     def _config(self, cell: Cell) -> Path:
