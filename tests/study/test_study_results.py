@@ -1,0 +1,98 @@
+"""The study's committed results: the file as it was written, and the tables that follow from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from study.__main__ import RESULTS, app
+from study.results import Results
+from study.tables import as_markdown
+from tests.study.study_runs import make_runs
+from tspin.errors import InputError
+
+pytestmark = pytest.mark.study
+
+COMMITTED = ("full", "known")
+MOST_BYTES = 400_000
+"""Of both files together: they are in every clone."""
+
+
+@pytest.mark.parametrize("protocol", COMMITTED)
+def test_committed_tables_follow_from_the_committed_results(protocol: str) -> None:
+    results = Results.read(RESULTS / f"{protocol}.parquet")
+    assert results.protocol["name"] == protocol
+    assert as_markdown(results).encode() == (RESULTS / f"{protocol}.md").read_bytes()
+
+
+def test_results_are_small_and_nothing_else_lies_beside_them() -> None:
+    names = {path.name for path in RESULTS.iterdir()}
+    assert names == {f"{name}.{kind}" for name in COMMITTED for kind in ("parquet", "md")}
+    sizes = [(RESULTS / f"{name}.parquet").stat().st_size for name in COMMITTED]
+    assert sum(sizes) <= MOST_BYTES
+
+
+def test_results_come_back_as_they_were_written(tmp_path: Path) -> None:
+    runs = make_runs()
+    where = {"skill": "sums", "base": "weak", "arm": "sft", "seed": 1}
+    search = [{**where, "part": "search", "flops": 2.0, "best": {"a/b": 0.1}, "last": {"a/b": 1}}]
+    confirmed = [{**where, "control": True, "test": {"last": {"annotated/greedy": 1 / 3}}}]
+    settings = [{"skill": "sums", "base": "weak", "setting": "beta-1.0", "seed": 1, "greedy": 0.5}]
+    signs = [{**where, "part": "final", "iteration": 0, "worse": False, "length_drift": None}]
+    results = Results({"name": "pilot"}, runs, settings, search, confirmed, (), signs)
+    results.write(tmp_path / "pilot.parquet")
+    again = Results.read(tmp_path / "pilot.parquet")
+    assert again.protocol == {"name": "pilot"}
+    assert again.runs == runs
+    assert (again.settings, again.search, again.confirmed) == (settings, search, confirmed)
+    assert again.confirmed[0]["control"] is True
+    assert again.tempered == []
+    assert again.signs == [{**where, "part": "final", "iteration": 0, "worse": False}]
+    before = (tmp_path / "pilot.parquet").read_bytes()
+    again.write(tmp_path / "pilot.parquet")
+    assert (tmp_path / "pilot.parquet").read_bytes() == before
+    Results({}).write(tmp_path / "nothing.parquet")
+    assert Results.read(tmp_path / "nothing.parquet") == Results({}, [], [], [], [], [], [])
+
+
+def test_the_command_writes_the_tables_beside_the_results(tmp_path: Path) -> None:
+    Results({"name": "pilot"}, make_runs()).write(tmp_path / "pilot.parquet")
+    arguments = ["tables", "--protocol", "pilot", "--results", str(tmp_path)]
+    outcome = CliRunner().invoke(app, arguments)
+    assert outcome.exit_code == 0
+    assert "15 runs: 3 combinations" in (tmp_path / "pilot.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--out"),
+        (["--out", "build/x", "--protocol", "large"], "full, known, pilot"),
+        (["--out", "build/x", "--until", "never"], "prepare, select"),
+        (["--out", "build/x", "--only", "sums/huge"], "sums/weak"),
+        (["tables", "--protocol", "large"], "full, known, pilot"),
+        (["tables", "--protocol", "pilot"], "pilot.parquet"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_what_would_be_right(
+    arguments: list[str], message: str
+) -> None:
+    outcome = CliRunner().invoke(app, arguments)
+    assert outcome.exit_code == 2
+    words = " ".join(outcome.output.replace("│", " ").split())
+    assert message in words
+
+
+@pytest.mark.parametrize("content", [None, b"PAR1", "other columns"])
+def test_what_holds_no_results_is_refused(tmp_path: Path, content: bytes | str | None) -> None:
+    path = tmp_path / "full.parquet"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        pq.write_table(pa.table({"a": [1]}), path)
+    with pytest.raises(InputError, match=r"full\.parquet: "):
+        Results.read(path)
