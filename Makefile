@@ -64,7 +64,7 @@ test-dvc: setup
 	$(BIN)/pytest -n 2 --dist loadfile -m dvc tests/dvc
 
 test-study: setup
-	$(BIN)/pytest -n 2 --dist loadfile tests/study
+	$(BIN)/pytest -n 2 --dist loadfile --timeout 1800 -o faulthandler_timeout=0 tests/study
 
 bench: $(addprefix bench-,$(BENCHMARK))
 

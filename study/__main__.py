@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from study.charts import FIGURES, draw
 from study.protocol import PROTOCOLS, Cell, Protocol, cells
 from study.results import Results
 from study.tables import as_markdown
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 STAGES = ("prepare", "select", "search", "compare", "confirm", "temper", "vary", "collect")
 RESULTS = Path(__file__).parent / "results"
 """What the committed tables and figures are made from."""
+FIGURE_FOLDER = Path(__file__).parents[1] / "docs" / "study"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 ProtocolName = Annotated[str, typer.Option("--protocol", help=f"One of {', '.join(PROTOCOLS)}.")]
@@ -56,6 +58,18 @@ def _tables(
     """Write PROTOCOL.md beside PROTOCOL.parquet: every table of the results, nothing run."""
     _check(protocol)
     _write_tables(_read(results / f"{protocol}.parquet"), results / f"{protocol}.md")
+
+
+@app.command("figures")
+def _figures(
+    results: Annotated[Path, typer.Option(help="Folder of known.parquet, full.parquet.")] = RESULTS,
+    out: Annotated[Path, typer.Option(help="Folder of the figures.")] = FIGURE_FOLDER,
+) -> None:
+    """Write the figures of docs/study.md, one a claim, from the results of both protocols."""
+    by_protocol = {name: _read(results / f"{name}.parquet") for name in ("known", "full")}
+    for name in FIGURES:
+        draw(name, by_protocol, out / f"{name}.svg")
+        typer.echo(f"wrote {out / f'{name}.svg'}")
 
 
 def run_study(out: Path, only: list[str] | None, protocol: str, until: str) -> None:

@@ -1,4 +1,4 @@
-"""The study's committed results: the file as it was written, and the tables that follow from it."""
+"""The study's committed results, and the tables, figures and verdicts that follow from them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from study.__main__ import RESULTS, app
+from study.__main__ import FIGURE_FOLDER, RESULTS, app
+from study.charts import FIGURES, draw
 from study.results import Results
 from study.tables import as_markdown
+from study.verdicts import verdicts
 from tests.study.study_runs import make_runs
 from tspin.errors import InputError
 
@@ -20,6 +22,7 @@ pytestmark = pytest.mark.study
 COMMITTED = ("full", "known")
 MOST_BYTES = 400_000
 """Of both files together: they are in every clone."""
+PAGE, MOST_LINES = FIGURE_FOLDER.with_suffix(".md"), 150
 
 
 @pytest.mark.parametrize("protocol", COMMITTED)
@@ -96,3 +99,29 @@ def test_what_holds_no_results_is_refused(tmp_path: Path, content: bytes | str |
         pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(InputError, match=r"full\.parquet: "):
         Results.read(path)
+
+
+@pytest.fixture(scope="module")
+def by_protocol() -> dict[str, Results]:
+    return {name: Results.read(RESULTS / f"{name}.parquet") for name in COMMITTED}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_committed_figures_follow_from_the_committed_results(
+    name: str, by_protocol: dict[str, Results], tmp_path: Path
+) -> None:
+    draw(name, by_protocol, tmp_path / "figure.svg")
+    assert (tmp_path / "figure.svg").read_bytes() == (FIGURE_FOLDER / f"{name}.svg").read_bytes()
+
+
+def test_the_page_shows_every_figure_and_every_verdict(by_protocol: dict[str, Results]) -> None:
+    page = PAGE.read_text()
+    assert len(page.splitlines()) <= MOST_LINES
+    assert {path.stem for path in FIGURE_FOLDER.iterdir()} == {*FIGURES}
+    for name in FIGURES:
+        assert page.count(f"](study/{name}.svg)") == 1
+    for results in by_protocol.values():
+        for verdict in verdicts(results.runs, results.settings):
+            for figure in verdict.figures.values():
+                if not verdict.claim.startswith("3."):  # The page rounds its nats.
+                    assert f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})" in page
