@@ -47,7 +47,7 @@ _COLOURS = dict(
 _FORMS = {"known": "form known", "full": "form new"}
 """By protocol, what its bases know of the annotator's form; a panel each."""
 _EXACT, _KEPT = "annotated/greedy", "retained/greedy"
-_STYLE = {
+_STYLE: Any = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
