@@ -73,7 +73,13 @@ def records_in(artifact: str) -> Path:
 
 
 def write_reference(artifact: str, model: str, identity: str) -> None:
-    """Make an artifact that names a model which every pod can read, without copying it."""
+    """Make an artifact that names a model which every pod can read, without copying it.
+
+    Args:
+        artifact: Folder of the artifact.
+        model: Where every pod can read it.
+        identity: Of the policy.
+    """
     write_json(output_in(artifact, _REFERENCE), {"path": model, "identity": identity})
 
 

@@ -39,7 +39,15 @@ class Generation:
     def responses(
         self, title: str, *, settings: Any, iteration: Any, policy: Any, annotated: Any
     ) -> Any:
-        """Sample a response of a policy to every prompt."""
+        """Sample a response of a policy to every prompt.
+
+        Args:
+            title: Of the task in Kubeflow's graph.
+            settings: What decides the step, JSON.
+            iteration: Number of the iteration.
+            policy: Artifact of the policy.
+            annotated: Artifact of the records to answer.
+        """
         inputs = {
             "settings": settings,
             "iteration": iteration,

@@ -49,6 +49,11 @@ def place_in_time(task: dsl.PipelineTask, stage: Stage, *, cache: bool | None = 
     that the work takes but that of all tries and their waits, with room for the queue
     (`Stage.all_tries_seconds`): with less, a training that was preempted twice would not be
     started a third time, although `limit` allows it.
+
+    Args:
+        task: Changed in place.
+        stage: Says how often, how long, and whether cached.
+        cache: Overrides the stage's caching.
     """
     retry = stage.retry
     until = f"{stage.all_tries_seconds}s"

@@ -69,6 +69,14 @@ class Server:
     ) -> Server:
         """From options, and the environment where they say nothing.
 
+        Args:
+            host: URL of the API; without it the environment, then the cluster that this
+                runs in.
+            namespace: Of the runs.
+            token_file: With a bearer token.
+            in_cluster: Whether this runs in the cluster.
+            ca_file: Certificates that are trusted besides the system's.
+
         Raises:
             InputError: no host, not a URL, or no token where one is named.
         """

@@ -70,6 +70,11 @@ def check_cron(expression: str) -> None:
 def submit(server: Server, client: Client, submission: Submission) -> str:
     """Start a run, or register a recurring one.
 
+    Args:
+        server: Where to.
+        client: Of its API.
+        submission: What, with its parameters.
+
     Returns:
         The id that the server gave it.
 

@@ -48,6 +48,11 @@ class TripletSources:
     def open(cls, annotated: Path, synthetic: Path, proto: Path) -> TripletSources:
         """Look at the files and their manifests.
 
+        Args:
+            annotated: Annotated records (y).
+            synthetic: Responses of the current policy (y').
+            proto: Responses of the initial policy (y0).
+
         Raises:
             InputError: a file is missing, was changed after it was made, or does not belong to
                 the others: another annotated set, another template, not the initial policy's.

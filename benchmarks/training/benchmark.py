@@ -83,7 +83,13 @@ class Benchmark:
         self._scratch.cleanup()
 
     def profile(self, name: str, batch: int, rounds: int) -> None:
-        """Time and peak memory of all contenders on one profile."""
+        """Time and peak memory of all contenders on one profile.
+
+        Args:
+            name: Of the lengths.
+            batch: Triplets a step.
+            rounds: Of each contender, in turn.
+        """
         task = self._task(name, batch)
         taken = []
         for number, one in enumerate(run_rounds(task, rounds, self._out), start=1):

@@ -141,7 +141,14 @@ class ArmRun:
 
     @classmethod
     def read(cls, arm: Arm, seed: int, config: RunConfig, folder: RunFolder) -> ArmRun:
-        """What `tspin.selfplay.run` has left."""
+        """What `tspin.selfplay.run` has left.
+
+        Args:
+            arm: That was run.
+            seed: It was run with.
+            config: Of the run.
+            folder: The run, finished.
+        """
         best = json.loads(folder.best.read_bytes())
         done = [number for number in range(config.iterations) if _made(folder, number)]
         metrics = {number: folder.iteration(number).metrics for number in [BASE, *done]}
@@ -154,7 +161,14 @@ class ArmRun:
         measured: dict[str, dict[int, Path]],
         sets: Mapping[str, Path],
     ) -> ArmRun:
-        """The same with what was found out about it later."""
+        """The same with what was found out about it later.
+
+        Args:
+            cost: Tokens and floating-point operations.
+            seconds: Wall time by step.
+            measured: By set of records and iteration, the metrics.json.
+            sets: By name of a set, its annotated records.
+        """
         return replace(self, cost=cost, seconds=seconds, measured=measured, sets=sets)
 
     def records(self, dataset: str) -> Path:

@@ -22,7 +22,14 @@ __all__ = ["collect"]
 def collect(
     arms: Sequence[Arm], runs: Sequence[ArmRun], against: str, config: RunConfig
 ) -> dict[str, Any]:
-    """compare.json: see docs/compare.md for its fields."""
+    """compare.json: see docs/compare.md for its fields.
+
+    Args:
+        arms: In the order of the page.
+        runs: All that were made.
+        against: Name of the arm that the others are compared with.
+        config: Says confidence and the gate's metric.
+    """
     by_arm = {arm.name: [run for run in runs if run.arm.name == arm.name] for arm in arms}
     datasets = [HELDOUT, *runs[0].measured]
     confidence = config.evaluate.confidence

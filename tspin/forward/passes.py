@@ -73,7 +73,13 @@ class ForwardPasses:
     def sums(
         self, model: nn.Module, batch: Mapping[str, Any], scores: TokenScores
     ) -> tuple[Tensor, Tensor]:
-        """Sums of token scores (responses, ...) and numbers of tokens; (responses,) by role."""
+        """Sums of token scores (responses, ...) and numbers of tokens; (responses,) by role.
+
+        Args:
+            model: The policy, under `on`.
+            batch: As `collate` or `batch` makes it.
+            scores: What is summed; see `tspin.forward.logprobs.response_sums`.
+        """
         return response_sums(model, batch, scores, chunk_size=self.chunk_size, head=self.head)
 
     def cut(

@@ -23,7 +23,13 @@ def with_manifest(out: str) -> list[str]:
 
 
 def curve(name: str, x: str, path: str) -> dict[str, Any]:
-    """A plot of one value of one file."""
+    """A plot of one value of one file.
+
+    Args:
+        name: Of the plot.
+        x: Field of the x axis.
+        path: The file with the rows.
+    """
     return {name: {"x": x, "y": {path: name}, "title": f"{name} by {x}"}}
 
 

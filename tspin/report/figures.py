@@ -128,7 +128,15 @@ def by_iteration(
     percent: bool = False,
     height: int = HEIGHT,
 ) -> go.Figure:
-    """`points` over the iterations; each series is (label of the iteration to estimate)."""
+    """`points` over the iterations; each series is (label of the iteration to estimate).
+
+    Args:
+        series: By name of a line, its estimates by label of the iteration.
+        styles: By name, how the line looks.
+        unit: On the y axis.
+        percent: Whether values are shares, to be shown in per cent.
+        height: In pixels.
+    """
     pairs = {name: list(estimates.items()) for name, estimates in series.items()}
     figure = points(pairs, styles=styles, unit=unit, percent=percent, height=height)
     labels = list(dict.fromkeys(label for estimates in series.values() for label in estimates))
@@ -215,7 +223,15 @@ def _number(estimate: Estimate, *, percent: bool) -> str:
 
 
 def lay_out(figure: go.Figure, *, unit: str, percent: bool, height: int, legend: bool) -> None:
-    """What all figures have in common; what a long legend takes is added to the height."""
+    """What all figures have in common; what a long legend takes is added to the height.
+
+    Args:
+        figure: Changed in place.
+        unit: On the y axis.
+        percent: Whether values are shares, to be shown in per cent.
+        height: In pixels.
+        legend: Whether lines are named above the figure.
+    """
     rows = -(-sum(trace.showlegend is not False for trace in figure.data) // 2)
     height += 20 * max(0, rows - 1) if legend else 0
     figure.update_layout(

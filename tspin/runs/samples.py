@@ -79,6 +79,11 @@ def heldout_samples(folder: RunFolder, numbers: Sequence[int]) -> tuple[Sample, 
 def training_samples(folder: RunFolder, numbers: Sequence[int], count: int) -> tuple[Sample, ...]:
     """Some prompts of the first triplets, with y, y0 and the y' of each iteration.
 
+    Args:
+        folder: The run's.
+        numbers: Of the iterations.
+        count: How many prompts.
+
     Raises:
         InputError: a file is damaged.
     """

@@ -79,6 +79,11 @@ def first_fit(items: Iterable[int], tokens: Callable[[int], int], budget: int) -
 
     The largest first, each into the first row with room for it: never more than 11/9 of the
     fewest rows possible, and one. Equal input gives equal rows.
+
+    Args:
+        items: In the order in which they are placed.
+        tokens: Of one item.
+        budget: Tokens a row.
     """
     rows: list[list[int]] = []
     room: list[int] = []

@@ -40,7 +40,13 @@ def conversation(turns: Sequence[Message], field: str) -> Conversation:
 
 
 def require_order(turns: Sequence[Message], field: str, *, last: str) -> None:
-    """Raise unless turns are an optional system turn, then user and assistant up to `last`."""
+    """Raise unless turns are an optional system turn, then user and assistant up to `last`.
+
+    Args:
+        turns: Of one conversation, in order.
+        field: Where they stand, for messages.
+        last: The role that must come last.
+    """
     roles: list[str] = [turn.role for turn in turns]
     spoken = roles[1:] if roles[:1] == ["system"] else roles
     expected = ["user" if index % 2 == 0 else "assistant" for index in range(len(spoken))]
