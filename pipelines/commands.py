@@ -92,8 +92,8 @@ def submit_command(
     every: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks.")] = 5.0,
 ) -> None:
     """Compile a pipeline and run it on a server, once or on a schedule."""
-    from pipelines.server import Server
-    from pipelines.start_run import start_run
+    from pipelines.kubeflow.server import Server
+    from pipelines.kubeflow.start_run import start_run
 
     if wait and cron is not None:
         raise InputError("--wait cannot be given with --cron: a recurring run has no end")
@@ -117,7 +117,7 @@ def submit_command(
     run = start_run(plan, pipeline, server, name=name, experiment=experiment, cron=cron)
     typer.echo(f"{'recurring run' if cron else 'run'} {run}")
     if wait:
-        from pipelines.watch import watch
+        from pipelines.kubeflow.watch import watch
 
         watch(server, server.connect(), run, say=typer.echo, timeout=timeout, every=every)
         typer.echo(f"run {run} succeeded")
@@ -129,7 +129,7 @@ def components_command(
     out: Annotated[Path, typer.Option(help="A folder.", show_default=False)],
 ) -> None:
     """Write each component as YAML of its own, for pipelines that are not ours."""
-    from pipelines.profile import load_profile
+    from pipelines.profiles.profile import load_profile
     from pipelines.publish import publish_components
 
     for path in publish_components(load_profile(profile), out):

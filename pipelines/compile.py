@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kfp import compiler
 
-from pipelines.graphs import GRAPHS
+from pipelines.graph.graphs import GRAPHS
 from pipelines.plan import Plan
 from tspin.errors import InputError
 from tspin.files import atomic_file

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipelines.plan import Plan
-from pipelines.profile import load_profile
+from pipelines.profiles.profile import load_profile
 from tspin.config import load_config
 
 __all__ = [

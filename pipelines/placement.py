@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kfp import dsl, kubernetes
 
-from pipelines.profile import Profile
-from pipelines.stage import Match, Stage
+from pipelines.profiles.profile import Profile
+from pipelines.profiles.stage import Match, Stage
 
 __all__ = ["place", "place_in_time"]
 

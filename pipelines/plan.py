@@ -8,7 +8,7 @@ from typing import Literal
 from kfp import dsl
 
 from pipelines.placement import place, place_in_time
-from pipelines.profile import Profile
+from pipelines.profiles.profile import Profile
 from tspin.config import RunConfig
 
 __all__ = ["Plan", "StageName"]

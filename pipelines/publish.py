@@ -13,7 +13,7 @@ from kfp import compiler, dsl
 import components
 from components.image import IMAGE
 from pipelines.plan import StageName
-from pipelines.profile import Profile
+from pipelines.profiles.profile import Profile
 from tspin.files import atomic_file
 
 __all__ = ["publish_components", "shipped_components"]

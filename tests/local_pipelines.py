@@ -11,9 +11,9 @@ from typing import Any
 
 from kfp import local
 
-from pipelines.graphs import GRAPHS
+from pipelines.graph.graphs import GRAPHS
 from pipelines.plan import Plan
-from pipelines.profile import Profile, load_profile
+from pipelines.profiles.profile import Profile, load_profile
 from tspin.config import RunConfig, load_config
 from tspin.demo.demo import write_demo
 from tspin.records.records import AnnotatedRecord, read_records, write_records

@@ -74,7 +74,7 @@ def make_model(size: str, folder: Path, dtype: torch.dtype) -> int:
     The weights are made where torch's default device is; seed it before.
 
     Args:
-        size: A name in `SIZES`.
+        size: A name in `SHAPES`.
         folder: Where it goes.
         dtype: Of its weights.
 

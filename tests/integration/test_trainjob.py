@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 from training_runs import finish, make_job, wait_for, write_triplets
 
-from pipelines.profile import Profile, load_profile
+from pipelines.profiles.profile import Profile, load_profile
 from tests.local_pipelines import LocalKubeflow
 from tspin.errors import InputError
 from tspin.records.manifest import content_hash

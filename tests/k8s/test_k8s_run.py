@@ -3,7 +3,7 @@
 import pytest
 from rendered import OVERLAYS, containers, named, of_kind, overlay, pod_templates
 
-from pipelines.profile import load_profile, profile_names
+from pipelines.profiles.profile import load_profile, profile_names
 from tspin.config import load_config
 
 BY_OVERLAY = {load_profile(name).overlay: load_profile(name) for name in profile_names()}

@@ -15,7 +15,7 @@ from kfp import components
 
 from pipelines.compile import compile_pipeline
 from pipelines.plan import Plan
-from pipelines.profile import Profile, load_profile, profile_names
+from pipelines.profiles.profile import Profile, load_profile, profile_names
 from pipelines.publish import publish_components, shipped_components
 from trainjob.nodes import Nodes
 from tspin.config import RunConfig, load_config

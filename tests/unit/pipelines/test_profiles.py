@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.profile import PROFILES, load_profile, profile_names
-from pipelines.quantity import in_units
+from pipelines.profiles.profile import PROFILES, load_profile, profile_names
+from pipelines.profiles.quantity import in_units
 from tspin.errors import InputError
 
 
@@ -134,7 +134,7 @@ def test_quantities(text: str, expected: object) -> None:
 
 def test_profiles_load_without_torch_or_kfp() -> None:
     code = (
-        "import sys; from pipelines.profile import load_profile; load_profile('cpu');"
+        "import sys; from pipelines.profiles.profile import load_profile; load_profile('cpu');"
         "sys.exit(bool({'torch', 'kfp', 'kubernetes'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=PROFILES.parents[1]).returncode == 0

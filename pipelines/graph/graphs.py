@@ -8,11 +8,11 @@ from typing import Any
 
 from kfp import dsl
 
-from pipelines.finish import finish_node
-from pipelines.generation import Generation
-from pipelines.iteration import iteration_node
+from pipelines.graph.finish import finish_node
+from pipelines.graph.generation import Generation
+from pipelines.graph.iteration import iteration_node
+from pipelines.graph.start import Start
 from pipelines.plan import Plan
-from pipelines.start import Start
 
 __all__ = ["GRAPHS"]
 

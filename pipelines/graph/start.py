@@ -11,7 +11,7 @@ from components.evaluate import evaluate
 from components.gate import gate
 from components.import_data import import_data
 from components.import_model import import_model
-from pipelines.generation import Generation
+from pipelines.graph.generation import Generation
 from pipelines.plan import Plan
 from tspin.config import structure
 

@@ -12,8 +12,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipelines.names import Labels, Name
-from pipelines.stage import Stage
+from pipelines.profiles.names import Labels, Name
+from pipelines.profiles.stage import Stage
 from trainjob.nodes import Nodes
 from tspin.config import RunConfig, load_yaml
 from tspin.config.strict import Strict
@@ -21,7 +21,7 @@ from tspin.errors import InputError
 
 __all__ = ["PROFILES", "Images", "Profile", "Stages", "load_profile", "profile_names"]
 
-PROFILES = Path(__file__).parent / "profiles"
+PROFILES = Path(__file__).parent
 
 
 class Images(Strict):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from kfp import Client
 
-from pipelines.server import Server
+from pipelines.kubeflow.server import Server
 from tspin.errors import TspinError
 
 __all__ = ["watch"]

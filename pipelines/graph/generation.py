@@ -8,8 +8,8 @@ from kfp import dsl
 
 from components.generate import generate
 from components.merge_responses import merge_responses
+from pipelines.graph.signature import sub_pipeline
 from pipelines.plan import Plan
-from pipelines.signature import sub_pipeline
 
 __all__ = ["Generation"]
 

@@ -12,9 +12,9 @@ from components.evaluate import evaluate
 from components.gate import gate
 from components.train import train
 from components.train_multinode import train_multinode
-from pipelines.generation import Generation
+from pipelines.graph.generation import Generation
+from pipelines.graph.signature import sub_pipeline
 from pipelines.plan import Plan
-from pipelines.signature import sub_pipeline
 
 __all__ = ["iteration_node"]
 

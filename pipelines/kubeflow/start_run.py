@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines.compile import compile_pipeline
+from pipelines.kubeflow.server import Server
+from pipelines.kubeflow.submit import Submission, submit
 from pipelines.plan import Plan
-from pipelines.server import Server
-from pipelines.submit import Submission, submit
 
 __all__ = ["start_run"]
 

@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipelines.names import Labels, Name, Variable
-from pipelines.quantity import Quantity, in_units
+from pipelines.profiles.names import Labels, Name, Variable
+from pipelines.profiles.quantity import Quantity, in_units
 from tspin.config.strict import Strict
 
 __all__ = [

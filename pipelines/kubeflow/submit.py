@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from kfp import Client
 
-from pipelines.server import Server
+from pipelines.kubeflow.server import Server
 from tspin.errors import InputError
 
 __all__ = ["Submission", "check_cron", "submit"]

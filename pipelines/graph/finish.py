@@ -8,8 +8,8 @@ from kfp import dsl
 
 from components.promote import promote
 from components.report import report
+from pipelines.graph.signature import sub_pipeline
 from pipelines.plan import Plan
-from pipelines.signature import sub_pipeline
 
 __all__ = ["finish_node"]
 

@@ -1,0 +1,1 @@
+"""A run on a Kubeflow server: compiled, submitted, watched."""
