@@ -66,7 +66,7 @@ bench: $(addprefix bench-,$(BENCHMARK))
 
 bench-training_step: setup
 	$(BIN)/python benchmarks/training_step.py --scaling --json build/bench/training_step.json \
-		--document docs/performance.md
+		--document docs/reference/performance.md
 
 # A real S3 server, with an environment of its own; memcached is a package of the system.
 $(VENV_S3)/installed: tests/s3/requirements.txt
@@ -94,7 +94,7 @@ bench-generation: $(VENV_VLLM)/installed
 	mkdir -p build/bench
 	$(VENV_VLLM)/bin/python -m benchmarks.generation --json build/bench/generation.json
 
-# Base images are given by digest, never by a tag alone: docs/images.md.
+# Base images are given by digest, never by a tag alone: docs/guides/images.md.
 image:
 	@case '$(PYTHON_IMAGE)$(VLLM_IMAGE)' in *@sha256:*) ;; *) \
 		echo 'PYTHON_IMAGE (for TARGET=generate also VLLM_IMAGE) must name a digest:' \
