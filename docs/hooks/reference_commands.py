@@ -15,8 +15,8 @@ __all__ = ["commands_page", "walk"]
 
 _HEAD = """# Commands
 
-Every path may be `s3://bucket/key` ([S3](../guides/s3.md)). Every command that takes `--config` takes
-`--set section.key=value` as well, as often as needed; the names are those of the
+Every path may be `s3://bucket/key` ([S3](../guides/s3.md)). Every command that takes `--config`
+also takes `--set section.key=value`, as often as needed. The names are those of the
 [configuration](configuration.md). [Exit codes](exit-codes.md) are the same for all commands.
 
 """

@@ -58,7 +58,7 @@ Each iteration has a `train_log.jsonl` with one row for every optimiser step. Tr
 """
 
 _SPEED = """
-Trackers also get the speed, which `train_log.jsonl` leaves out so that equal seeds give equal bytes.
+Trackers also get the speed. `train_log.jsonl` leaves it out, so that equal seeds give equal bytes.
 
 """
 
@@ -98,7 +98,9 @@ def metrics_page() -> str:
             _TRAINING,
             table(("name", "what", "unit", "reading it"), map(_training_row, TRAINING_NAMES)),
             _SPEED,
-            " ".join(docstring_of("train/metrics.py", "Speed.drain").partition("Returns:")[2].split()),
+            " ".join(
+                docstring_of("train/metrics.py", "Speed.drain").partition("Returns:")[2].split()
+            ),
             "\n",
             _EXTRACTORS,
             table(

@@ -114,5 +114,7 @@ def _kind(description: dict[str, Any]) -> str:
         return f"mapping to {_kind(values)}" if isinstance(values, dict) else "mapping"
     if kind == "null":
         return as_code("null")
-    limits = [f"{words} {description[key]:g}" for key, words in _LIMITS.items() if key in description]
+    limits = [
+        f"{words} {description[key]:g}" for key, words in _LIMITS.items() if key in description
+    ]
     return ", ".join([kind, *limits])
