@@ -39,13 +39,13 @@ metric. The initial policy has one as well. A name from this file can be `gate.m
 """
 
 _COMPUTED = {
-    "Answers": ("evaluate/metrics.py", "answer_metrics"),
-    "Likelihoods": ("evaluate/metrics.py", "likelihood_metrics"),
+    "Answers": ("evaluate", "answer_metrics"),
+    "Likelihoods": ("evaluate", "likelihood_metrics"),
 }
 _INTERVALS = {
-    "Rates": ("evaluate/intervals.py", "rate"),
-    "Means": ("evaluate/intervals.py", "mean"),
-    "Ratios": ("evaluate/intervals.py", "ratio"),
+    "Rates": ("evaluate", "rate"),
+    "Means": ("evaluate", "mean"),
+    "Ratios": ("evaluate", "ratio"),
 }
 """Title to the function whose docstring explains."""
 
@@ -98,9 +98,7 @@ def metrics_page() -> str:
             _TRAINING,
             table(("name", "what", "unit", "reading it"), map(_training_row, TRAINING_NAMES)),
             _SPEED,
-            " ".join(
-                docstring_of("train/metrics.py", "Speed.drain").partition("Returns:")[2].split()
-            ),
+            " ".join(docstring_of("train", "Speed.drain").partition("Returns:")[2].split()),
             "\n",
             _EXTRACTORS,
             table(
@@ -113,8 +111,8 @@ def metrics_page() -> str:
     )
 
 
-def _explained(title: str, module: str, name: str) -> str:
-    return f"**{title}.** {docstring_text(docstring_of(module, name))}\n\n"
+def _explained(title: str, package: str, name: str) -> str:
+    return f"**{title}.** {docstring_text(docstring_of(package, name))}\n\n"
 
 
 def _training_row(group: str) -> tuple[str, str, str, str]:

@@ -36,26 +36,32 @@ def docstring_text(docstring: str | None) -> str:
     return _SECTION.split(inspect.cleandoc(docstring or ""), maxsplit=1)[0].strip()
 
 
-def docstring_of(module: str, name: str) -> str:
+def docstring_of(package: str, name: str) -> str:
     """The docstring of a function or method, read from its file and not imported.
 
     Args:
-        module: Below `tspin`, such as `evaluate/metrics.py`. Many of them load torch.
+        package: Below `tspin`, such as `evaluate`. Modules of many packages load torch.
         name: Of the function, with its class in front of it: `Speed.drain`.
 
     Raises:
-        LookupError: there is no such function, or it has no docstring.
+        LookupError: no module of the package has such a function with a docstring.
     """
-    node: ast.AST = ast.parse((_PACKAGE / module).read_text(encoding="utf-8"))
-    for part in name.split("."):
-        node = next(
-            (
-                child
-                for child in ast.iter_child_nodes(node)
-                if isinstance(child, ast.FunctionDef | ast.ClassDef) and child.name == part
-            ),
-            ast.Module([], []),
-        )
-    if not isinstance(node, ast.FunctionDef) or not ast.get_docstring(node):
-        raise LookupError(f"{module} has no function {name} with a docstring")
-    return ast.get_docstring(node) or ""
+    for path in sorted((_PACKAGE / package).glob("*.py")):
+        node: ast.AST | None = ast.parse(path.read_text(encoding="utf-8"))
+        for part in name.split("."):
+            node = _child(node, part) if node is not None else None
+        if isinstance(node, ast.FunctionDef) and (docstring := ast.get_docstring(node)):
+            return docstring
+    raise LookupError(f"tspin.{package} has no function {name} with a docstring")
+
+
+def _child(node: ast.AST, name: str) -> ast.FunctionDef | ast.ClassDef | None:
+    definitions = (ast.FunctionDef, ast.ClassDef)
+    return next(
+        (
+            child
+            for child in ast.iter_child_nodes(node)
+            if isinstance(child, definitions) and child.name == name
+        ),
+        None,
+    )
