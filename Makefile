@@ -7,6 +7,7 @@
 # image  build TARGET (cpu, train, evaluate, generate) from PYTHON_IMAGE and VLLM_IMAGE
 # sbom   what is in the image TARGET, as CycloneDX JSON
 # test-dvc  projects under dvc and git
+# test-study  the study of the paper's claims, and that its tables are those of its results
 # test-s3  stores, commands and faults on a real S3 server (needs memcached)
 # test-vllm  the vLLM engine on the CPU (an environment of 4 GB)
 # test-containers  build and run the image cpu (as root: podman, buildah, debootstrap)
@@ -31,8 +32,8 @@ BENCHMARK ?= training_step generation
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' tspin/__init__.py)
 
 .PHONY: setup demo check check-k8s test docs dist test-wheel release-tag release-dry-run publish \
-	build-containers test-containers test-s3 test-dvc test-vllm bench bench-training_step \
-	bench-generation image sbom clean
+	build-containers test-containers test-s3 test-dvc test-study test-vllm bench \
+	bench-training_step bench-generation image sbom clean
 
 setup: $(VENV)/installed
 
@@ -55,7 +56,8 @@ check: setup
 	$(BIN)/hadolint Dockerfile
 
 test: setup
-	$(BIN)/pytest -n 2 --dist loadfile -m "not vllm and not containers and not s3 and not dvc and not gpu and not wheel"
+	$(BIN)/pytest -n 2 --dist loadfile \
+		-m "not vllm and not containers and not s3 and not dvc and not study and not gpu and not wheel"
 
 # Beforehand and beside what waits, the image of test-containers; not needed, it builds its own.
 build-containers: setup
@@ -67,6 +69,9 @@ test-containers: setup
 
 test-dvc: setup
 	$(BIN)/pytest -n 2 --dist loadfile -m dvc tests/dvc
+
+test-study: setup
+	$(BIN)/pytest -n 2 --dist loadfile --timeout 1800 -o faulthandler_timeout=0 tests/study
 
 bench: $(addprefix bench-,$(BENCHMARK))
 

@@ -79,8 +79,8 @@ def _ours(engine: Engine, config: RunConfig, records: Sequence[AnnotatedRecord])
                 max_length=config.prompt.max_length,
                 over_long="error",
             )
-            made = list(read_records(out, Response))
-        return sum(one.response_tokens + (one.finish_reason == "stop") for one in made)
+            responses = list(read_records(out, Response))
+        return sum(one.response_tokens + (one.finish_reason == "stop") for one in responses)
 
     return run
 

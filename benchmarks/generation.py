@@ -94,9 +94,9 @@ def _measured(
     }
 
 
-def _print_table(group: str, found: dict[str, dict[str, float]]) -> None:
-    for name, values in found.items():
-        ratio = found["ours"]["tokens_per_second"] / values["tokens_per_second"]
+def _print_table(group: str, measurements: dict[str, dict[str, float]]) -> None:
+    for name, values in measurements.items():
+        ratio = measurements["ours"]["tokens_per_second"] / values["tokens_per_second"]
         print(
             f"{group:13} {name:42} {values['tokens_per_second']:9,.0f} tokens/s "
             f"{values['seconds']:7.1f} s {values['processor_seconds']:7.1f} s of a processor "

@@ -20,6 +20,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def replace_section(document: Path, name: str, text: str) -> None:
     """Put a text between `<!-- NAME -->` and `<!-- /NAME -->`.
 
+    Args:
+        document: A Markdown file with the section's two marks.
+        name: Of the section.
+        text: Between the marks.
+
     Raises:
         ValueError: the document has no such place.
     """

@@ -63,17 +63,23 @@ def records_in(artifact: str) -> Path:
         InputError: it holds none of them, or more than one.
     """
     named = [Path(artifact) / name for name in (ANNOTATED, RESPONSES, TRIPLETS)]
-    found = [path for path in named if path.is_file()]
-    if len(found) != 1:
+    files = [path for path in named if path.is_file()]
+    if len(files) != 1:
         raise InputError(
             f"{artifact}: expected one of {ANNOTATED}, {RESPONSES} and {TRIPLETS}; found "
-            f"{', '.join(path.name for path in found) or 'none'}"
+            f"{', '.join(path.name for path in files) or 'none'}"
         )
-    return found[0]
+    return files[0]
 
 
 def write_reference(artifact: str, model: str, identity: str) -> None:
-    """Make an artifact that names a model which every pod can read, without copying it."""
+    """Make an artifact that names a model which every pod can read, without copying it.
+
+    Args:
+        artifact: Folder of the artifact.
+        model: Where every pod can read it.
+        identity: Of the policy.
+    """
     write_json(output_in(artifact, _REFERENCE), {"path": model, "identity": identity})
 
 

@@ -28,5 +28,5 @@ def report(
 
     write_report(Path(history.path), Path(page.path))
     write_summary(Path(history.path), Path(summary.path))
-    for made in (page, summary):
-        made.metadata.update(describe(Path(made.path)))
+    for output in (page, summary):
+        output.metadata.update(describe(Path(output.path)))

@@ -32,10 +32,10 @@ def compile_pipeline(name: str, plan: Plan, out: Path) -> None:
         raise InputError(f"unknown pipeline '{name}'; there are {', '.join(PIPELINES)}")
     _refuse(name, plan)
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "pipeline.yaml"
-        compiler.Compiler().compile(GRAPHS[name](plan), str(made))
+        temporary = Path(folder) / "pipeline.yaml"
+        compiler.Compiler().compile(GRAPHS[name](plan), str(temporary))
         with atomic_file(out) as file:
-            file.write(made.read_bytes())
+            file.write(temporary.read_bytes())
 
 
 def _refuse(name: str, plan: Plan) -> None:

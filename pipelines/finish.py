@@ -22,7 +22,7 @@ def finish_node(plan: Plan) -> Any:
         "The best model, the report, and the promotion if a registry is given.",
         inputs,
         None,
-        lambda given: _finish(plan, **given),
+        lambda channels: _finish(plan, **channels),
     )
 
 

@@ -39,24 +39,32 @@ class Generation:
     def responses(
         self, title: str, *, settings: Any, iteration: Any, policy: Any, annotated: Any
     ) -> Any:
-        """Sample a response of a policy to every prompt."""
-        given = {
+        """Sample a response of a policy to every prompt.
+
+        Args:
+            title: Of the task in Kubeflow's graph.
+            settings: What decides the step, JSON.
+            iteration: Number of the iteration.
+            policy: Artifact of the policy.
+            annotated: Artifact of the records to answer.
+        """
+        inputs = {
             "settings": settings,
             "iteration": iteration,
             "policy": policy,
             "annotated": annotated,
         }
         if self._plan.shards == 1:
-            task = self._plan.placed(generate(**given), "generate", title)
+            task = self._plan.placed(generate(**inputs), "generate", title)
             return task.outputs["responses"]
-        return self._plan.node(self._node(**given), title).output
+        return self._plan.node(self._node(**inputs), title).output
 
-    def _sharded(self, given: dict[str, Any]) -> Any:
+    def _sharded(self, inputs: dict[str, Any]) -> Any:
         # Strings: kfp hands integers of a list on as floats.
         shards = [f"{index}/{self._plan.shards}" for index in range(self._plan.shards)]
         with dsl.ParallelFor(items=shards, name="shards") as shard:
-            part = self._plan.placed(generate(**given, shard=shard), "generate", "a shard")
+            part = self._plan.placed(generate(**inputs, shard=shard), "generate", "a shard")
         merged = merge_responses(
-            shards=dsl.Collected(part.outputs["responses"]), annotated=given["annotated"]
+            shards=dsl.Collected(part.outputs["responses"]), annotated=inputs["annotated"]
         )
         return self._plan.placed(merged, "light", "merge").outputs["responses"]

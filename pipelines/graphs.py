@@ -33,29 +33,29 @@ def run(plan: Plan) -> Any:
     @dsl.pipeline(name="tspin-run", description="Triplet self-play fine-tuning, all iterations.")
     def graph(config: str = settings) -> None:
         start = Start(plan, generation, config)
-        given = start.shared()
-        _chain(plan, nodes, finish, given, start.policy, start.history(_BASE, given))
+        inputs = start.shared()
+        _chain(plan, nodes, finish, inputs, start.policy, start.history(_BASE, inputs))
 
     return graph
 
 
 def _chain(
-    plan: Plan, nodes: list[Any], finish: Any, given: dict[str, Any], policy: Any, history: Any
+    plan: Plan, nodes: list[Any], finish: Any, inputs: dict[str, Any], policy: Any, history: Any
 ) -> None:
     """Play the remaining iterations, or finish where the gate refuses or none is left."""
     number = plan.config.iterations - len(nodes)
-    played = nodes[0](iteration=number, policy=policy, history=history, **given)
+    played = nodes[0](iteration=number, policy=policy, history=history, **inputs)
     plan.node(played, f"iteration {number}")
     out = played.outputs
-    end = {"config": given["config"], "history": out["history"], "best": out["best"]}
+    end = {"config": inputs["config"], "history": out["history"], "best": out["best"]}
     rest = nodes[1:]
     if not rest:
         plan.node(finish(**end), "finish")
     elif plan.config.gate.margin is None:
-        _chain(plan, rest, finish, given, out["policy"], out["history"])
+        _chain(plan, rest, finish, inputs, out["policy"], out["history"])
     else:
         with dsl.If(out["Output"] == "continue", name=f"after iteration {number}"):
-            _chain(plan, rest, finish, given, out["policy"], out["history"])
+            _chain(plan, rest, finish, inputs, out["policy"], out["history"])
         with dsl.Else(name=f"stop after iteration {number}"):
             plan.node(finish(**end), "finish")
 
@@ -71,9 +71,9 @@ def iteration(plan: Plan) -> Any:
     @dsl.pipeline(name="tspin-iteration", description="One iteration of self-play from any policy.")
     def graph(config: str = settings, model: str = plan.model or "") -> None:
         start = Start(plan, generation, config, model)
-        given = start.shared()
-        history = start.history(plan.iteration - 1, given)
-        played = node(iteration=plan.iteration, policy=start.policy, history=history, **given)
+        inputs = start.shared()
+        history = start.history(plan.iteration - 1, inputs)
+        played = node(iteration=plan.iteration, policy=start.policy, history=history, **inputs)
         plan.node(played, f"iteration {plan.iteration}")
         out = played.outputs
         plan.node(finish(config=config, history=out["history"], best=out["best"]), "finish")

@@ -49,47 +49,47 @@ def iteration_node(plan: Plan, generation: Generation, *, plays: bool) -> Any:
         "annotated": dsl.Input[dsl.Dataset],
         "history": dsl.Input[dsl.Dataset],
     }
-    wanted = {
+    optional = {
         "proto": plan.pairs,
         "heldout": plan.measures,
         "heldout_proto": plan.pairs and plan.measures,
     }
-    inputs |= {name: dsl.Input[dsl.Dataset] for name, needed in wanted.items() if needed}
+    inputs |= {name: dsl.Input[dsl.Dataset] for name, needed in optional.items() if needed}
     return sub_pipeline(
         "iteration" if plays or not plan.pairs else "first-iteration",
         "Synthetic responses, triplets, the next policy, its evaluation, and the gate.",
         inputs,
         _Played,
-        lambda given: _play(plan, generation if plays else None, given),
+        lambda channels: _play(plan, generation if plays else None, channels),
     )
 
 
-def _play(plan: Plan, generation: Generation | None, given: dict[str, Any]) -> _Played:
-    settings, iteration, policy = given["settings"], given["iteration"], given["policy"]
+def _play(plan: Plan, generation: Generation | None, channels: dict[str, Any]) -> _Played:
+    settings, iteration, policy = channels["settings"], channels["iteration"], channels["policy"]
     added: dict[str, Any] = {}
-    examples = given["annotated"]
+    examples = channels["annotated"]
     if plan.pairs:
-        examples = added["triplets"] = _triplets(plan, generation, given)
+        examples = added["triplets"] = _triplets(plan, generation, channels)
     trained = _training(
         plan, settings=settings, iteration=iteration, policy=policy, examples=examples
     )
     added["training"] = trained.outputs["training"]
     if plan.measures:
-        proto = {"proto": given["heldout_proto"]} if plan.pairs else {}
+        proto = {"proto": channels["heldout_proto"]} if plan.pairs else {}
         measured = evaluate(
             settings=settings,
             iteration=iteration,
             policy=trained.outputs["trained"],
-            heldout=given["heldout"],
+            heldout=channels["heldout"],
             **proto,
         )
         plan.placed(measured, "evaluate", "evaluate")
         added["evaluation"] = measured.outputs["evaluation"]
     decided = gate(
-        config=given["config"],
+        config=channels["config"],
         iteration=iteration,
         model=trained.outputs["Output"],
-        history=given["history"],
+        history=channels["history"],
         **added,
     )
     plan.placed(decided, "light", "gate")
@@ -101,28 +101,28 @@ def _play(plan: Plan, generation: Generation | None, given: dict[str, Any]) -> _
     )
 
 
-def _training(plan: Plan, **given: Any) -> Any:
+def _training(plan: Plan, **inputs: Any) -> Any:
     if plan.profile.stages.train.nodes == 1:
-        return plan.placed(train(**given), "train", "train")
+        return plan.placed(train(**inputs), "train", "train")
     nodes = plan.profile.training_nodes(plan.config).model_dump_json()
-    task = plan.placed(train_multinode(nodes=nodes, **given), "light", "train on several nodes")
+    task = plan.placed(train_multinode(nodes=nodes, **inputs), "light", "train on several nodes")
     return plan.as_long_as(task, "train")
 
 
-def _triplets(plan: Plan, generation: Generation | None, given: dict[str, Any]) -> Any:
-    synthetic = given["proto"]
+def _triplets(plan: Plan, generation: Generation | None, channels: dict[str, Any]) -> Any:
+    synthetic = channels["proto"]
     if generation is not None:
         synthetic = generation.responses(
             "generate",
-            settings=given["settings"],
-            iteration=given["iteration"],
-            policy=given["policy"],
-            annotated=given["annotated"],
+            settings=channels["settings"],
+            iteration=channels["iteration"],
+            policy=channels["policy"],
+            annotated=channels["annotated"],
         )
     joined = build_triplets(
-        settings=given["settings"],
-        annotated=given["annotated"],
+        settings=channels["settings"],
+        annotated=channels["annotated"],
         synthetic=synthetic,
-        proto=given["proto"],
+        proto=channels["proto"],
     )
     return plan.placed(joined, "light", "build triplets").outputs["triplets"]

@@ -65,6 +65,16 @@ def make_plan(
 ) -> Plan:
     """Load what the options name.
 
+    Args:
+        config: Path or URI of the run configuration.
+        overrides: `section.key=value` over it.
+        profile: Name of a shipped profile, or a path.
+        shards: Parallel tasks of a generation.
+        cache: Overrides the stages' caching.
+        registry: URI that the best model is promoted to, or None.
+        model: A policy to start from, for the pipelines that take one.
+        iteration: Number of the one iteration, for the pipeline `iteration`.
+
     Raises:
         InputError: the configuration or the profile is wrong, or there is none.
     """

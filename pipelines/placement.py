@@ -40,7 +40,21 @@ def place(
 
 
 def place_in_time(task: dsl.PipelineTask, stage: Stage, *, cache: bool | None = None) -> None:
-    """Apply only what a stage says of when: retries, timeout, caching."""
+    """Apply only what a stage says of when: retries, timeout, caching.
+
+    Retries are Argo's: each is a new pod, which continues from checkpoints or journal. Under
+    Kueue every pod of a task is a workload of its own that waits in the queue again, and while it
+    waits it holds no GPU. Argo counts that waiting as part of `backoffMaxDuration`, from the first
+    try on, and gives up the retries that are left when it has passed. So the limit is not the time
+    that the work takes but that of all tries and their waits, with room for the queue
+    (`Stage.all_tries_seconds`): with less, a training that was preempted twice would not be
+    started a third time, although `limit` allows it.
+
+    Args:
+        task: Changed in place.
+        stage: Says how often, how long, and whether cached.
+        cache: Overrides the stage's caching.
+    """
     retry = stage.retry
     until = f"{stage.all_tries_seconds}s"
     task.set_retry(retry.limit, f"{retry.backoff_seconds}s", retry.factor, until)

@@ -62,7 +62,13 @@ class Plan:
         return self.config.model_copy(update={"system": system}).model_dump_json()
 
     def placed(self, task: dsl.PipelineTask, stage: StageName, title: str) -> dsl.PipelineTask:
-        """Put a task where a stage runs, under a title that its reader understands."""
+        """Put a task where a stage runs, under a title that its reader understands.
+
+        Args:
+            task: Of a component; changed in place.
+            stage: Name of a stage of the profile.
+            title: In Kubeflow's graph.
+        """
         place(task, self.profile, getattr(self.profile.stages, stage), cache=self.cache)
         return task.set_display_name(title)
 

@@ -28,12 +28,12 @@ _STAGES: dict[str, StageName] = {
 
 def shipped_components() -> dict[str, Any]:
     """All components by name; each stands in the module of its name."""
-    found = {}
+    shipped = {}
     for module in pkgutil.iter_modules(components.__path__):
         member = getattr(importlib.import_module(f"components.{module.name}"), module.name, None)
         if isinstance(member, dsl.base_component.BaseComponent):
-            found[module.name] = member
-    return found
+            shipped[module.name] = member
+    return shipped
 
 
 def publish_components(profile: Profile, out: Path) -> list[Path]:
@@ -47,9 +47,9 @@ def publish_components(profile: Profile, out: Path) -> list[Path]:
     for name, component in sorted(shipped_components().items()):
         stage = getattr(profile.stages, _STAGES.get(name, "light"))
         with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder) / "component.yaml"
-            compiler.Compiler().compile(component, str(made))
-            text = made.read_text(encoding="utf-8").replace(IMAGE, profile.image(stage))
+            temporary = Path(folder) / "component.yaml"
+            compiler.Compiler().compile(component, str(temporary))
+            text = temporary.read_text(encoding="utf-8").replace(IMAGE, profile.image(stage))
         path = out / f"{name}.yaml"
         with atomic_file(path) as file:
             file.write(text.encode())

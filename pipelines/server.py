@@ -69,26 +69,34 @@ class Server:
     ) -> Server:
         """From options, and the environment where they say nothing.
 
+        Args:
+            host: URL of the API; without it the environment, then the cluster that this
+                runs in.
+            namespace: Of the runs.
+            token_file: With a bearer token.
+            in_cluster: Whether this runs in the cluster.
+            ca_file: Certificates that are trusted besides the system's.
+
         Raises:
             InputError: no host, not a URL, or no token where one is named.
         """
-        found = host or os.environ.get(HOST_VARIABLE)
-        if not found and in_cluster:
-            found = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
-        if not found:
+        place = host or os.environ.get(HOST_VARIABLE)
+        if not place and in_cluster:
+            place = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
+        if not place:
             raise InputError(
                 f"no host; give --host https://... or set {HOST_VARIABLE} (through "
                 "kubectl port-forward it is http://localhost:8888)"
             )
-        address = urlsplit(found)
+        address = urlsplit(place)
         if address.scheme not in ("http", "https") or not address.hostname:
             raise InputError(
-                f"host is {found!r}; expected a URL such as https://kubeflow.example.com"
+                f"host is {place!r}; expected a URL such as https://kubeflow.example.com"
             )
         if ca_file is not None and not ca_file.is_file():
             raise InputError(f"{ca_file}: no such file; expected certificates (PEM)")
         token = None if in_cluster else find_token(token_file)
-        return cls(found.rstrip("/"), namespace, token, in_cluster, ca_file)
+        return cls(place.rstrip("/"), namespace, token, in_cluster, ca_file)
 
     def connect(self) -> Client:
         """A client of the server, which answers.

@@ -67,17 +67,17 @@ class Start:
 
     def shared(self) -> dict[str, Any]:
         """The inputs that every iteration has in common."""
-        given = {"config": self.config, "settings": self.settings}
-        given["annotated"] = self.records("annotated")
+        inputs = {"config": self.config, "settings": self.settings}
+        inputs["annotated"] = self.records("annotated")
         if self.plan.pairs:
-            given["proto"] = self.proto(given["annotated"], "proto-synthetic responses")
+            inputs["proto"] = self.proto(inputs["annotated"], "proto-synthetic responses")
         if self.plan.measures:
-            given["heldout"] = self.records("heldout")
+            inputs["heldout"] = self.records("heldout")
         if self.plan.pairs and self.plan.measures:
-            given["heldout_proto"] = self.proto(
-                given["heldout"], "proto-synthetic responses, held-out"
+            inputs["heldout_proto"] = self.proto(
+                inputs["heldout"], "proto-synthetic responses, held-out"
             )
-        return given
+        return inputs
 
     def measured(self, heldout: Any, iteration: int, **proto: Any) -> Any:
         """The evaluation of the policy to start from."""
@@ -90,12 +90,12 @@ class Start:
         )
         return self.plan.placed(task, "evaluate", "evaluate the start").outputs["evaluation"]
 
-    def history(self, iteration: int, given: dict[str, Any]) -> Any:
+    def history(self, iteration: int, inputs: dict[str, Any]) -> Any:
         """The history with the policy to start from, as the iteration before the first."""
         added = {}
         if self.plan.measures:
             compared = self.plan.pairs and self.plan.model is not None
-            proto = {"proto": given["heldout_proto"]} if compared else {}
-            added["evaluation"] = self.measured(given["heldout"], iteration, **proto)
+            proto = {"proto": inputs["heldout_proto"]} if compared else {}
+            added["evaluation"] = self.measured(inputs["heldout"], iteration, **proto)
         task = gate(config=self.config, iteration=iteration, model=self.uri, **added)
         return self.plan.placed(task, "light", "begin the history").outputs["grown"]

@@ -44,7 +44,7 @@ class Submission:
             if name not in known:
                 listed = ", ".join(sorted(known)) or "none"
                 raise InputError(f"{self.package}: has no parameter '{name}'; it has {listed}")
-        missing = [n for n, given in known.items() if not given and n not in self.parameters]
+        missing = [n for n, value in known.items() if not value and n not in self.parameters]
         if missing:
             raise InputError(f"{self.package}: needs a value for {', '.join(missing)}")
         if self.cron is not None:
@@ -70,6 +70,11 @@ def check_cron(expression: str) -> None:
 def submit(server: Server, client: Client, submission: Submission) -> str:
     """Start a run, or register a recurring one.
 
+    Args:
+        server: Where to.
+        client: Of its API.
+        submission: What, with its parameters.
+
     Returns:
         The id that the server gave it.
 
@@ -82,7 +87,7 @@ def submit(server: Server, client: Client, submission: Submission) -> str:
         experiment = client.create_experiment(
             name=submission.experiment, namespace=server.namespace
         )
-        given: dict[str, Any] = {
+        request: dict[str, Any] = {
             "experiment_id": experiment.experiment_id,
             "job_name": submission.name,
             "pipeline_package_path": str(submission.package),
@@ -92,8 +97,8 @@ def submit(server: Server, client: Client, submission: Submission) -> str:
             "service_account": submission.service_account,
         }
         if submission.cron is None:
-            return str(client.run_pipeline(**given).run_id)
-        recurring = client.create_recurring_run(cron_expression=submission.cron, **given)
+            return str(client.run_pipeline(**request).run_id)
+        recurring = client.create_recurring_run(cron_expression=submission.cron, **request)
         return str(recurring.recurring_run_id)
 
 
@@ -104,9 +109,10 @@ def _parameters(package: Path) -> dict[str, bool]:
     try:
         documents = list(yaml.load_all(package.read_text(), Loader=yaml.CSafeLoader))
         definitions = documents[0]["root"].get("inputDefinitions", {})
-        found = definitions.get("parameters", {})
+        inputs = definitions.get("parameters", {})
     except (yaml.YAMLError, KeyError, IndexError, TypeError, AttributeError, UnicodeDecodeError):
         raise InputError(f"{package}: not a compiled pipeline; make one with compile") from None
     return {
-        name: "defaultValue" in spec or bool(spec.get("isOptional")) for name, spec in found.items()
+        name: "defaultValue" in spec or bool(spec.get("isOptional"))
+        for name, spec in inputs.items()
     }

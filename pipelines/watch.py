@@ -46,25 +46,25 @@ def watch(
     while True:
         try:
             with server.told():
-                found = client.get_run(run)
+                answer = client.get_run(run)
             lost = 0
         except TspinError as error:
             lost += 1
             if lost == _LOST_POLLS:
                 raise
             say(f"asking again: {error}")
-            found = None
-        if found is not None:
-            _tell(found, seen, say)
-            if found.state in _DONE:
-                return _end(run, found)
+            answer = None
+        if answer is not None:
+            _tell(answer, seen, say)
+            if answer.state in _DONE:
+                return _end(run, answer)
         if end is not None and time.monotonic() > end:
             raise TspinError(f"run {run} did not end within {timeout:g} s; it goes on")
         time.sleep(every)
 
 
-def _tell(found: object, seen: dict[str, str], say: Callable[[str], None]) -> None:
-    details = getattr(found, "run_details", None)
+def _tell(answer: object, seen: dict[str, str], say: Callable[[str], None]) -> None:
+    details = getattr(answer, "run_details", None)
     for task in getattr(details, "task_details", None) or ():
         state = task.state or "PENDING"
         if seen.get(task.task_id) != state:
@@ -72,10 +72,10 @@ def _tell(found: object, seen: dict[str, str], say: Callable[[str], None]) -> No
             say(f"{task.display_name}: {state.lower()}")
 
 
-def _end(run: str, found: object) -> None:
-    state = getattr(found, "state", "")
+def _end(run: str, answer: object) -> None:
+    state = getattr(answer, "state", "")
     if state == "SUCCEEDED":
         return
-    error = getattr(found, "error", None)
+    error = getattr(answer, "error", None)
     reason = f": {error.message}" if error is not None and error.message else ""
     raise TspinError(f"run {run} {state.lower()}{reason}")

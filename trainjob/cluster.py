@@ -87,12 +87,12 @@ class Cluster:
         """The TrainJob of this name, or None."""
         try:
             with self._told("get"):
-                found: dict[str, Any] = self._jobs.get_namespaced_custom_object(
+                trainjob: dict[str, Any] = self._jobs.get_namespaced_custom_object(
                     name=name, **self._where
                 )
         except _AbsentError:
             return None
-        return found
+        return trainjob
 
     def own(self, name: str, owners: list[dict[str, Any]]) -> None:
         """Make this pod the owner of a TrainJob that another one created."""
@@ -114,12 +114,12 @@ class Cluster:
     def pods(self, name: str) -> list[Any]:
         """The pods of a TrainJob, node by node (`V1Pod`)."""
         with self._told("list"):
-            found = self._pods.list_namespaced_pod(
+            answer = self._pods.list_namespaced_pod(
                 self.namespace,
                 label_selector=f"jobset.sigs.k8s.io/jobset-name={name}",
                 _request_timeout=_SECONDS,
             )
-        return sorted(found.items, key=lambda pod: pod.metadata.name)
+        return sorted(answer.items, key=lambda pod: pod.metadata.name)
 
     def log(self, pod: str, *, follow: bool, tail: int | None = None) -> Iterator[str]:
         """The lines of a pod's log, each with its time before it.
@@ -129,7 +129,7 @@ class Cluster:
             follow: Until its container ends, instead of what there is now.
             tail: Only so many last lines.
         """
-        given = {} if tail is None else {"tail_lines": tail}
+        limit = {} if tail is None else {"tail_lines": tail}
         timeout = (_SECONDS[0], None if follow else _SECONDS[1])
         with self._told("read the log of a pod of"):
             answer = self._pods.read_namespaced_pod_log(
@@ -139,7 +139,7 @@ class Cluster:
                 timestamps=True,
                 _preload_content=False,
                 _request_timeout=timeout,
-                **given,
+                **limit,
             )
         rest = b""
         for block in answer.stream():

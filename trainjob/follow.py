@@ -21,9 +21,9 @@ _PATIENCE_SECONDS = 1800.0
 
 def condition(job: dict[str, Any]) -> dict[str, Any] | None:
     """What has ended a TrainJob (`Complete` or `Failed`), or None while it goes on."""
-    for found in job.get("status", {}).get("conditions", ()):
-        if found["type"] in ("Complete", "Failed") and found["status"] == "True":
-            ended: dict[str, Any] = found
+    for entry in job.get("status", {}).get("conditions", ()):
+        if entry["type"] in ("Complete", "Failed") and entry["status"] == "True":
+            ended: dict[str, Any] = entry
             return ended
     return None
 

@@ -29,6 +29,12 @@ class GateRefusedError(TspinError):
 
 
 def located(path: Path | str, line: int | None, message: str) -> InputError:
-    """An `InputError` that begins with `path:line: `, the form that editors can jump to."""
+    """An `InputError` that begins with `path:line: `, the form that editors can jump to.
+
+    Args:
+        path: The file.
+        line: From 1; None where no line is to blame.
+        message: What is wrong, and what would be right.
+    """
     place = f"{path}:{line}" if line is not None else f"{path}"
     return InputError(f"{place}: {message}")

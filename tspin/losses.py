@@ -94,6 +94,18 @@ def tspin_ref_loss(
     `tspin_loss` with every logp(r) replaced by logp(r) - ref_logp(r), all (B,) in nats; the
     reference is the policy at the start of the iteration and gets no gradient.
 
+    Args:
+        annotated_logps: (B,) summed logp(y) under the policy, in nats.
+        synthetic_logps: (B,) of y'.
+        proto_synthetic_logps: (B,) of y0; None at iteration 0.
+        reference_annotated_logps: (B,) logp(y) under the policy that the iteration began
+            with.
+        reference_synthetic_logps: (B,) of y' under it.
+        reference_proto_synthetic_logps: (B,) of y0 under it.
+        alpha: Entropy-regularisation coefficient.
+        beta: Weight of the historical advantage.
+        link: The decreasing function l.
+
     Raises:
         InputError: as `tspin_loss`; or only one of y0's two logps is given.
     """
@@ -126,6 +138,15 @@ def spin_loss(
     mean over B of l(lambda*((logp(y) - ref_logp(y)) - (logp(y') - ref_logp(y')))), every logp (B,)
     in nats, the reference being the policy at the start of the iteration. Its authors used
     spin_lambda = 0.1, and 5.0 in their last iteration.
+
+    Args:
+        annotated_logps: (B,) summed logp(y) under the policy, in nats.
+        synthetic_logps: (B,) of y'.
+        reference_annotated_logps: (B,) logp(y) under the policy that the iteration began
+            with.
+        reference_synthetic_logps: (B,) of y' under it.
+        spin_lambda: The papers' lambda: 0.1, and 5.0 in the last iteration.
+        link: The decreasing function l.
 
     Raises:
         InputError: no such link.

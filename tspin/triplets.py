@@ -48,6 +48,11 @@ class TripletSources:
     def open(cls, annotated: Path, synthetic: Path, proto: Path) -> TripletSources:
         """Look at the files and their manifests.
 
+        Args:
+            annotated: Annotated records (y).
+            synthetic: Responses of the current policy (y').
+            proto: Responses of the initial policy (y0).
+
         Raises:
             InputError: a file is missing, was changed after it was made, or does not belong to
                 the others: another annotated set, another template, not the initial policy's.
@@ -67,8 +72,8 @@ class TripletSources:
         return sources
 
     def _refuse_contradictions(self) -> None:
-        made = {self.synthetic: self.synthetic_manifest, self.proto: self.proto_manifest}
-        known = {str(path): manifest for path, manifest in made.items() if manifest}
+        manifests = {self.synthetic: self.synthetic_manifest, self.proto: self.proto_manifest}
+        known = {str(path): manifest for path, manifest in manifests.items() if manifest}
         for path, manifest in known.items():
             if manifest.kind != "responses":
                 raise InputError(f"{path}: its manifest says {manifest.kind}, expected responses")
@@ -127,14 +132,14 @@ def build_triplets(
     """
     extract = None if config.same_answer is None else find_extractor(config.same_answer)
     sources = TripletSources.open(annotated, synthetic, proto)
-    wanted = sources.wanted(config)
-    if is_current(out, wanted):
-        return read_manifest(out) or wanted
+    manifest = sources.wanted(config)
+    if is_current(out, manifest):
+        return read_manifest(out) or manifest
     join = _Join(config, sources, extract)
     forget(out)
     join.write(out)
     return write_manifest(
-        out, wanted.model_copy(update={"counts": join.counts, "dropped_ids": join.dropped_ids})
+        out, manifest.model_copy(update={"counts": join.counts, "dropped_ids": join.dropped_ids})
     )
 
 
@@ -212,11 +217,11 @@ class _Join:
             "truncated": "length" in (y1.finish_reason, y0.finish_reason),
             "same_answer": self._same_answer(y1.response, record.response),
         }
-        found = [reason for reason, holds in doubts.items() if holds]
-        self._counter.update(found)
+        reasons = [reason for reason, holds in doubts.items() if holds]
+        self._counter.update(reasons)
         refused = [
             reason
-            for reason in found
+            for reason in reasons
             if reason == "same_answer" or getattr(self.config, reason) == "drop"
         ]
         if refused:

@@ -60,17 +60,17 @@ class Benchmark:
         self._found: dict[str, Any] = {"environment": environment(device), "profiles": {}}
 
     def __enter__(self) -> Self:
-        given = self._settings
+        settings = self._settings
         torch.manual_seed(SEED)
         # As it is loaded: bfloat16 where only an adapter is trained.
-        dtype = getattr(torch, given["dtype"]) if given["lora"] else torch.float32
-        with torch.device(given["device"]):
-            parameters = make_model(given["model"], Path(given["folder"]), dtype)
+        dtype = getattr(torch, settings["dtype"]) if settings["lora"] else torch.float32
+        with torch.device(settings["device"]):
+            parameters = make_model(settings["model"], Path(settings["folder"]), dtype)
         self._found["model"] = {
-            "size": given["model"],
+            "size": settings["model"],
             "parameters": parameters,
-            "dtype": given["dtype"],
-            "lora": given["lora"],
+            "dtype": settings["dtype"],
+            "lora": settings["lora"],
         }
         return self
 
@@ -83,29 +83,35 @@ class Benchmark:
         self._scratch.cleanup()
 
     def profile(self, name: str, batch: int, rounds: int) -> None:
-        """Time and peak memory of all contenders on one profile."""
+        """Time and peak memory of all contenders on one profile.
+
+        Args:
+            name: Of the lengths.
+            batch: Triplets a step.
+            rounds: Of each contender, in turn.
+        """
         task = self._task(name, batch)
         taken = []
         for number, one in enumerate(run_rounds(task, rounds, self._out), start=1):
             taken.append(one)
             seconds = ", ".join(f"{who} {value:.2f} s" for who, value in one.seconds.items())
             typer.echo(f"{name}, round {number}: {seconds}")
-        found = profile_result(task, taken, peaks(task, list(CONTENDERS)))
-        self._found["profiles"][name] = found
+        result = profile_result(task, taken, peaks(task, list(CONTENDERS)))
+        self._found["profiles"][name] = result
         self._show("training", tables.profiles_tables(self._found["profiles"]))
 
     def longest_batch(self, name: str) -> None:
         """The most triplets in one forward and backward pass."""
-        found = longest_batches(self._task(name, 1))
-        self._found.setdefault("longest_batch", {})[name] = found
+        sizes = longest_batches(self._task(name, 1))
+        self._found.setdefault("longest_batch", {})[name] = sizes
         self._show("training-longest-batch", tables.longest_table(self._found["longest_batch"]))
 
     def growth(self, rounds: int) -> None:
         """The cost of a step by the tokens in its batch."""
         costs = list(measure_growth(self._task("ultrachat-like", 1), rounds, self._out))
-        found = {"costs": [asdict(cost) for cost in costs], "exponent": growth(costs)}
-        self._found["growth"] = found
-        self._show("training-growth", tables.growth_table(found))
+        result = {"costs": [asdict(cost) for cost in costs], "exponent": growth(costs)}
+        self._found["growth"] = result
+        self._show("training-growth", tables.growth_table(result))
 
     def _task(self, name: str, batch: int) -> Task:
         triplets = TRIPLETS if name == GSM8K else PROFILES[name].triplets

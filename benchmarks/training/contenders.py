@@ -22,7 +22,13 @@ LORA_RANK, LORA_ALPHA = 16, 32
 
 
 def tspin_trainer(task: Task, out: Path, *, history: bool) -> Trainer:
-    """This library on triplets, or on pairs (y and y') as at iteration 0."""
+    """This library on triplets, or on pairs (y and y') as at iteration 0.
+
+    Args:
+        task: What is trained on what.
+        out: A folder for its files.
+        history: Whether y0 is in the loss.
+    """
     import numpy as np
 
     from tspin.config import LoraConfig, ModelConfig
@@ -44,10 +50,10 @@ def tspin_trainer(task: Task, out: Path, *, history: bool) -> Trainer:
         arrays = tuple(np.array(ids, dtype=np.int32) for ids in responses)
         rows.append(Example(str(index), np.array(triplet.prompt, dtype=np.int32), arrays))
     examples = Examples(rows)
-    given: dict[str, Any] = {} if task.tokens is None else {"tokens_per_device": task.tokens}
+    limits: dict[str, Any] = {} if task.tokens is None else {"tokens_per_device": task.tokens}
     args = TSPINConfig(
         **_arguments(task, out),
-        **given,
+        **limits,
         global_batch_size=task.batch,
         beta=0.1 if history else 0.0,
         data_seed=SEED,
@@ -70,6 +76,11 @@ def trl_trainer(task: Task, out: Path, *, precomputed: bool) -> Trainer:
 
     Its head scores only completion tokens on a GPU and every position elsewhere; here it gets
     the former on every device.
+
+    Args:
+        task: What is trained on what.
+        out: A folder for its files.
+        precomputed: Whether reference logps are computed before training.
     """
     import peft
     import trl.trainer.utils

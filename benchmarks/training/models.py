@@ -73,6 +73,11 @@ def make_model(size: str, folder: Path, dtype: torch.dtype) -> int:
 
     The weights are made where torch's default device is; seed it before.
 
+    Args:
+        size: A name in `SIZES`.
+        folder: Where it goes.
+        dtype: Of its weights.
+
     Returns:
         The number of parameters.
     """

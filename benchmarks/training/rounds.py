@@ -36,6 +36,11 @@ def run_rounds(task: Task, rounds: int, out: Path) -> Iterator[Round]:
 
     On a CPU all of them stay in memory. On a GPU only one fits: it is made anew for its turn. A
     contender that has just been made trains one step that does not count.
+
+    Args:
+        task: What is trained on what.
+        rounds: How often, the contenders in turn.
+        out: A folder for their files.
     """
     stage = _Stage(task, out)
     names = list(CONTENDERS)

@@ -29,7 +29,13 @@ class Cost:
 
 
 def measure_growth(task: Task, rounds: int, out: Path) -> Iterator[Cost]:
-    """Steps of about 1k, 2k, 4k, 8k and 16k tokens, of triplets of the task's profile."""
+    """Steps of about 1k, 2k, 4k, 8k and 16k tokens, of triplets of the task's profile.
+
+    Args:
+        task: What is trained on what.
+        rounds: Of each length.
+        out: A folder for the files.
+    """
     for size in SIZES:
         sized = replace(task, batch=_triplets(task, size), steps=1)
         trainer, watch = CONTENDERS["tspin"](sized, out), Stopwatch(task.device)

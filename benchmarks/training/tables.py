@@ -25,16 +25,16 @@ def profiles_tables(profiles: Mapping[str, Any]) -> str:
             "peak memory over TRL's with reference",
             "padding in TRL's batches",
         ],
-        [_ratio_row(name, found) for name, found in profiles.items()],
+        [_ratio_row(name, result) for name, result in profiles.items()],
     )
     raw = table(
         ["profile", *(f"`{name}`" for name in CONTENDERS)],
-        [_raw_row(name, found) for name, found in profiles.items()],
+        [_raw_row(name, result) for name, result in profiles.items()],
     )
     return f"{ratios}\n\nTriplets (pairs) a second, and peak memory in GiB:\n\n{raw}"
 
 
-def growth_table(found: Mapping[str, Any]) -> str:
+def growth_table(growth: Mapping[str, Any]) -> str:
     """Seconds a step by tokens in its batch, and the exponent."""
     rows = [
         [
@@ -43,15 +43,15 @@ def growth_table(found: Mapping[str, Any]) -> str:
             f"{cost['seconds']:.2f}",
             f"{1000 * cost['seconds'] / cost['tokens']:.3f}",
         ]
-        for cost in found["costs"]
+        for cost in growth["costs"]
     ]
     costs = table(["triplets", "tokens", "seconds a step", "seconds a 1,000 tokens"], rows)
-    return f"{costs}\n\nFitted: seconds grow with tokens to the power {found['exponent']:.2f}."
+    return f"{costs}\n\nFitted: seconds grow with tokens to the power {growth['exponent']:.2f}."
 
 
 def longest_table(profiles: Mapping[str, Mapping[str, int]]) -> str:
     """The most triplets or pairs in one pass, a row a profile."""
-    rows = [[name, *(str(found[who]) for who in CONTENDERS)] for name, found in profiles.items()]
+    rows = [[name, *(str(sizes[who]) for who in CONTENDERS)] for name, sizes in profiles.items()]
     counts = table(["profile", *(f"`{name}`" for name in CONTENDERS)], rows)
     return f"Most triplets (pairs) in one forward and backward pass:\n\n{counts}"
 
@@ -69,27 +69,27 @@ def environment_line(environment: Mapping[str, Any], model: Mapping[str, Any]) -
     )
 
 
-def _ratio_row(name: str, found: Mapping[str, Any]) -> list[str]:
+def _ratio_row(name: str, result: Mapping[str, Any]) -> list[str]:
     def ratio(key: str) -> str:
-        low, high = found["spread"][key]
-        return f"**{found['ratios'][key]:.2f}** ({low:.2f} to {high:.2f})"
+        low, high = result["spread"][key]
+        return f"**{result['ratios'][key]:.2f}** ({low:.2f} to {high:.2f})"
 
     return [
         name,
-        str(found["task"]["batch"]),
+        str(result["task"]["batch"]),
         ratio("vs_trl_reference"),
         ratio("vs_trl_precomputed"),
         ratio("iteration0_vs_trl_reference"),
-        f"**{found['ratios']['peak_memory_vs_trl_reference']:.2f}**",
-        f"{found['trl_padding']:.0%}",
+        f"**{result['ratios']['peak_memory_vs_trl_reference']:.2f}**",
+        f"{result['trl_padding']:.0%}",
     ]
 
 
-def _raw_row(name: str, found: Mapping[str, Any]) -> list[str]:
+def _raw_row(name: str, result: Mapping[str, Any]) -> list[str]:
     def cell(contender: str) -> str:
-        peak = found["peak_memory_bytes"][contender] / _GIBIBYTE
-        mfu = found["mfu"].get(contender)
-        return f"{found['per_second'][contender]:.2f}, {peak:.2f}" + (
+        peak = result["peak_memory_bytes"][contender] / _GIBIBYTE
+        mfu = result["mfu"].get(contender)
+        return f"{result['per_second'][contender]:.2f}, {peak:.2f}" + (
             f", {mfu:.0%} of the matrix rate" if mfu is not None else ""
         )
 

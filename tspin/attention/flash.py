@@ -24,7 +24,15 @@ _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 class FlashTree(torch.autograd.Function):
-    """`FlashTree.apply(query, key, value, layout, scale)`: see `tspin.attention.kernels`."""
+    """`FlashTree.apply(query, key, value, layout, scale)`: see `tspin.attention.kernels`.
+
+    Why the backward pass may run part by part: a flash kernel keeps no attention weights. It makes
+    them again as p = exp(s - l) from the scores s and the saved normaliser l, and takes from the
+    output only the row sums D = sum(do * o) (FlashAttention-2, arXiv 2307.08691, algorithm 2).
+    With l and o of the whole, p of each part is that part's share of the joint softmax and D the
+    joint one, so the gradients of the parts are exact and add up: a prompt's keys and values get
+    one share from the prompt itself and one from all of its responses.
+    """
 
     @staticmethod
     def forward(
@@ -58,9 +66,9 @@ class FlashTree(torch.autograd.Function):
             gradient = gradient.contiguous()
         query, key, value, out, normaliser = ctx.saved_tensors
         grads = tuple(torch.empty_like(x) for x in (query, key, value))
-        given = (gradient, query, key, value, out, normaliser)
+        saved = (gradient, query, key, value, out, normaliser)
         for tree in ctx.layout.trees:
-            _differentiate(tree, given, grads, ctx.scale)
+            _differentiate(tree, saved, grads, ctx.scale)
         return *grads, None, None
 
 
@@ -75,8 +83,8 @@ def _attend(
 ) -> None:
     def part(queries: slice, keys: slice, causal: bool) -> tuple[Tensor, Tensor]:
         q, k, v = query[:, :, queries], key[:, :, keys], value[:, :, keys]
-        found: tuple[Tensor, Tensor] = _forward(q, k, v, 0.0, causal, scale=scale)
-        return found
+        outputs: tuple[Tensor, Tensor] = _forward(q, k, v, 0.0, causal, scale=scale)
+        return outputs
 
     prompt = tree.prompt
     out[:, :, prompt], normaliser[:, :, prompt] = part(prompt, prompt, True)
@@ -95,16 +103,18 @@ def _attend(
 
 
 def _differentiate(
-    tree: Tree, given: tuple[Tensor, ...], grads: tuple[Tensor, ...], scale: float | None
+    tree: Tree, saved: tuple[Tensor, ...], grads: tuple[Tensor, ...], scale: float | None
 ) -> None:
-    gradient, query, key, value, out, normaliser = given
+    gradient, query, key, value, out, normaliser = saved
     grad_query, grad_key, grad_value = grads
 
     def part(queries: slice, keys: slice, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
         g, q, o, n = (x[:, :, queries] for x in (gradient, query, out, normaliser))
         k, v = key[:, :, keys], value[:, :, keys]
-        found: tuple[Tensor, Tensor, Tensor] = _backward(g, q, k, v, o, n, 0.0, causal, scale=scale)
-        return found
+        gradients: tuple[Tensor, Tensor, Tensor] = _backward(
+            g, q, k, v, o, n, 0.0, causal, scale=scale
+        )
+        return gradients
 
     prompt = tree.prompt
     of_query, of_key, of_value = part(prompt, prompt, True)

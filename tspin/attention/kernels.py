@@ -55,7 +55,15 @@ def attend(
 def flash_attention(
     query: Tensor, key: Tensor, value: Tensor, layout: TreeLayout, *, scale: float | None
 ) -> Tensor:
-    """On a CPU, without windows: no mask, no gathered keys (see `tspin.attention.flash`)."""
+    """On a CPU, without windows: no mask, no gathered keys (see `tspin.attention.flash`).
+
+    Args:
+        query: (B, heads, L, width) of the packed row.
+        key: (B, heads, L, width).
+        value: As `key`.
+        layout: Where each prompt and its responses stand.
+        scale: Of the scores; None is one over the root of the width.
+    """
     result: Tensor = FlashTree.apply(query, key, value, layout, scale)  # type: ignore[no-untyped-call]
     return result
 
@@ -69,7 +77,16 @@ def segment_attention(
     scale: float | None,
     window: int | None,
 ) -> Tensor:
-    """Anywhere: one call of torch's scaled dot-product attention a prompt and a response."""
+    """Anywhere: one call of torch's scaled dot-product attention a prompt and a response.
+
+    Args:
+        query: (B, heads, L, width) of the packed row.
+        key: (B, heads, L, width).
+        value: As `key`.
+        layout: Where each prompt and its responses stand.
+        scale: Of the scores; None is one over the root of the width.
+        window: Tokens that a token sees, itself included; None has no limit.
+    """
     gqa = query.shape[1] != key.shape[1]
     parts = []
     for queries, keys in _segments(layout):

@@ -87,13 +87,13 @@ class TreeLayout:
 
     def positions(self) -> list[int]:
         """Of each token in its sequence of prompt and response, from 0."""
-        found: list[int] = []
+        numbers: list[int] = []
         for tree in self.trees:
             prompt = _length(tree.prompt)
-            found += range(prompt)
+            numbers += range(prompt)
             for response in tree.responses:
-                found += range(prompt, prompt + _length(response))
-        return found
+                numbers += range(prompt, prompt + _length(response))
+        return numbers
 
     def varlen(self, device: torch.device) -> Varlen:
         """The layout for variable-length attention."""
@@ -103,8 +103,8 @@ class TreeLayout:
         """What `make` returns, which all layers of a forward pass share."""
         if key not in self._made:
             self._made[key] = make()
-        made: Made = self._made[key]
-        return made
+        layout: Made = self._made[key]
+        return layout
 
     def marks(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """For each token its tree, its branch (0 for a prompt) and its position; (T,) int32."""

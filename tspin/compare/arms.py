@@ -57,7 +57,7 @@ class Arm:
                 f"--methods {text}: the label is {label!r}; give letters, digits, '-' and '_', and "
                 "not a method's name"
             )
-        name, separator, given = told.partition("@")
+        name, separator, amount = told.partition("@")
         if name not in _NAMES:
             close = difflib.get_close_matches(name, _NAMES, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
@@ -65,12 +65,12 @@ class Arm:
                 f"--methods: no method is named {name!r}; {hint}the names are: {', '.join(_NAMES)}"
             )
         try:
-            share = float(given) if separator else 1.0
+            share = float(amount) if separator else 1.0
         except ValueError:
             share = 0.0
         if not 0 < share <= 1:
             raise InputError(
-                f"--methods {text}: the share of the annotated records is {given!r}; give a "
+                f"--methods {text}: the share of the annotated records is {amount!r}; give a "
                 "number above 0 and up to 1, such as 0.25"
             )
         matched = name == MATCHED
@@ -141,7 +141,14 @@ class ArmRun:
 
     @classmethod
     def read(cls, arm: Arm, seed: int, config: RunConfig, folder: RunFolder) -> ArmRun:
-        """What `tspin.selfplay.run` has left."""
+        """What `tspin.selfplay.run` has left.
+
+        Args:
+            arm: That was run.
+            seed: It was run with.
+            config: Of the run.
+            folder: The run, finished.
+        """
         best = json.loads(folder.best.read_bytes())
         done = [number for number in range(config.iterations) if _made(folder, number)]
         metrics = {number: folder.iteration(number).metrics for number in [BASE, *done]}
@@ -154,7 +161,14 @@ class ArmRun:
         measured: dict[str, dict[int, Path]],
         sets: Mapping[str, Path],
     ) -> ArmRun:
-        """The same with what was found out about it later."""
+        """The same with what was found out about it later.
+
+        Args:
+            cost: Tokens and floating-point operations.
+            seconds: Wall time by step.
+            measured: By set of records and iteration, the metrics.json.
+            sets: By name of a set, its annotated records.
+        """
         return replace(self, cost=cost, seconds=seconds, measured=measured, sets=sets)
 
     def records(self, dataset: str) -> Path:
@@ -179,5 +193,5 @@ class ArmRun:
 
 
 def _made(folder: RunFolder, number: int) -> bool:
-    made = folder.iteration(number)
-    return made.model.is_dir() and made.metrics.is_file()
+    outputs = folder.iteration(number)
+    return outputs.model.is_dir() and outputs.metrics.is_file()

@@ -72,10 +72,10 @@ class Meter:
             return sum([one] * iterations, Cost())
         total = Cost()
         for iteration in range(iterations):
-            made = folder.iteration(iteration)
-            total += self._generation(made.synthetic)
+            outputs = folder.iteration(iteration)
+            total += self._generation(outputs.synthetic)
             total += self._training(
-                config, made.triplets, iteration, method=train.method, epochs=train.epochs
+                config, outputs.triplets, iteration, method=train.method, epochs=train.epochs
             )
         return total
 

@@ -50,14 +50,14 @@ def dynamics(
     """
     iterations = max(map(len, logs))
     limit = max(1, points // iterations)
-    reached = [[log for log in each if log] for each in zip_longest(*logs)]
+    reached = [[log for log in iteration_logs if log] for iteration_logs in zip_longest(*logs)]
     return [
         {
-            "steps": [len(log) for log in each],
-            "curves": _curves(each, min([limit, *map(len, each)])),
-            "gaps": _gaps(each, confidence),
+            "steps": [len(log) for log in iteration_logs],
+            "curves": _curves(iteration_logs, min([limit, *map(len, iteration_logs)])),
+            "gaps": _gaps(iteration_logs, confidence),
         }
-        for each in reached
+        for iteration_logs in reached
     ]
 
 

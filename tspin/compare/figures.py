@@ -86,7 +86,9 @@ def by_records(
     counts = sorted({count for pairs in series.values() for count, _ in pairs})
     step = (counts[-1] / counts[0]) ** _APART
     beside = {
-        name: [(count * step ** (at - (len(series) - 1) / 2), each) for count, each in pairs]
+        name: [
+            (count * step ** (at - (len(series) - 1) / 2), estimate) for count, estimate in pairs
+        ]
         for at, (name, pairs) in enumerate(series.items())
     }
     figure = points(beside, styles=styles, unit=unit, percent=percent)

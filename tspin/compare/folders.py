@@ -56,7 +56,14 @@ class ComparisonFolder:
         return Clock(self.run(arm, seed).path / "seconds.json")
 
     def measured(self, arm: Arm, seed: int, name: str, iteration: int) -> Path:
-        """Metrics of one policy on a further set; the initial policy's belong to all methods."""
+        """Metrics of one policy on a further set; the initial policy's belong to all methods.
+
+        Args:
+            arm: A method.
+            seed: Of its run.
+            name: Of the set of records.
+            iteration: `BASE` for the initial policy.
+        """
         if iteration == BASE:
             return self.path / f"seed-{seed}" / "base" / name / "metrics.json"
         folder = self.run(arm, seed).path / "measured" / name
@@ -87,8 +94,8 @@ class ComparisonFolder:
         if share == 1:
             return annotated
         records = list(read_records(annotated, AnnotatedRecord))
-        wanted = max(1, round(share * len(records)))
-        chosen = {*choose((record.id for record in records), wanted)}
+        count = max(1, round(share * len(records)))
+        chosen = {*choose((record.id for record in records), count)}
         out = self.path / "data" / f"annotated-{share:g}.jsonl"
         kept = [record for record in records if record.id in chosen]
         if not out.is_file() or list(read_records(out, AnnotatedRecord)) != kept:
@@ -102,6 +109,12 @@ def share_outputs(folder: ComparisonFolder, arm: Arm, done: list[Arm], seed: int
     The evaluation of the initial policy is the same for all methods, its responses to the held-out
     prompts for all self-play methods, y0 for those on the same share of the data. Each is taken
     with its manifest: if this run is configured differently, its steps see that and make it anew.
+
+    Args:
+        folder: The comparison's.
+        arm: That is about to run.
+        done: Arms that have run from the same seed.
+        seed: Of all of them.
     """
     mine, clock = folder.run(arm, seed), folder.clock(arm, seed)
     for other in done:
@@ -126,8 +139,8 @@ def _take(source: Path, target: Path) -> bool:
     forget(target)
     with atomic_file(target) as file:
         file.write(source.read_bytes())
-    made = manifest_path(source)
-    if made.is_file():
+    manifest_file = manifest_path(source)
+    if manifest_file.is_file():
         with atomic_file(manifest_path(target)) as file:
-            file.write(made.read_bytes())
+            file.write(manifest_file.read_bytes())
     return True

@@ -64,8 +64,8 @@ def _lede(result: dict[str, Any]) -> str:
     up = result["config"]["gate"]["direction"] == "max"
     told = []
     for row in result["paired"]:
-        wanted = ("heldout", "last", metric, over)
-        if (row["dataset"], row["moment"], row["metric"], row["over"]) != wanted:
+        question = ("heldout", "last", metric, over)
+        if (row["dataset"], row["moment"], row["metric"], row["over"]) != question:
             continue
         if row["low"] is None or row["low"] <= 0 <= row["high"]:
             told.append(f"{row['arm']} and {against} cannot be told apart")
@@ -80,7 +80,7 @@ def _lede(result: dict[str, Any]) -> str:
 def _notes(result: dict[str, Any]) -> dict[str, str]:
     """What one has to know of the figures: steps taken, seeds that stopped early."""
     steps = (
-        f"{arm['name']} {_range([count for each in arm['training'] for count in each['steps']])}"
+        f"{arm['name']} {_range([count for part in arm['training'] for count in part['steps']])}"
         for arm in result["arms"]
     )
     early = [

@@ -47,8 +47,11 @@ def rightness(metrics: Path, annotated: Path, extractor: str, mode: str) -> ByRe
 
 def nll(metrics: Path) -> ByRecord:
     """By record id, negative log-likelihood of the annotation in nats, and its tokens."""
-    found = read_likelihoods(metrics)
-    return {identity: (-each.logp, each.tokens) for identity, each in found.items()}
+    likelihoods = read_likelihoods(metrics)
+    return {
+        identity: (-likelihood.logp, likelihood.tokens)
+        for identity, likelihood in likelihoods.items()
+    }
 
 
 def fitted_nll(metrics: Path) -> ByRecord:

@@ -109,14 +109,14 @@ _ELSEWHERE = ("logps/", "margins/", "response_tokens/annotated")
 def evaluation_panels(result: dict[str, Any]) -> Iterator[Panel]:
     """The gate's metric, large, then every other one that was measured on the held-out records."""
     gate = result["config"]["gate"]["metric"]
-    found = {
+    values = {
         name
         for arm in result["arms"]
         for metrics in arm["by_iteration"].values()
         for name in metrics
         if not name.startswith(_ELSEWHERE)
     }
-    for name in sorted(found, key=lambda name: (name != gate, rank(name), name)):
+    for name in sorted(values, key=lambda name: (name != gate, rank(name), name)):
         words = GROUPS.get(name.split("/")[0])
         look_for = words.look_for if words else ""
         if name == gate:
@@ -132,7 +132,7 @@ def training_panels(result: dict[str, Any]) -> Iterator[Panel]:
     styles = _styles(result)
     for name, words in TRAINING.items():
         series = {
-            arm["name"]: [each["curves"].get(name, []) for each in arm["training"]]
+            arm["name"]: [training["curves"].get(name, []) for training in arm["training"]]
             for arm in result["arms"]
         }
         series = {arm: curves for arm, curves in series.items() if any(curves)}
@@ -152,9 +152,9 @@ def gap_panels(result: dict[str, Any]) -> Iterator[Panel]:
         name = f"margins/{gap}"
         trained = {
             arm["name"]: {
-                str(number): each["gaps"][gap]
-                for number, each in enumerate(arm["training"])
-                if gap in each["gaps"]
+                str(number): training["gaps"][gap]
+                for number, training in enumerate(arm["training"])
+                if gap in training["gaps"]
             }
             for arm in result["arms"]
         }

@@ -22,8 +22,15 @@ __all__ = ["collect"]
 def collect(
     arms: Sequence[Arm], runs: Sequence[ArmRun], against: str, config: RunConfig
 ) -> dict[str, Any]:
-    """compare.json: see docs/compare.md for its fields."""
-    by_arm = {arm.name: [each for each in runs if each.arm.name == arm.name] for arm in arms}
+    """compare.json: see docs/compare.md for its fields.
+
+    Args:
+        arms: In the order of the page.
+        runs: All that were made.
+        against: Name of the arm that the others are compared with.
+        config: Says confidence and the gate's metric.
+    """
+    by_arm = {arm.name: [run for run in runs if run.arm.name == arm.name] for arm in arms}
     datasets = [HELDOUT, *runs[0].measured]
     confidence = config.evaluate.confidence
     return {
@@ -43,8 +50,8 @@ def collect(
                     for dataset in datasets
                 },
                 "by_iteration": _by_iteration(by_arm[arm.name], confidence),
-                "training": dynamics([each.logs() for each in by_arm[arm.name]], confidence),
-                "runs": [_run_as_json(each) for each in by_arm[arm.name]],
+                "training": dynamics([run.logs() for run in by_arm[arm.name]], confidence),
+                "runs": [_run_as_json(run) for run in by_arm[arm.name]],
             }
             for arm in arms
         ],
@@ -64,14 +71,14 @@ def _records(runs: Sequence[ArmRun]) -> int:
     return sum(1 for _ in read_records(Path(runs[0].config.data.annotated), AnnotatedRecord))
 
 
-def _run_as_json(each: ArmRun) -> dict[str, Any]:
+def _run_as_json(run: ArmRun) -> dict[str, Any]:
     return {
-        "seed": each.seed,
-        "iterations": len(each.iterations),
-        "epochs": each.config.train.epochs,
-        "best": each.best,
-        "stopped": each.stopped,
-        "cost": {**asdict(each.cost), "seconds": dict(each.seconds)},
+        "seed": run.seed,
+        "iterations": len(run.iterations),
+        "epochs": run.config.train.epochs,
+        "best": run.best,
+        "stopped": run.stopped,
+        "cost": {**asdict(run.cost), "seconds": dict(run.seconds)},
     }
 
 
@@ -79,26 +86,30 @@ def _over_seeds(
     runs: Sequence[ArmRun], dataset: str, moment: str, confidence: float
 ) -> dict[str, Any]:
     """One seed: the evaluation's own estimates. Several: means over the seeds."""
-    return _pooled([read_estimates(each.metrics_at(dataset, moment)) for each in runs], confidence)
+    return _pooled([read_estimates(run.metrics_at(dataset, moment)) for run in runs], confidence)
 
 
 def _by_iteration(runs: Sequence[ArmRun], confidence: float) -> dict[str, dict[str, Any]]:
-    numbers = sorted({number for each in runs for number in each.heldout})
+    numbers = sorted({number for run in runs for number in run.heldout})
     return {
         "base" if number == BASE else str(number): _pooled(
-            [read_estimates(each.heldout[number]) for each in runs if number in each.heldout],
+            [read_estimates(run.heldout[number]) for run in runs if number in run.heldout],
             confidence,
         )
         for number in numbers
     }
 
 
-def _pooled(found: Sequence[Mapping[str, Estimate]], confidence: float) -> dict[str, Any]:
-    if len(found) == 1:
-        return {name: estimate.as_json() for name, estimate in found[0].items()}
-    names = [name for name in found[0] if all(name in each for each in found)]
+def _pooled(evaluations: Sequence[Mapping[str, Estimate]], confidence: float) -> dict[str, Any]:
+    if len(evaluations) == 1:
+        return {name: estimate.as_json() for name, estimate in evaluations[0].items()}
+    names = [
+        name for name in evaluations[0] if all(name in evaluation for evaluation in evaluations)
+    ]
     return {
-        name: mean([each[name].value for each in found], confidence=confidence).as_json()
+        name: mean(
+            [evaluation[name].value for evaluation in evaluations], confidence=confidence
+        ).as_json()
         for name in names
     }
 
@@ -111,10 +122,10 @@ def _paired(
     paths = [(a.metrics_at(dataset, moment), b.metrics_at(dataset, moment)) for a, b in pairs]
     where = {"arm": runs[0].arm.name, "dataset": dataset, "moment": moment}
     if len(pairs) > 1:
-        found = [(read_estimates(a), read_estimates(b)) for a, b in paths]
-        for name in found[0][0]:
-            if all(name in a and name in b for a, b in found):
-                values = [a[name].value - b[name].value for a, b in found]
+        estimates = [(read_estimates(a), read_estimates(b)) for a, b in paths]
+        for name in estimates[0][0]:
+            if all(name in a and name in b for a, b in estimates):
+                values = [a[name].value - b[name].value for a, b in estimates]
                 difference = mean(values, confidence=confidence).as_json()
                 rows.append({**where, "metric": name, "over": "seeds", **difference})
     for name in read_estimates(paths[0][0]):

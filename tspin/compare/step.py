@@ -114,11 +114,11 @@ def _of_seed(
         meter = Meter(config)
         if arm.matched:
             config = _matched(config, arm, list(done.values()), meter.epoch(config, annotated))
-        share_outputs(folder, arm, [each.arm for each in done.values()], seed)
+        share_outputs(folder, arm, [earlier.arm for earlier in done.values()], seed)
         clock = folder.clock(arm, seed)
-        made = run(config, kept=kept, timed=clock.running)
-        played = ArmRun.read(arm, seed, config, made)
-        cost = meter.run(config, made, annotated, len(played.iterations))
+        run_folder = run(config, kept=kept, timed=clock.running)
+        played = ArmRun.read(arm, seed, config, run_folder)
+        cost = meter.run(config, run_folder, annotated, len(played.iterations))
         measured = _measure(asked, folder, played)
         sets = dict(asked.measured)
         if fetched.heldout is not None:
@@ -140,7 +140,7 @@ def _configured(asked: Comparison, folder: ComparisonFolder, arm: Arm, seed: int
 
 def _matched(config: RunConfig, arm: Arm, done: Sequence[ArmRun], epoch: Cost) -> RunConfig:
     """Enough epochs an iteration for at least the compute of the dearest self-play method."""
-    target = max(each.cost.flops for each in done if each.arm.plays and each.arm.share == arm.share)
+    target = max(run.cost.flops for run in done if run.arm.plays and run.arm.share == arm.share)
     epochs = max(1, math.ceil(target / (config.iterations * epoch.flops)))
     log.info("%s: %d epochs an iteration match the compute of self-play", arm.name, epochs)
     return config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
@@ -151,11 +151,13 @@ def _measure(
 ) -> dict[str, dict[int, Path]]:
     """Evaluate on the further sets; by set and iteration where the metrics are."""
     run_folder = RunFolder(Path(played.config.run_dir))
-    made: dict[str, dict[int, Path]] = {}
+    paths: dict[str, dict[int, Path]] = {}
     for name, path in asked.measured.items():
-        found = [each for each in played.config.evaluate.extractors if _finds(each, path)]
+        extractors = [
+            extractor for extractor in played.config.evaluate.extractors if _finds(extractor, path)
+        ]
         # All records, and without rules that find nothing in these annotations.
-        changes = {"extractors": tuple(found or ["exact"]), "max_records": None}
+        changes = {"extractors": tuple(extractors or ["exact"]), "max_records": None}
         settings = played.config.evaluate.model_copy(update=changes)
         config = played.config.model_copy(update={"evaluate": settings})
         for number in sorted({BASE, played.best, played.last}):
@@ -172,8 +174,8 @@ def _measure(
                 # Nothing is fitted to what only measures.
                 temperature=None if fitted is None else fitted.value,
             )
-            made.setdefault(name, {})[number] = out
-    return made
+            paths.setdefault(name, {})[number] = out
+    return paths
 
 
 def _finds(extractor: str, path: Path) -> bool:

@@ -48,6 +48,12 @@ def load_yaml(
 ) -> Schema:
     """Load a YAML file of any schema, as `load_config` does for a run configuration.
 
+    Args:
+        schema: A pydantic model.
+        path: The file; None starts from `defaults` alone.
+        overrides: `section.key=value`, the last one counts.
+        defaults: Below what the file says.
+
     Raises:
         InputError: as `load_config`.
     """

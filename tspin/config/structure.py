@@ -35,17 +35,17 @@ def parse_compiled(config: str, compiled: str) -> RunConfig:
         InputError: it is no configuration, or one that needs other steps.
     """
     try:
-        given = RunConfig.model_validate_json(config)
+        parsed = RunConfig.model_validate_json(config)
     except ValidationError as error:
         raise InputError(f"config: not a run configuration: {error}") from None
-    changes = config_differences(json.loads(compiled), json.loads(structure(given)))
+    changes = config_differences(json.loads(compiled), json.loads(structure(parsed)))
     if changes:
         listed = "\n".join(f"  {change}" for change in changes)
         raise InputError(
             f"config: this pipeline was compiled for other steps; what changed:\n{listed}\n"
             "Compile it again with this configuration"
         )
-    return given
+    return parsed
 
 
 def step_config(config: RunConfig) -> str:

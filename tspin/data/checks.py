@@ -18,42 +18,42 @@ What is too long for a model is decided in tokens, by `prompt.max_length`, in ea
 
 
 def content_flaws(
-    found: Conversation, prompt_field: str, response_field: str, max_chars: int | None
+    conversation: Conversation, prompt_field: str, response_field: str, max_chars: int | None
 ) -> list[Flaw]:
     """Everything that is wrong with the texts of a conversation.
 
     Args:
-        found: The conversation; its last message is the user's.
+        conversation: The conversation; its last message is the user's.
         prompt_field: Name of the field with the prompt, for messages.
         response_field: Name of the field with the response, for messages.
         max_chars: Longest record in characters; None for no limit.
     """
-    return list(_flaws(found, prompt_field, response_field, max_chars))
+    return list(_flaws(conversation, prompt_field, response_field, max_chars))
 
 
 def _flaws(
-    found: Conversation, prompt_field: str, response_field: str, max_chars: int | None
+    conversation: Conversation, prompt_field: str, response_field: str, max_chars: int | None
 ) -> Iterator[Flaw]:
-    asked = found.messages[-1].content
+    asked = conversation.messages[-1].content
     if not asked.strip():
         message = "holds an empty prompt; give the text that the response answers"
         yield Flaw(Reason.EMPTY_PROMPT, prompt_field, message)
-    for number, message_ in enumerate(found.messages[:-1], start=1):
+    for number, message_ in enumerate(conversation.messages[:-1], start=1):
         if message_.role != "system" and not message_.content.strip():
             message = f"holds an empty turn (turn {number}, {message_.role}); give its text"
             yield Flaw(Reason.EMPTY_TURN, prompt_field, message)
-    if not found.response.strip():
+    if not conversation.response.strip():
         message = "holds an empty response; give the annotated answer or remove the row"
         yield Flaw(Reason.EMPTY_RESPONSE, response_field, message)
-    elif found.response.strip() == asked.strip():
+    elif conversation.response.strip() == asked.strip():
         message = "holds a response identical to the prompt; give the annotated answer"
         yield Flaw(Reason.RESPONSE_IS_PROMPT, response_field, message)
-    length = sum(len(turn.content) for turn in found.messages) + len(found.response)
+    length = sum(len(turn.content) for turn in conversation.messages) + len(conversation.response)
     if max_chars is not None and length > max_chars:
         message = f"the record has {length:,} characters, the limit is {max_chars:,} (--max-chars)"
         yield Flaw(Reason.OVER_LONG, None, message)
-    texts = [(prompt_field, turn.content) for turn in found.messages]
-    for field, text in (*texts, (response_field, found.response)):
+    texts = [(prompt_field, turn.content) for turn in conversation.messages]
+    for field, text in (*texts, (response_field, conversation.response)):
         if (flaw := surrogate_flaw(field, text)) is not None:
             yield flaw
 

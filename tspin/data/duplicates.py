@@ -77,8 +77,8 @@ class SeenRecords:
         done = self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?)", values)
         if done.rowcount:
             return None
-        found = self._database.execute("SELECT file, line, row FROM seen WHERE key = ?", (key,))
-        file, line, row = found.fetchone()
+        matches = self._database.execute("SELECT file, line, row FROM seen WHERE key = ?", (key,))
+        file, line, row = matches.fetchone()
         number = f"line {line}" if line is not None else f"row {row}"
         same_file = file == self._files[place.file]
         return number if same_file else f"{number} of {list(self._files)[file]}"

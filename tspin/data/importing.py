@@ -91,17 +91,17 @@ class _Import:
 
     def write(self, items: Iterator[RawRow | Problem], file: IO[bytes]) -> None:
         for item in items:
-            made = self.screen.record(item) if isinstance(item, RawRow) else item
-            if isinstance(made, AnnotatedRecord):
+            record = self.screen.record(item) if isinstance(item, RawRow) else item
+            if isinstance(record, AnnotatedRecord):
                 self.written += 1
-                file.write(orjson.dumps(made.as_json()) + b"\n")
-            elif isinstance(made, list):
-                self.lost.add_row(made)
-            elif made.costs_row:
-                self.lost.add_row([made])
+                file.write(orjson.dumps(record.as_json()) + b"\n")
+            elif isinstance(record, list):
+                self.lost.add_row(record)
+            elif record.costs_row:
+                self.lost.add_row([record])
             else:
-                self.notes.setdefault((made.place.file, made.reason), made)
-                self.note_counts[made.reason] += 1
+                self.notes.setdefault((record.place.file, record.reason), record)
+                self.note_counts[record.reason] += 1
 
     def raise_if_failed(self, source: Path) -> None:
         if self.lost.rows == 0 and self.written == 0:
@@ -144,21 +144,21 @@ def _with_format(
     if name is not None:
         return named_format(name), rows
     head: list[RawRow | Problem] = []
-    found: list[RawRow] = []
+    rows_read: list[RawRow] = []
     for item in rows:
         head.append(item)
         if isinstance(item, RawRow):
-            found.append(item)
-        if len(found) == ROWS_LOOKED_AT or len(head) == _LOOK_AHEAD:
+            rows_read.append(item)
+        if len(rows_read) == ROWS_LOOKED_AT or len(head) == _LOOK_AHEAD:
             break
-    if not found:
+    if not rows_read:
         counts = ProblemCounts()
         for item in head:
             if isinstance(item, Problem):
                 counts.add_note(item)
         listed = f":\n{counts.listing()}" if counts.total else ""
         raise InputError(f"{source}: no rows in it that can be read{listed}")
-    return detect_format(str(source), (row.fields for row in found)), chain(head, rows)
+    return detect_format(str(source), (row.fields for row in rows_read)), chain(head, rows)
 
 
 def _refuse_overwriting(source: Path, out: Path) -> None:

@@ -47,18 +47,18 @@ class Screen:
         fields = RowFields(row.fields)
         keys = present_keys(row.fields)
         flaws = self._shape_flaws(keys)
-        made: AnnotatedRecord | None = None
+        record: AnnotatedRecord | None = None
         if not flaws:
             try:
-                made, flaws = self._checked(fields, row)
+                record, flaws = self._checked(fields, row)
             except RowError as error:
                 flaws = [error.flaw]
-        if made is None or flaws:
+        if record is None or flaws:
             return [Problem(row.place, flaw) for flaw in flaws]
         for name in (*sorted(keys - self._form.reads), *dict.fromkeys(fields.ignored)):
             known = name in self.ignored or len(self.ignored) < _MAX_NAMES
             self.ignored[name if known else _OTHERS] += 1
-        return made
+        return record
 
     def _shape_flaws(self, keys: frozenset[str]) -> list[Flaw]:
         missing = self._form.missing(keys)
@@ -80,21 +80,21 @@ class Screen:
         return flaws
 
     def _checked(self, fields: RowFields, row: RawRow) -> tuple[AnnotatedRecord | None, list[Flaw]]:
-        found = self._form.convert(fields)
+        conversation = self._form.convert(fields)
         if self._form.strict and fields.ignored:
             name = fields.ignored[0]
             raise RowError(Reason.EXTRA_FIELD, name, _EXTRA)
         if "system" in self._form.takes:
-            found = with_system(fields.optional_text("system"), found)
+            conversation = with_system(fields.optional_text("system"), conversation)
         form = self._form
-        flaws = content_flaws(found, form.prompt_field, form.response_field, self._max_chars)
-        given = self._given_id(fields.value("id"))
-        if given is not None and (flaw := surrogate_flaw("id", given)) is not None:
+        flaws = content_flaws(conversation, form.prompt_field, form.response_field, self._max_chars)
+        record_id = self._given_id(fields.value("id"))
+        if record_id is not None and (flaw := surrogate_flaw("id", record_id)) is not None:
             flaws.append(flaw)
         if flaws:
             return None, flaws
-        content = content_id(found.messages, found.response)
-        record = _record(given or content, found)
+        content = content_id(conversation.messages, conversation.response)
+        record = _record(record_id or content, conversation)
         duplicate = self._seen.add(row.place, record.id, content)
         return record, [] if duplicate is None else [duplicate]
 
@@ -107,10 +107,12 @@ class Screen:
         if isinstance(value, int) and not isinstance(value, bool) and not self._needs_id:
             return str(value)
         if not isinstance(value, str) or not value:
-            wanted = "text that is not empty" if self._needs_id else "text or a whole number"
-            raise RowError(Reason.WRONG_TYPE, "id", f"is {value!r:.60}; expected {wanted}")
+            expected = "text that is not empty" if self._needs_id else "text or a whole number"
+            raise RowError(Reason.WRONG_TYPE, "id", f"is {value!r:.60}; expected {expected}")
         return value
 
 
-def _record(record_id: str, found: Conversation) -> AnnotatedRecord:
-    return AnnotatedRecord(id=record_id, messages=found.messages, response=found.response)
+def _record(record_id: str, conversation: Conversation) -> AnnotatedRecord:
+    return AnnotatedRecord(
+        id=record_id, messages=conversation.messages, response=conversation.response
+    )

@@ -33,6 +33,11 @@ def is_heldout(record: AnnotatedRecord, share: float, seed: int) -> bool:
     with one prompt must not land on two sides, or the model would be tested on what it was
     trained on. No other record has a say, so adding rows never moves one. Differences in white
     space and in case do not make another prompt.
+
+    Args:
+        record: Any annotated record.
+        share: Of the records that are held out, between 0 and 1.
+        seed: Another one holds out others.
     """
     turns = (part for turn in record.messages for part in (turn.role, _plain(turn.content)))
     return derive_seed(seed, "split", *turns) < share * _SEEDS

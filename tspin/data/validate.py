@@ -80,9 +80,9 @@ def validate_records(
 def _problems(screen: Screen, item: RawRow | Problem) -> list[Problem]:
     if isinstance(item, Problem):
         return [item]
-    made = screen.record(item)
-    if isinstance(made, list):
-        return made
+    record = screen.record(item)
+    if isinstance(record, list):
+        return record
     # The last word has what every step checks by, so that a valid file is one they all read.
     try:
         AnnotatedRecord.model_validate(item.fields)

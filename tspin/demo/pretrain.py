@@ -89,7 +89,14 @@ def encode(tokenizer: PreTrainedTokenizerFast, example: Example) -> tuple[list[i
 def batches(
     rows: list[tuple[list[int], list[int]]], size: int, pad: int, seed: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield padded ids and labels, one batch a step, of rows similar in length."""
+    """Yield padded ids and labels, one batch a step, of rows similar in length.
+
+    Args:
+        rows: Token ids and labels of the corpus.
+        size: Rows a batch.
+        pad: Token id that fills up shorter rows.
+        seed: Of the order.
+    """
     rng = random.Random(f"batches-{seed}")
     groups = []
     pool = 32 * size

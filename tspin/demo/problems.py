@@ -112,7 +112,13 @@ def worked(totals: Sequence[int], amounts: Sequence[int]) -> str:
 
 
 def equation(before: int, amount: int, after: int) -> str:
-    """Write one step, such as `12 - 5 = 7`; whether it is right is the caller's affair."""
+    """Write one step, such as `12 - 5 = 7`; whether it is right is the caller's affair.
+
+    Args:
+        before: The quantity before the change.
+        amount: By how much it changes; below 0 takes away.
+        after: The quantity after it.
+    """
     return f"{before} {'+' if amount > 0 else '-'} {abs(amount)} = {after}"
 
 

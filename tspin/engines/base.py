@@ -97,7 +97,14 @@ def finished_generation(
     sampling: SamplingParams,
     template: PromptTemplate,
 ) -> Generation:
-    """A response from the tokens that a model emitted, up to and with the one that ended it."""
+    """A response from the tokens that a model emitted, up to and with the one that ended it.
+
+    Args:
+        request: What was asked.
+        emitted: Token ids that the engine sampled, its end token included.
+        sampling: Says the stop strings.
+        template: Decodes them.
+    """
     length = next((at for at, index in enumerate(emitted) if index in template.stop_ids), None)
     text, stopped = cut_at_stop(template.decode(emitted), sampling.stop)
     return Generation(

@@ -27,6 +27,11 @@ _GROUP_SECONDS = 1.0
 def open_vllm(config: RunConfig, model: str, template: PromptTemplate) -> VllmEngine:
     """Start vLLM with a policy: full weights, or a LoRA adapter served on its base.
 
+    Args:
+        config: `generate`, `model` and `system` decide its arguments.
+        model: A model folder, an adapter folder, or a name on the Hub.
+        template: Of the model's tokenizer.
+
     Raises:
         InputError: see `tspin.engines.vllm_args.vllm_args`, or vLLM refuses an argument.
         TspinError: vLLM did not start.

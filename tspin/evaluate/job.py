@@ -58,6 +58,15 @@ class Evaluation:
     ) -> Evaluation:
         """Look at all inputs without loading a policy (see `tspin.evaluate.step.evaluate`).
 
+        Args:
+            config: `evaluate`, `generate`, `prompt`, `seed`, `model` and `system` are
+                used.
+            model: The policy: a folder, or a name on the Hub.
+            annotated: Held-out records.
+            proto: Responses of the initial policy to them, or None.
+            iteration: That the policy ended; -1 for the initial one.
+            temperature: Fitted on other records, or None.
+
         Raises:
             InputError: a file or the model is missing, or the settings do not fit the model.
         """

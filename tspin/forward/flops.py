@@ -88,7 +88,10 @@ def _active(name: str, config: Any) -> float:
     """The share of a parameter that a token goes through."""
     chosen = getattr(config, "num_experts_per_tok", None)
     names = ("num_local_experts", "num_experts", "n_routed_experts")
-    experts = next((getattr(config, each) for each in names if hasattr(config, each)), None)
+    experts = next(
+        (getattr(config, label) for label in names if hasattr(config, label)),
+        None,
+    )
     return chosen / experts if chosen and experts and ".experts." in name else 1.0
 
 

@@ -23,6 +23,11 @@ def check_head(model: nn.Module, batch: Mapping[str, Tensor], *, chunk_size: int
 
     Worth two passes at the start of a training: an architecture never tried here could do more
     between backbone and logits. False means: use head="model".
+
+    Args:
+        model: On its device; its mode is given back.
+        batch: A small one, as `response_logps` takes it.
+        chunk_size: Response tokens whose logits exist at one time.
     """
     was_training = model.training
     model.eval()  # Dropout would make any two passes differ.

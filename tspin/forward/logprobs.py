@@ -118,11 +118,11 @@ def _in_chunks(scores: TokenScores, values: Tensor, targets: Tensor, chunk_size:
     first, directly after its forward, so recomputing it would save nothing.
     """
     value_chunks, target_chunks = torch.split(values, chunk_size), torch.split(targets, chunk_size)
-    found: list[Tensor] = [
+    chunk_scores: list[Tensor] = [
         checkpoint(scores, value, target, use_reentrant=False)
         for value, target in zip(value_chunks[:-1], target_chunks[:-1], strict=True)
     ]
-    return torch.cat([*found, scores(value_chunks[-1], target_chunks[-1])])
+    return torch.cat([*chunk_scores, scores(value_chunks[-1], target_chunks[-1])])
 
 
 def _split_at_head(
@@ -131,7 +131,19 @@ def _split_at_head(
     inputs: dict[str, Any],
     tokens: ResponseTokens,
 ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """The hidden states (N, H) that predict response tokens, and what makes logits of them."""
+    """The hidden states (N, H) that predict response tokens, and what makes logits of them.
+
+    The model's own `forward` runs twice, and the backbone once. In the first run the backbone
+    computes its hidden states, which are kept at the N positions that predict a response token,
+    and hands on a slice of length 0: whatever follows it (norms, scales, the vocabulary's matrix)
+    runs on nothing. In the second run, once a chunk, the backbone is replaced by those hidden
+    states, and what follows makes their logits: so a bias, soft-capping (Gemma 2) or a scale
+    (Granite, Cohere) is applied by the model's code and not by a copy of it. Only `forward` is
+    replaced, never a module, so that hooks of DDP, FSDP and peft on the modules stay in place.
+
+    Raises:
+        TspinError: the model calls its backbone never or more than once in a forward pass.
+    """
     backbone: nn.Module = causal.get_decoder()  # type: ignore[no-untyped-call]
     own_backbone = backbone.forward
     selected: list[tuple[type[Any], Tensor]] = []

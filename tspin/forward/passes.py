@@ -73,7 +73,13 @@ class ForwardPasses:
     def sums(
         self, model: nn.Module, batch: Mapping[str, Any], scores: TokenScores
     ) -> tuple[Tensor, Tensor]:
-        """Sums of token scores (responses, ...) and numbers of tokens; (responses,) by role."""
+        """Sums of token scores (responses, ...) and numbers of tokens; (responses,) by role.
+
+        Args:
+            model: The policy, under `on`.
+            batch: As `collate` or `batch` makes it.
+            scores: What is summed; see `tspin.forward.logprobs.response_sums`.
+        """
         return response_sums(model, batch, scores, chunk_size=self.chunk_size, head=self.head)
 
     def cut(
@@ -152,13 +158,13 @@ def _difference(
     """What is wrong with packed passes, or None."""
     batch = on_device(packed.batch(prompted), device)
     with packed.on(policy), output_dtypes(policy) as dtypes:
-        found, tokens = packed.logps(policy, batch)
+        packed_logps, tokens = packed.logps(policy, batch)
     check_layers(causal_model(policy), batch["tree"])
     expected = torch.cat(
         [plain.logps(policy, on_device(plain.batch([one]), device))[0] for one in prompted]
     )
     allowed = max(_TOLERANCE[dtype] for dtype in dtypes)
-    off = (found - expected).abs() / tokens.clamp(min=1).sqrt()
+    off = (packed_logps - expected).abs() / tokens.clamp(min=1).sqrt()
     # In this form a NaN is too large as well.
     if not bool((off <= allowed).all()):
         return (

@@ -51,7 +51,9 @@ def response_likelihoods(
     )
     logps = passes.sums(token_logps, label=label)
     tokens = [len(response) for _, response in pairs]
-    return [Likelihood(*each) for each in zip(logps.tolist(), tokens, strict=True)]
+    return [
+        Likelihood(*logp_and_tokens) for logp_and_tokens in zip(logps.tolist(), tokens, strict=True)
+    ]
 
 
 class ResponsePasses:
@@ -74,7 +76,7 @@ class ResponsePasses:
         self._policy = policy
         self._groups = _by_prompt(pairs)
         self._prompted = [
-            (pairs[each[0]][0], [pairs[at][1] for at in each]) for each in self._groups
+            (pairs[members[0]][0], [pairs[at][1] for at in members]) for members in self._groups
         ]
         self._tokens_per_device = tokens_per_device
         self._sizes = [_sizes(prompt, responses) for prompt, responses in self._prompted]
@@ -98,7 +100,7 @@ class ResponsePasses:
         Returns:
             One row a pair, in their order, on the CPU: (P,) or (P, X).
         """
-        found: dict[int, Tensor] = {}
+        rows: dict[int, Tensor] = {}
         total = sum(map(len, self._groups))
         cut = self._passes.cut(self._by_length, self._sizes, self._tokens_per_device)
         with (
@@ -112,9 +114,9 @@ class ResponsePasses:
                     self._policy, on_device(batch, self._policy.device), scores
                 )
                 which = [at for group in chosen for at in self._groups[group]]
-                found |= zip(which, sums_R.cpu(), strict=True)
+                rows |= zip(which, sums_R.cpu(), strict=True)
                 shown.advance(len(which))
-        return torch.stack([found[at] for at in range(total)])
+        return torch.stack([rows[at] for at in range(total)])
 
 
 def _by_prompt(pairs: Sequence[Pair]) -> list[list[int]]:

@@ -38,7 +38,7 @@ def tempered_nll(inverses: Sequence[float]) -> TokenScores:
         z_NV = logits.to(exact)
         z_NV = (z_NV - z_NV.amax(dim=-1, keepdim=True)).clamp_(min=_FLOOR)
         target_N = z_NV.gather(-1, targets[:, None]).squeeze(-1)
-        found: list[Tensor] = []
+        columns: list[Tensor] = []
         for inverse in inverses:
             # Element by element and not as a matrix product, which a GPU may round to 10 bits.
             weights_NV = (z_NV * inverse).exp_()
@@ -46,7 +46,7 @@ def tempered_nll(inverses: Sequence[float]) -> TokenScores:
             mean_N = weights_NV.mul_(z_NV).sum(dim=-1) / total_N
             square_N = weights_NV.mul_(z_NV).sum(dim=-1) / total_N
             nll_N = total_N.log() - inverse * target_N
-            found += [nll_N, mean_N - target_N, square_N - mean_N.square()]
-        return torch.stack(found, dim=-1)
+            columns += [nll_N, mean_N - target_N, square_N - mean_N.square()]
+        return torch.stack(columns, dim=-1)
 
     return scores

@@ -28,6 +28,14 @@ class Journal:
     A group counts when it is whole; what a kill or a full disk left behind the last whole one is
     cut off on opening, so that its responses are made again. Texts stay on the disk: in memory are
     only their places.
+
+    Why groups and not single responses: rows of a batch that are decoded together may round
+    differently than in a smaller batch, and a kill in the middle of a group would leave a rest
+    that is batched anew. With whole groups a continued generation makes the same batches, and so
+    the same bytes, as one that was never killed. A group is written and fsynced before the next
+    one begins, and its blank line comes last: a process that dies in between leaves a prefix, which
+    is a group without its blank line and never a short one that looks whole. The header is the
+    plan's key, so that a journal of other inputs is discarded as a whole.
     """
 
     def __init__(self, file: FileIO) -> None:

@@ -45,6 +45,13 @@ class ResponsePlan:
     ) -> ResponsePlan:
         """Tokenise all prompts and sort them by length.
 
+        Args:
+            records: To be answered, in order.
+            template: Renders their prompts.
+            seed_of: A record's id to the seed of its response.
+            max_prompt: Longest prompt in tokens.
+            over_long: Whether a longer one is an error or is dropped.
+
         Raises:
             InputError: a prompt has more than `max_prompt` tokens and `over_long` is "error", has
                 none, is refused by the chat template, or two records share an id.

@@ -35,8 +35,8 @@ def hardware_of(config: RunConfig, gpus: list[Gpu]) -> Hardware:
     bfloat16 = config.model.dtype == "bfloat16"
     if config.model.dtype == "auto":
         bfloat16 = gpu and all(one.bfloat16 for one in gpus)
-    wanted = config.system.num_processes
-    processes = wanted if wanted != "auto" else (max(len(gpus), 1) if gpu else 1)
+    asked = config.system.num_processes
+    processes = asked if asked != "auto" else (max(len(gpus), 1) if gpu else 1)
     return Hardware(gpu=gpu, bfloat16=bfloat16, processes=processes)
 
 
@@ -56,14 +56,14 @@ def _memory(
         detail = f"system.device is 'cuda' and there is no GPU here; it would need {_sum(estimate)}"
         return Check(name, "fail", f"{detail} on each GPU ({parts})")
     if hardware.gpu:
-        each = "each GPU" if hardware.processes > 1 else "the GPU"
+        place = "each GPU" if hardware.processes > 1 else "the GPU"
         needed, there = estimate.total, min(gpu.free for gpu in gpus)
         fixed = estimate.stays
     else:
-        each = f"{hardware.processes} processes together" if hardware.processes > 1 else "the CPU"
+        place = f"{hardware.processes} processes together" if hardware.processes > 1 else "the CPU"
         needed, there = estimate.total * hardware.processes, available_memory()[0]
         fixed = estimate.stays * hardware.processes
-    detail = f"about {gib(needed)} at the peak on {each}, {gib(there)} free ({parts})"
+    detail = f"about {gib(needed)} at the peak on {place}, {gib(there)} free ({parts})"
     if needed <= _TIGHT * there:
         return Check(name, "ok", f"fits: {detail}")
     verdict = "tight" if needed <= there else "does not fit"

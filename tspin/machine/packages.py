@@ -43,10 +43,10 @@ _NEEDED_FOR = {
 
 def check_python() -> Check:
     """The interpreter's version."""
-    found = sys.version_info[:2]
+    version = sys.version_info[:2]
     text = sys.version.split()[0]
     tested = " and ".join(f"{major}.{minor}" for major, minor in _TESTED_PYTHON)
-    if found in _TESTED_PYTHON:
+    if version in _TESTED_PYTHON:
         return Check("Python", "ok", text)
     return Check("Python", "warn", f"{text}; tested with {tested}")
 
@@ -55,9 +55,9 @@ def check_packages() -> Check:
     """The installed versions of the packages that decide results."""
     differing = []
     for name, tested in TESTED.items():
-        found = _version(name)
-        if found is not None and Version(found).public != tested:
-            differing.append(f"{name} {found} (tested: {tested})")
+        version = _version(name)
+        if version is not None and Version(version).public != tested:
+            differing.append(f"{name} {version} (tested: {tested})")
     if differing:
         return Check("versions", "warn", f"not the tested set: {', '.join(differing)}")
     present = [f"{name} {tested}" for name, tested in TESTED.items() if _version(name)]
@@ -81,10 +81,10 @@ def check_extras() -> list[Check]:
     for line in lines:
         requirement = Requirement(line)
         extra = _extra_of(line)
-        found = extras.setdefault(extra, _Extra())
+        requirements = extras.setdefault(extra, _Extra())
         if requirement.name != "tspin" and _applies(requirement, extra):
-            _look_up(requirement, found)
-    return [_check_extra(name, found) for name, found in extras.items()]
+            _look_up(requirement, requirements)
+    return [_check_extra(name, requirements) for name, requirements in extras.items()]
 
 
 def _extra_of(line: str) -> str:
@@ -96,18 +96,18 @@ def _applies(requirement: Requirement, extra: str) -> bool:
     return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
-def _look_up(requirement: Requirement, found: _Extra) -> None:
+def _look_up(requirement: Requirement, requirements: _Extra) -> None:
     present = _version(requirement.name)
     if present is None:
-        found.missing.append(requirement.name)
+        requirements.missing.append(requirement.name)
     elif not requirement.specifier.contains(present, prereleases=True):
-        found.too_old.append(f"{requirement.name} {present} (needs {requirement.specifier})")
+        requirements.too_old.append(f"{requirement.name} {present} (needs {requirement.specifier})")
 
 
-def _check_extra(name: str, found: _Extra) -> Check:
+def _check_extra(name: str, requirements: _Extra) -> Check:
     title = f"extra '{name}'" if name else "tspin itself"
-    parts = [f"missing: {', '.join(found.missing)}"] if found.missing else []
-    parts += [f"unfit: {', '.join(found.too_old)}"] if found.too_old else []
+    parts = [f"missing: {', '.join(requirements.missing)}"] if requirements.missing else []
+    parts += [f"unfit: {', '.join(requirements.too_old)}"] if requirements.too_old else []
     if not parts:
         return Check(title, "ok", "installed")
     if not name:

@@ -52,6 +52,11 @@ def load_tokenizer(model: str, config: ModelConfig) -> PreTrainedTokenizerBase:
 def load_weights(folder: ModelFolder, config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
     """A causal language model from safetensors files, on the CPU.
 
+    Args:
+        folder: With safetensors files of full weights.
+        config: Attention implementation and trust.
+        dtype: Of the loaded weights.
+
     Raises:
         InputError: not a model that transformers knows, damaged files, or weights that the
             configuration asks for and the files lack.

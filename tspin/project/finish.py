@@ -37,9 +37,11 @@ def finish(config: RunConfig) -> RunFolder:
     """
     folder = RunFolder(Path(config.run_dir))
     for number in range(config.iterations):
-        made = folder.iteration(number)
-        wanted = [made.model] if config.data.heldout is None else [made.model, made.metrics]
-        missing = [path for path in wanted if not path.exists()]
+        outputs = folder.iteration(number)
+        expected = (
+            [outputs.model] if config.data.heldout is None else [outputs.model, outputs.metrics]
+        )
+        missing = [path for path in expected if not path.exists()]
         if missing:
             raise InputError(
                 f"{missing[0]}: not there, but iterations is {config.iterations}; run all steps "

@@ -23,7 +23,13 @@ def with_manifest(out: str) -> list[str]:
 
 
 def curve(name: str, x: str, path: str) -> dict[str, Any]:
-    """A plot of one value of one file."""
+    """A plot of one value of one file.
+
+    Args:
+        name: Of the plot.
+        x: Field of the x axis.
+        path: The file with the rows.
+    """
     return {name: {"x": x, "y": {path: name}, "title": f"{name} by {x}"}}
 
 
@@ -32,8 +38,8 @@ def foreach(items: list[dict[str, Any]], done: dict[str, Any]) -> dict[str, Any]
     return {"foreach": items, "do": done}
 
 
-def stage(command: str, **given: list[str]) -> dict[str, Any]:
+def stage(command: str, **fields: list[str]) -> dict[str, Any]:
     """A command with the lists that are not empty: deps, params, outs, metrics."""
     name, _, rest = command.partition(" ")
-    listed = {key: values for key, values in given.items() if values}
+    listed = {key: values for key, values in fields.items() if values}
     return {"cmd": f"tspin {name} --config {_PARAMS} {rest}".strip(), **listed}

@@ -89,16 +89,16 @@ def _refuse_gaps(params: Path) -> None:
 
 def _on_hub(folder: Path, model: str, kept: dict[str, Any]) -> bool:
     """Whether a model is neither here, nor in a store, nor made by a stage of one's own."""
-    made = {Path(out) for stage in kept.values() for out in stage.get("outs", ())}
-    local = (folder / model).exists() or any(Path(model).is_relative_to(out) for out in made)
+    outputs = {Path(out) for stage in kept.values() for out in stage.get("outs", ())}
+    local = (folder / model).exists() or any(Path(model).is_relative_to(out) for out in outputs)
     return not local and not is_remote(model)
 
 
 def _mapping(path: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML: {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping")
-    return found
+    return content

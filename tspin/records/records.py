@@ -171,7 +171,13 @@ def read_located(path: Path, kind: type[Record]) -> Iterator[tuple[int, Record]]
 
 
 def read_record_at(file: IO[bytes], offset: int, kind: type[Record]) -> Record:
-    """The record whose line begins at a byte offset that `read_located` gave."""
+    """The record whose line begins at a byte offset that `read_located` gave.
+
+    Args:
+        file: Open for reading bytes.
+        offset: Of the record's first byte, from `read_located`.
+        kind: The record's class.
+    """
     file.seek(offset)
     return kind.model_validate(orjson.loads(file.readline()))
 

@@ -18,8 +18,12 @@ class Comparison:
     """How much better a candidate is by one metric.
 
     The gain's interval takes both to be measured independently: half its width is the root of the
-    summed squares of their halves. On the same held-out records the errors go together, so the
-    true interval is narrower, and the gate is rather too strict than too lenient.
+    summed squares of their halves, as the variances of independent estimates add up. Candidate and
+    champion answer the same held-out records, whose difficulty they share, so their errors are
+    positively correlated and the true interval is narrower: var(a - b) = var(a) + var(b) -
+    2 cov(a, b). The gate is thus rather too strict than too lenient, and a registry keeps only the
+    champion's estimates, not its answers, so that nothing better could be computed here.
+    (`tspin compare` has both sets of answers and pairs them, see `tspin.compare.pairing`.)
     """
 
     metric: str

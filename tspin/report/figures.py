@@ -100,12 +100,12 @@ def points(
         estimates = [estimate for _, estimate in pairs]
         figure.add_scatter(
             x=[place for place, _ in pairs],
-            y=[each.value for each in estimates],
+            y=[measured.value for measured in estimates],
             error_y={
                 "type": "data",
                 "symmetric": False,
-                "array": [_reach(each.high, each.value) for each in estimates],
-                "arrayminus": [_reach(each.value, each.low) for each in estimates],
+                "array": [_reach(measured.high, measured.value) for measured in estimates],
+                "arrayminus": [_reach(measured.value, measured.low) for measured in estimates],
                 "thickness": 1.5,
                 "width": 5,
             },
@@ -113,7 +113,7 @@ def points(
             mode="lines+markers",
             line={"color": style.color, "dash": style.dash, "width": 2},
             marker={"color": style.color, "symbol": style.symbol, "size": 8},
-            customdata=[[_number(each, percent=percent), each.n] for each in estimates],
+            customdata=[[_number(measured, percent=percent), measured.n] for measured in estimates],
             hovertemplate="%{customdata[0]}, n = %{customdata[1]}",
         )
     lay_out(figure, unit=unit, percent=percent, height=height, legend=len(series) > 1)
@@ -128,10 +128,18 @@ def by_iteration(
     percent: bool = False,
     height: int = HEIGHT,
 ) -> go.Figure:
-    """`points` over the iterations; each series is (label of the iteration to estimate)."""
-    pairs = {name: list(found.items()) for name, found in series.items()}
+    """`points` over the iterations; each series is (label of the iteration to estimate).
+
+    Args:
+        series: By name of a line, its estimates by label of the iteration.
+        styles: By name, how the line looks.
+        unit: On the y axis.
+        percent: Whether values are shares, to be shown in per cent.
+        height: In pixels.
+    """
+    pairs = {name: list(estimates.items()) for name, estimates in series.items()}
     figure = points(pairs, styles=styles, unit=unit, percent=percent, height=height)
-    labels = list(dict.fromkeys(label for found in series.values() for label in found))
+    labels = list(dict.fromkeys(label for estimates in series.values() for label in estimates))
     figure.update_xaxes(
         type="category", categoryorder="array", categoryarray=labels, title_text="iteration"
     )
@@ -215,7 +223,15 @@ def _number(estimate: Estimate, *, percent: bool) -> str:
 
 
 def lay_out(figure: go.Figure, *, unit: str, percent: bool, height: int, legend: bool) -> None:
-    """What all figures have in common; what a long legend takes is added to the height."""
+    """What all figures have in common; what a long legend takes is added to the height.
+
+    Args:
+        figure: Changed in place.
+        unit: On the y axis.
+        percent: Whether values are shares, to be shown in per cent.
+        height: In pixels.
+        legend: Whether lines are named above the figure.
+    """
     rows = -(-sum(trace.showlegend is not False for trace in figure.data) // 2)
     height += 20 * max(0, rows - 1) if legend else 0
     figure.update_layout(

@@ -34,7 +34,7 @@ class Panel:
 def evaluation_panels(history: History) -> list[Panel]:
     """The gate's metric, large, then every other held-out metric in its group."""
     gate = history.config.gate
-    names = list(dict.fromkeys(name for each in history.played for name in each.metrics))
+    names = list(dict.fromkeys(name for played in history.played for name in played.metrics))
     panels = []
     if gate.metric in names:
         better = "rise" if gate.direction == "max" else "fall"
@@ -109,7 +109,7 @@ def training_panels(history: History) -> Iterator[Panel]:
 
 
 def _members(history: History, group: str) -> dict[str, str]:
-    names = dict.fromkeys(name for each in history.played for name in each.metrics)
+    names = dict.fromkeys(name for played in history.played for name in played.metrics)
     return {name.removeprefix(f"{group}/"): name for name in names if name.startswith(f"{group}/")}
 
 
@@ -125,7 +125,9 @@ def _metrics_figure(
     words = GROUPS.get(group.split("/")[0])
     points = {
         series_title(f"margins/{series}" if group == "margins" else series): {
-            each.label: each.metrics[name] for each in history.played if name in each.metrics
+            played.label: played.metrics[name]
+            for played in history.played
+            if name in played.metrics
         }
         for series, name in members.items()
     }
@@ -140,7 +142,7 @@ def _metrics_figure(
 
 
 def _curves_panel(history: History, group: str, names: Mapping[str, str]) -> Iterator[Panel]:
-    logs = [each.steps for each in history.iterations if each.steps]
+    logs = [played.steps for played in history.iterations if played.steps]
     present = {
         series: name
         for series, name in names.items()
@@ -179,5 +181,5 @@ def _steps_in_a_row(logs: list[list[dict[str, Any]]]) -> list[list[int]]:
 
 
 def _ends(history: History, name: str, minus: str | None = None) -> dict[str, Estimate]:
-    found = {each.label: final_mean(each.steps, name, minus) for each in history.iterations}
-    return {label: estimate for label, estimate in found.items() if estimate is not None}
+    ends = {played.label: final_mean(played.steps, name, minus) for played in history.iterations}
+    return {label: estimate for label, estimate in ends.items() if estimate is not None}

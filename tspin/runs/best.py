@@ -42,11 +42,23 @@ class Best:
 
     @classmethod
     def first(cls, config: RunConfig, folder: RunFolder, iteration: int = BASE) -> Best:
-        """The policy that a run begins with is the one to beat."""
+        """The policy that a run begins with is the one to beat.
+
+        Args:
+            config: `gate.metric` says by what.
+            folder: Holds its metrics.
+            iteration: `BASE` for the initial policy.
+        """
         return cls(iteration, _gate_value(config, folder, iteration))
 
     def after(self, config: RunConfig, folder: RunFolder, iteration: int) -> Best:
-        """Compare one more iteration; decide whether the run goes on."""
+        """Compare one more iteration; decide whether the run goes on.
+
+        Args:
+            config: `gate` says by what, and when a run stops.
+            folder: Holds the metrics of both.
+            iteration: The one that follows.
+        """
         value = _gate_value(config, folder, iteration)
         if value is None or self.value is None:
             return Best(iteration, value)

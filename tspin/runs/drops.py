@@ -31,10 +31,10 @@ def sampled_drops(played: Sequence[Mapping[str, Estimate]], threshold: float) ->
     for name in [name for name in last if name.startswith("exact_match/")]:
         rule, mode, _ = name.rpartition(_SAMPLED)
         greedy = rule + _GREEDY
-        before = [each for each in played[:-1] if name in each and greedy in each]
+        before = [metrics for metrics in played[:-1] if name in metrics and greedy in metrics]
         if not mode or greedy not in last or not before:
             continue
-        best = max(before, key=lambda each: each[name].value)
+        best = max(before, key=lambda metrics: metrics[name].value)
         fall = best[name].value - last[name].value
         greedy_fall = best[greedy].value - last[greedy].value
         if fall > threshold and greedy_fall < fall / 2 and _apart(last[name], best[name]):

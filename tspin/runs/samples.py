@@ -79,6 +79,11 @@ def heldout_samples(folder: RunFolder, numbers: Sequence[int]) -> tuple[Sample, 
 def training_samples(folder: RunFolder, numbers: Sequence[int], count: int) -> tuple[Sample, ...]:
     """Some prompts of the first triplets, with y, y0 and the y' of each iteration.
 
+    Args:
+        folder: The run's.
+        numbers: Of the iterations.
+        count: How many prompts.
+
     Raises:
         InputError: a file is damaged.
     """
@@ -87,14 +92,14 @@ def training_samples(folder: RunFolder, numbers: Sequence[int], count: int) -> t
     if not files:
         return ()
     first = read_records(next(iter(files.values())), Triplet)
-    found: dict[str, dict[int, Triplet]] = {
+    by_id: dict[str, dict[int, Triplet]] = {
         identity: {} for identity in choose((triplet.id for triplet in first), count)
     }
     for number, path in files.items():
         for triplet in read_records(path, Triplet):
-            if triplet.id in found:
-                found[triplet.id][number] = triplet
-    return tuple(_triplet_sample(triplets) for triplets in found.values())
+            if triplet.id in by_id:
+                by_id[triplet.id][number] = triplet
+    return tuple(_triplet_sample(triplets) for triplets in by_id.values())
 
 
 def write_shown(triplets: Path, out: Path) -> None:

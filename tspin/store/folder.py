@@ -56,13 +56,13 @@ class FolderStore:
 
     def versions(self, prefix: str = "") -> dict[str, str]:
         """Time and size of the files whose keys begin with a prefix."""
-        found = {}
+        versions = {}
         for path in self._folder.rglob("*"):
             key = path.relative_to(self._folder).as_posix()
             if path.is_file() and path.name[0] != "." and key.startswith(prefix):
                 status = path.stat()
-                found[key] = f"{status.st_mtime_ns}-{status.st_size}"
-        return found
+                versions[key] = f"{status.st_mtime_ns}-{status.st_size}"
+        return versions
 
     def delete(self, key: str) -> None:
         """Remove an object if there is one."""

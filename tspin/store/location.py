@@ -62,8 +62,8 @@ class RemoteLocation:
         Raises:
             TspinError: the store cannot be reached, or denies it.
         """
-        found = self.store.versions(self.name)
-        return {key: version for key, version in found.items() if self._is_mine(key)}
+        versions = self.store.versions(self.name)
+        return {key: version for key, version in versions.items() if self._is_mine(key)}
 
     def _is_mine(self, key: str) -> bool:
         return key in (self.name, f"{self.name}.manifest.json") or key.startswith(f"{self.name}/")

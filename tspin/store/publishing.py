@@ -54,14 +54,14 @@ class _RemoteOutput(Output):
         output that is not made, never one with another's manifest.
         """
         store = self._remote.store
-        found = {path.relative_to(self.folder).as_posix(): path for path in self._finished()}
-        hashes = {key: sha256_file(path) for key, path in found.items()}
+        files = {path.relative_to(self.folder).as_posix(): path for path in self._finished()}
+        hashes = {key: sha256_file(path) for key, path in files.items()}
         changed = [key for key, sha256 in hashes.items() if self._known.get(key) != sha256]
         for key in changed:
             if key.endswith(_MANIFEST):
                 store.delete(key)
         for key in sorted(changed, key=lambda key: (key.endswith(_MANIFEST), key)):
-            store.upload(found[key], key)
+            store.upload(files[key], key)
             self._known[key] = hashes[key]
 
     def _finished(self) -> Iterator[Path]:
@@ -87,14 +87,14 @@ def output_at(location: str | Path) -> Iterator[Output]:
     if not is_remote(location):
         yield Output(Path(location))
         return
-    made = _RemoteOutput(RemoteLocation.of(str(location)))
-    made.folder.mkdir(parents=True, exist_ok=True)
+    output = _RemoteOutput(RemoteLocation.of(str(location)))
+    output.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(made.folder.with_suffix(".lock")).acquire(blocking=False):
-            made.pull()
-            yield made
-            made.push()
+        with FileLock(output.folder.with_suffix(".lock")).acquire(blocking=False):
+            output.pull()
+            yield output
+            output.push()
             log.info("%s is in place", location)
-            remove(made.folder)
+            remove(output.folder)
     except Timeout:
         raise InputError(f"{location}: another process is making it on this machine") from None

@@ -41,8 +41,8 @@ class S3Store:
     def read(self, key: str) -> bytes:
         """The content of a small object."""
         with self._told(key):
-            found = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
-            return found["Body"].read()
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
+            return answer["Body"].read()
 
     def write(self, key: str, data: bytes) -> None:
         """Write a small object, in place of one that is there."""
@@ -149,10 +149,10 @@ class S3Store:
             self._client.download_fileobj(self._bucket, self._key(key), file, Config=TRANSFER)
             file.flush()
             expected = head["Metadata"].get("sha256")
-            found = sha256_file(Path(file.name)) if expected else None
-            if found != expected:
+            sha256 = sha256_file(Path(file.name)) if expected else None
+            if sha256 != expected:
                 raise DamagedError(
-                    f"{self.uri}/{key}: arrived with sha256 {found}, was sent with {expected}"
+                    f"{self.uri}/{key}: arrived with sha256 {sha256}, was sent with {expected}"
                 )
 
     def _key(self, key: str) -> str:

@@ -59,11 +59,11 @@ def settle_seconds() -> float:
 
 
 def _number(name: str, usual: float, *, least: float) -> float:
-    given = os.environ.get(name) or str(usual)
+    text = os.environ.get(name) or str(usual)
     try:
-        number = float(given)
+        number = float(text)
     except ValueError:
         number = -1
     if not number >= least:
-        raise InputError(f"{name}={given!r}: expected a number, at least {least:g}")
+        raise InputError(f"{name}={text!r}: expected a number, at least {least:g}")
     return number

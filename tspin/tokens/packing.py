@@ -79,6 +79,11 @@ def first_fit(items: Iterable[int], tokens: Callable[[int], int], budget: int) -
 
     The largest first, each into the first row with room for it: never more than 11/9 of the
     fewest rows possible, and one. Equal input gives equal rows.
+
+    Args:
+        items: In the order in which they are placed.
+        tokens: Of one item.
+        budget: Tokens a row.
     """
     rows: list[list[int]] = []
     room: list[int] = []
@@ -114,6 +119,6 @@ class PackingCollator:
 
 def _different(responses: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[int]]:
     """The responses without repetitions, and for each one given which of them it is."""
-    found: dict[tuple[int, ...], int] = {}
-    which = [found.setdefault(tuple(response), len(found)) for response in responses]
-    return [list(response) for response in found], which
+    sequences: dict[tuple[int, ...], int] = {}
+    which = [sequences.setdefault(tuple(response), len(sequences)) for response in responses]
+    return [list(response) for response in sequences], which

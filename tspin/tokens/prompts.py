@@ -165,8 +165,8 @@ class PromptTemplate:
         """What the chat template puts after an assistant turn, and white space before it."""
         turns = [{"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}]
         asked, answered = self._render(turns[:1]), self._render(turns, answered=True)
-        head, found, tail = answered.rpartition(_ANSWER)
-        if not found:
+        head, separator, tail = answered.rpartition(_ANSWER)
+        if not separator:
             raise InputError(
                 f"the chat template of {self._tokenizer.name_or_path} does not render an assistant "
                 "turn, so its end of turn is unknown; set prompt.template to 'instruction'"

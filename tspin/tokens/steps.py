@@ -140,14 +140,14 @@ class StepCollator:
         return {"passes": [self._batch(examples) for examples in passes]}
 
     def _batch(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        given = examples or [self._stand_in]
-        batch = self._collate(given)
+        examples_or_stand_in = examples or [self._stand_in]
+        batch = self._collate(examples_or_stand_in)
         items = len(examples)
         if self._per_token:
             items = sum(len(example["annotated_ids"]) for example in examples)
         batch["items"] = torch.tensor(items)
         batch["ids"] = [example["id"] for example in examples]
-        if given[0]["synthetic_ids"] is not None:
-            same = [one["annotated_ids"] == one["synthetic_ids"] for one in given]
+        if examples_or_stand_in[0]["synthetic_ids"] is not None:
+            same = [one["annotated_ids"] == one["synthetic_ids"] for one in examples_or_stand_in]
             batch["identical"] = torch.tensor(same)
         return batch

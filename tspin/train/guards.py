@@ -30,6 +30,11 @@ def refuse_flat_loss(examples: Examples, method: str, *, sft_weight: float = 0.0
     (eq. (7) of arXiv 2601.08198), where it is used and differs; and the likelihood of y, where it
     is in the loss.
 
+    Args:
+        examples: That would be trained on.
+        method: As `train.method` names it.
+        sft_weight: Of the likelihood of y in the loss.
+
     Raises:
         InputError: in every example all responses that the loss reads are the same tokens.
     """

@@ -141,6 +141,11 @@ def launch(processes: int, module: str, argument: str) -> None:
     A signal that ends this process ends them too: SIGTERM reaches them, and they save a
     checkpoint.
 
+    Args:
+        processes: How many, one a GPU.
+        module: `python -m` of what each runs.
+        argument: Its one argument.
+
     Raises:
         TspinError: one of them failed, with its message and of its kind; or all were stopped.
     """

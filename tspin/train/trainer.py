@@ -150,7 +150,13 @@ class TSPINTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor]:
-        """This process's part of one step, and the items of that step on all processes."""
+        """This process's part of one step, and the items of that step on all processes.
+
+        Args:
+            epoch_iterator: Over the steps of this process.
+            num_batches: Steps that are taken together; always 1 here.
+            device: For the number of items.
+        """
         self._speed.begin()
         samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         parts = [batch["items"] for step in samples for batch in step["passes"]]
@@ -163,7 +169,13 @@ class TSPINTrainer(Trainer):
         inputs: dict[str, Any],
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """Forward and backward for each pass; processes exchange gradients in the last."""
+        """Forward and backward for each pass; processes exchange gradients in the last.
+
+        Args:
+            model: Wrapped as accelerate wraps it.
+            inputs: A step of this process: `passes`, each a batch.
+            num_items_in_batch: Of the whole step, on all processes.
+        """
         loss = torch.zeros((), device=self.args.device)
         *first, last = inputs["passes"]
         for batch in first:
@@ -188,7 +200,14 @@ class TSPINTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """This pass's part of the step's mean loss; parts add up over passes and processes."""
+        """This pass's part of the step's mean loss; parts add up over passes and processes.
+
+        Args:
+            model: Wrapped as accelerate wraps it.
+            inputs: One forward pass's batch.
+            return_outputs: Whether the logps are returned as well.
+            num_items_in_batch: Of the whole step, on all processes.
+        """
         batch, items = inputs, inputs["items"]
         with self.accelerator.autocast():
             logps, tokens = self.passes.logps(model, batch)
@@ -205,7 +224,13 @@ class TSPINTrainer(Trainer):
         )
         self._metrics.add(values, counts=bool(batch["ids"]))
         total = items if num_items_in_batch is None else num_items_in_batch
-        # Gradients are averaged over processes, the loss is a sum over them.
+        # The step's loss is one mean over its B triplets, however they are cut into passes and
+        # shared out over processes. A pass of b triplets gives a mean over its own b, so it counts
+        # b / B of the whole: the parts of one process then add up by accumulation, pass after
+        # pass. DDP averages gradients over the W processes where a sum is needed, hence the factor
+        # W. (Dividing by the number of passes, as transformers does where a loss is not scaled
+        # already, would weigh every pass alike: with passes of unlike sizes, the rule here, that
+        # is another loss.) For sft the items are tokens instead of triplets.
         loss = terms.loss * (items / total * self.args.world_size)
         return (loss, {"logps": logps}) if return_outputs else loss
 

@@ -40,31 +40,37 @@ def conversation(turns: Sequence[Message], field: str) -> Conversation:
 
 
 def require_order(turns: Sequence[Message], field: str, *, last: str) -> None:
-    """Raise unless turns are an optional system turn, then user and assistant up to `last`."""
+    """Raise unless turns are an optional system turn, then user and assistant up to `last`.
+
+    Args:
+        turns: Of one conversation, in order.
+        field: Where they stand, for messages.
+        last: The role that must come last.
+    """
     roles: list[str] = [turn.role for turn in turns]
     spoken = roles[1:] if roles[:1] == ["system"] else roles
     expected = ["user" if index % 2 == 0 else "assistant" for index in range(len(spoken))]
     least = 2 if last == "assistant" else 1
     if spoken == expected and len(spoken) >= least and spoken[-1] == last:
         return
-    found = ", ".join(roles[:8]) + (", ..." if len(roles) > 8 else "")
+    shown = ", ".join(roles[:8]) + (", ..." if len(roles) > 8 else "")
     raise RowError(
         Reason.WRONG_ROLES,
         field,
-        f"has the roles [{found}]; right would be an optional system turn, then user and "
+        f"has the roles [{shown}]; right would be an optional system turn, then user and "
         f"assistant in turn, ending with {last}",
     )
 
 
-def with_system(system: str, found: Conversation) -> Conversation:
+def with_system(system: str, conversation: Conversation) -> Conversation:
     """The conversation under a system text that stands in a field of its own ('' for none)."""
     if not system:
-        return found
-    if found.messages[0].role == "system":
+        return conversation
+    if conversation.messages[0].role == "system":
         message = "is given and the conversation has a system turn too; keep one of the two"
         raise RowError(Reason.CONTRADICTION, "system", message)
     turn = Message.model_construct(role="system", content=system)
-    return Conversation([turn, *found.messages], found.response)
+    return Conversation([turn, *conversation.messages], conversation.response)
 
 
 def _user(content: str) -> Message:

@@ -66,9 +66,9 @@ def detect_format(source: str, rows: Iterable[Mapping[str, Any]]) -> Format:
         )
     (winner, count), *_ = votes.most_common(1)
     if 2 * count <= votes.total():
-        found = ", ".join(f"{name} ({rows} rows)" for name, rows in votes.most_common())
+        counts = ", ".join(f"{name} ({rows} rows)" for name, rows in votes.most_common())
         raise InputError(
-            f"{source}: the first rows have several formats: {found}; import them one by one, "
+            f"{source}: the first rows have several formats: {counts}; import them one by one, "
             "or name the one you mean (--format)"
         )
     return FORMATS[winner]

@@ -93,8 +93,8 @@ def _messages(row: RowFields) -> Conversation:
 
 def _alpaca(row: RowFields) -> Conversation:
     parts = (row.text("instruction"), row.optional_text("input"))
-    found = single_turn("\n".join(part for part in parts if part), row.text("output"))
-    return Conversation([*_history(row), *found.messages], found.response)
+    conversation = single_turn("\n".join(part for part in parts if part), row.text("output"))
+    return Conversation([*_history(row), *conversation.messages], conversation.response)
 
 
 def _history(row: RowFields) -> list[Message]:

@@ -81,8 +81,8 @@ class _Window:
         """Pass over the next mark, which must be one of `marks`."""
         mark = self.next_mark()
         if not mark or mark not in marks:
-            found = repr(mark) if mark else "the end of the file"
-            raise located(self.path, self.line, f"broken JSON array: found {found}; {right}")
+            shown = repr(mark) if mark else "the end of the file"
+            raise located(self.path, self.line, f"broken JSON array: found {shown}; {right}")
         self.advance(self.position + 1)
         return mark
 

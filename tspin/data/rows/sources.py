@@ -64,10 +64,10 @@ def find_sources(source: Path, split: str | None = None) -> SourceFiles:
     if not source.is_dir():
         raise InputError(f"{source}: no such file or folder; expected {_endings()}")
     entries = [path for path in sorted(source.rglob("*")) if path.is_file()]
-    found = [path for path in entries if path.suffix.lower() in ENDINGS and not _hidden(path)]
-    if not found:
+    readable = [path for path in entries if path.suffix.lower() in ENDINGS and not _hidden(path)]
+    if not readable:
         raise InputError(f"{source}: no {_endings()} files in this folder")
-    chosen = _of_split(source, found, split)
+    chosen = _of_split(source, readable, split)
     files = tuple(SourceFile(path, _kind(path)) for path in chosen)
     return SourceFiles(files, tuple(path for path in entries if path not in set(chosen)))
 
@@ -91,8 +91,8 @@ def _of_split(source: Path, paths: list[Path], split: str | None) -> list[Path]:
                 "name the split, or one file, or the folder of one split"
             )
         return paths
-    wanted = _SPLIT_NAMES.get(split, split)
-    chosen = [path for path in paths if splits[path] == wanted]
+    aliases = _SPLIT_NAMES.get(split, split)
+    chosen = [path for path in paths if splits[path] == aliases]
     if not chosen:
         listed = ", ".join(sorted(names)) or "none are named"
         raise InputError(f"{source}: no files of the split '{split}'; splits found: {listed}")

@@ -1,0 +1,291 @@
+"""The study step by step, every run through the project's own commands; killed, it continues."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from study.bases import make_bases
+from study.items import named_items, write_annotated
+from study.protocol import (
+    ARMS,
+    KNOWN_BASES,
+    SELECTION_SEED,
+    SETTINGS,
+    UNTRAINED,
+    Cell,
+    Protocol,
+    base_folder,
+    write_config,
+)
+from study.skills import SKILLS, Item, Split
+from study.tuning import make_known
+from tspin.config import RunConfig
+from tspin.evaluate.step import evaluate
+from tspin.files import write_json
+from tspin.records.estimate import read_estimates
+from tspin.runs.folder import BASE, RunFolder
+
+__all__ = ["Study"]
+
+_SIZES: tuple[tuple[Split, str], ...] = (
+    ("train", "annotated"),
+    ("validation", "validation"),
+    ("test", "test"),
+)
+"""What is written of each skill, and the protocol's number of it."""
+_KEPT: tuple[Split, ...] = ("validation", "test")
+"""Splits on which the skills that are not taught are measured."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """All work of one protocol below one folder."""
+
+    out: Path
+    protocol: Protocol
+
+    def folder(self, cell: Cell) -> Path:
+        """Of one cell's runs."""
+        return self.out / "cells" / cell.skill / cell.base
+
+    def final(self, cell: Cell) -> Path:
+        """The comparison that counts."""
+        return self.folder(cell) / "final"
+
+    def selected(self, cell: Cell, rate: float) -> Path:
+        """All methods with one learning rate, from the seed that chooses."""
+        return self.folder(cell) / "selection" / f"{rate:g}"
+
+    def search(self, cell: Cell, part: str | None = None) -> Path:
+        """Regimes from the base, or those of one part."""
+        return self.folder(cell) / ("search" if part is None else f"search-{part}")
+
+    def confirmed(self, cell: Cell) -> Path:
+        """Regimes of the search once more, on test."""
+        return self.folder(cell) / "confirmed"
+
+    def sensitive(self, cell: Cell, setting: str, seed: int) -> Path:
+        """One run of T-SPIN with another alpha or beta.
+
+        Args:
+            cell: Skill and base.
+            setting: In `SETTINGS`.
+            seed: Of the run.
+        """
+        return self.folder(cell) / "sensitivity" / f"{setting}-seed-{seed}"
+
+    def prepare(self, cells: list[Cell]) -> None:
+        """Bases, and records of all splits, test among them; a second process waits meanwhile."""
+        all_cells = [*cells, *(self._selecting(cell) for cell in cells)]
+        self.out.mkdir(parents=True, exist_ok=True)
+        with (self.out / ".preparing").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for base in dict.fromkeys(cell.base for cell in all_cells):
+                make = make_known if base in KNOWN_BASES else make_bases
+                skills = dict.fromkeys(cell.skill for cell in all_cells if cell.base == base)
+                make(self.out, base, list(skills))
+            self._write_records()
+
+    def _write_records(self) -> None:
+        for skill in SKILLS:
+            for split, size in _SIZES:
+                count, skip = getattr(self.protocol, size), self._skip(split)
+                write_annotated(self.records(skill, split), skill, split, count, skip=skip)
+            for split in _KEPT:
+                count, skip = self._kept(split), self._skip(split)
+                write_annotated(
+                    self.records(skill, split, own=True), skill, split, count, skip=skip, own=True
+                )
+
+    def items(self, skill: str, split: Split, *, taught: bool = True) -> dict[str, Item]:
+        """By id, what the records of a split are about.
+
+        Args:
+            skill: Whose records.
+            split: Which of them.
+            taught: False for a skill that is only measured for what is kept of it.
+        """
+        sizes = dict(_SIZES)
+        count = getattr(self.protocol, sizes[split]) if taught else self._kept(split)
+        return named_items(skill, split, count, skip=self._skip(split))
+
+    def select(self, cell: Cell) -> dict[str, float]:
+        """The learning rate of each method: all are tried on validation with the same budget.
+
+        Where the protocol names one base for it, rates are chosen there for all.
+
+        The best is the one with the highest mean of greedy and sampled exactness after any of its
+        iterations; among equals the lower negative log-likelihood there, then the lower rate.
+        """
+        cell = self._selecting(cell)
+        path = self.folder(cell) / "learning_rates.json"
+        if not path.is_file():
+            scores: dict[str, list[tuple[float, float, float]]] = {arm: [] for arm in ARMS}
+            for rate in self.protocol.learning_rates:
+                for arm in self._try_rate(cell, rate):
+                    trained = [m for label, m in arm["by_iteration"].items() if label != "base"]
+                    score = max(_selection_score(metrics, cell) for metrics in trained)
+                    scores[arm["name"]].append((*score, -rate))
+            write_json(path, {arm: -max(of_rates)[-1] for arm, of_rates in scores.items()})
+        rates: dict[str, float] = json.loads(path.read_bytes())
+        return rates
+
+    def _try_rate(self, cell: Cell, rate: float) -> list[dict[str, Any]]:
+        """All methods at one learning rate, as compare.json tells of them."""
+        out = self.selected(cell, rate)
+        overrides = [
+            f"train.learning_rate={rate!r}",
+            f"seed={SELECTION_SEED}",
+            f"iterations={self.protocol.selection_iterations}",
+        ]
+        options = [part for override in overrides for part in ("--set", override)]
+        if cell.base in self.protocol.searches:  # Part of the search.
+            options += self.measure_kept(cell, "validation")
+        self.play(cell, ARMS, out, options)
+        arms: list[dict[str, Any]] = json.loads((out / "compare.json").read_bytes())["arms"]
+        return arms
+
+    def compare(self, cell: Cell) -> None:
+        """The final runs: from here on the test records are looked at."""
+        rates = self.select(cell)
+        options = ["--seeds", ",".join(map(str, self.protocol.seeds))]
+        options += ["--measure", f"test={self.records(cell.skill, 'test')}"]
+        options += self.measure_kept(cell, "test")
+        for arm, rate in rates.items():
+            options += ["--set-for", f"{arm}:train.learning_rate={rate!r}"]
+        self.play(cell, ARMS, self.final(cell), options)
+
+    def vary(self, cell: Cell) -> None:
+        """T-SPIN with other alphas and betas, on validation, where the protocol says so."""
+        if cell.base != self.protocol.sensitive_base:
+            return
+        rate = self.select(cell)[ARMS[0]]
+        share = sorted((self.final(cell) / "data").glob("annotated-*.jsonl"))[0]  # T-SPIN's.
+        for setting, values in SETTINGS.items():
+            for seed in self.protocol.seeds:
+                options = [f"data.annotated={share}", f"train.learning_rate={rate!r}"]
+                options += [f"run_dir={self.sensitive(cell, setting, seed)}", f"seed={seed}"]
+                options += [f"train.{name}={value}" for name, value in values.items()]
+                sets = [part for option in options for part in ("--set", option)]
+                _tspin("run", "--config", str(self._config(cell)), *sets)
+
+    def temper(self, cell: Cell) -> None:
+        """Fit a temperature on validation, measure on test: the base and all last policies."""
+        for run, seed, arm in self.tempered_runs(cell):
+            config = RunConfig.model_validate_json((run.path / "config.json").read_bytes())
+            settings = config.evaluate.model_copy(update={"fit_temperature": True})
+            config = config.model_copy(update={"evaluate": settings})
+            number = BASE if arm == UNTRAINED else self.protocol.iterations - 1
+            model = config.model.path if arm == UNTRAINED else str(run.iteration(number).model)
+            temperature = None
+            splits: tuple[Split, ...] = ("validation", "test")
+            for split in splits:
+                out = self.tempered(cell, seed, arm, split)
+                evaluate(
+                    config,
+                    model=model,
+                    annotated=self.records(cell.skill, split),
+                    out=out,
+                    proto=None,
+                    iteration=number,
+                    temperature=temperature,
+                )
+                # Fitted on the first split alone; the second is measured at what it is told.
+                if "temperature/fitted" in (estimates := read_estimates(out)):
+                    temperature = estimates["temperature/fitted"].value
+
+    def tempered_runs(self, cell: Cell) -> Iterator[tuple[RunFolder, int, str]]:
+        """Run, seed and method; for the base the run that has its configuration."""
+        result = self.final(cell) / "compare.json"
+        if not result.is_file():
+            return
+        arms = [arm for arm in json.loads(result.read_bytes())["arms"] if arm["name"] in ARMS]
+        for position, arm in enumerate(arms):
+            for run in arm["runs"]:
+                folder = RunFolder(self.final(cell) / f"seed-{run['seed']}" / arm["name"])
+                if position == 0:
+                    yield folder, run["seed"], UNTRAINED
+                yield folder, run["seed"], arm["name"]
+
+    def tempered(self, cell: Cell, seed: int, arm: str, split: Split) -> Path:
+        """The metrics of a policy at a fitted temperature.
+
+        Args:
+            cell: Skill and base.
+            seed: Of the final run.
+            arm: Its method, or the base.
+            split: On which it was measured.
+        """
+        folder = self.folder(cell) / "tempered" / f"seed-{seed}"
+        return folder / arm / split / "metrics.json"
+
+    def play(self, cell: Cell, arms: Iterable[str], out: Path, options: list[str]) -> None:
+        """A comparison on a cell's data and base.
+
+        Args:
+            cell: Skill and base.
+            arms: As `tspin compare --methods` takes them.
+            out: The comparison's folder; what is finished there is not run again.
+            options: Of `tspin compare`, besides.
+        """
+        config, methods = str(self._config(cell)), ",".join(arms)
+        _tspin("compare", "--config", config, "--methods", methods, "--out", str(out), *options)
+
+    def measure_kept(self, cell: Cell, split: Split) -> list[str]:
+        """Options of `tspin compare`: what is left of the skills that are not taught."""
+        return [
+            part
+            for skill in cell.others
+            for part in ("--measure", f"{skill}={self.records(skill, split, own=True)}")
+        ]
+
+    def _selecting(self, cell: Cell) -> Cell:
+        return replace(cell, base=self.protocol.selected_on or cell.base)
+
+    def _skip(self, split: Split) -> int:
+        return self.protocol.skipped_tests if split == "test" else 0
+
+    def _kept(self, split: Split) -> int:
+        return self.protocol.test if split == "test" else self.protocol.kept
+
+    def records(self, skill: str, split: str, *, own: bool = False) -> Path:
+        """Annotated records of one split.
+
+        Args:
+            skill: Whose records.
+            split: Which of them.
+            own: With answers as the bases give them instead of the annotator's.
+        """
+        return self.out / "data" / f"{skill}-{split}{'-own' if own else ''}.jsonl"
+
+    def _config(self, cell: Cell) -> Path:
+        path = self.folder(cell) / "run.yaml"
+        write_config(
+            path,
+            self.protocol,
+            SKILLS[cell.skill].extractor,
+            model=base_folder(self.out, cell.base, cell.skill),
+            annotated=self.records(cell.skill, "train"),
+            heldout=self.records(cell.skill, "validation"),
+        )
+        return path
+
+
+def _selection_score(metrics: dict[str, Any], cell: Cell) -> tuple[float, float]:
+    name = f"exact_match/{SKILLS[cell.skill].extractor}"
+    exact = [metrics[f"{name}/{mode}"]["value"] for mode in ("greedy", "sampled")]
+    return sum(exact) / 2, -metrics["nll_per_token"]["value"]
+
+
+def _tspin(*arguments: str) -> None:
+    typer.echo(f"tspin {' '.join(arguments)}")
+    subprocess.run([sys.executable, "-m", "tspin", *arguments], check=True)
