@@ -2,7 +2,7 @@
 #
 #   make image TARGET=cpu PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm@sha256:...
 #
-# Base images have no default: a digest is looked up when an image is built (docs/images.md), and a
+# Base images have no default: a digest is looked up when an image is built (docs/guides/images.md), and a
 # tag alone may be another image tomorrow.
 ARG PYTHON_IMAGE
 ARG VLLM_IMAGE=scratch

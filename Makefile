@@ -1,6 +1,9 @@
 # setup  everything pinned, in .venv          demo  three iterations of T-SPIN, and the report
 # check  lint, types, import contracts        test  the fast tests
 # check-k8s  render every overlay and lint it (needs kubectl)
+# docs  the documentation as a site, in build/site; links and anchors are checked
+# dist  wheel and sdist, checked; release-dry-run  what a tag does, without publishing
+# test-wheel  the wheel in an empty environment
 # image  build TARGET (cpu, train, evaluate, generate) from PYTHON_IMAGE and VLLM_IMAGE
 # sbom   what is in the image TARGET, as CycloneDX JSON
 # test-dvc  projects under dvc and git
@@ -14,6 +17,8 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 
 VENV := .venv
+VENV_DIST := .venv-dist
+VENV_DOCS := .venv-docs
 VENV_K8S := .venv-k8s
 VENV_S3 := .venv-s3
 VENV_VLLM := .venv-vllm
@@ -26,8 +31,9 @@ TARGET ?= cpu
 BENCHMARK ?= training_step generation
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' tspin/__init__.py)
 
-.PHONY: setup demo check check-k8s test build-containers test-containers test-s3 test-dvc \
-	test-study test-vllm bench bench-training_step bench-generation image sbom clean
+.PHONY: setup demo check check-k8s test docs dist test-wheel release-tag release-dry-run publish \
+	build-containers test-containers test-s3 test-dvc test-study test-vllm bench \
+	bench-training_step bench-generation image sbom clean
 
 setup: $(VENV)/installed
 
@@ -50,7 +56,8 @@ check: setup
 	$(BIN)/hadolint Dockerfile
 
 test: setup
-	$(BIN)/pytest -n 2 --dist loadfile -m "not vllm and not containers and not s3 and not dvc and not study and not gpu"
+	$(BIN)/pytest -n 2 --dist loadfile \
+		-m "not vllm and not containers and not s3 and not dvc and not study and not gpu and not wheel"
 
 # Beforehand and beside what waits, the image of test-containers; not needed, it builds its own.
 build-containers: setup
@@ -70,7 +77,7 @@ bench: $(addprefix bench-,$(BENCHMARK))
 
 bench-training_step: setup
 	$(BIN)/python benchmarks/training_step.py --scaling --json build/bench/training_step.json \
-		--document docs/performance.md
+		--document docs/reference/performance.md
 
 # A real S3 server, with an environment of its own; memcached is a package of the system.
 $(VENV_S3)/installed: tests/s3/requirements.txt
@@ -98,7 +105,45 @@ bench-generation: $(VENV_VLLM)/installed
 	mkdir -p build/bench
 	$(VENV_VLLM)/bin/python -m benchmarks.generation --json build/bench/generation.json
 
-# Base images are given by digest, never by a tag alone: docs/images.md.
+# MkDocs does not resolve with constraints.txt: an environment of its own, without torch.
+$(VENV_DOCS)/installed: docs/requirements.txt
+	$(PYTHON) -m venv $(VENV_DOCS)
+	$(VENV_DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	touch $@
+
+# The reference is made from the code of this checkout: docs/hooks.
+docs: $(VENV_DOCS)/installed
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(CURDIR) $(VENV_DOCS)/bin/mkdocs build --strict
+
+# What builds, checks and uploads a release, without torch.
+$(VENV_DIST)/installed: tests/wheel/requirements.txt
+	$(PYTHON) -m venv $(VENV_DIST)
+	$(VENV_DIST)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/wheel/requirements.txt
+	touch $@
+
+dist: $(VENV_DIST)/installed
+	rm -rf dist build/lib build/bdist.*  # What setuptools left there would come into the wheel.
+	mkdir -p build
+	$(VENV_DIST)/bin/python -m build --no-isolation --outdir dist > build/dist.log 2>&1 \
+		|| { cat build/dist.log; exit 1; }
+	$(VENV_DIST)/bin/twine check --strict dist/*
+
+# The suite's own conftest.py needs what the wheel must do without.
+test-wheel: dist
+	$(VENV_DIST)/bin/pytest --confcutdir tests/wheel -m wheel tests/wheel
+
+release-tag:
+	@test '$(TAG)' = 'v$(VERSION)' || { echo 'the tag is $(TAG), the version v$(VERSION)' >&2; exit 2; }
+
+release-dry-run: TAG ?= v$(VERSION)
+release-dry-run: release-tag test-wheel
+	@echo 'v$(VERSION) could be released:' && ls dist
+
+# In the release workflow only: twine gets its token from PyPI for the workflow's identity.
+publish: $(VENV_DIST)/installed
+	$(VENV_DIST)/bin/twine upload --non-interactive dist/*
+
+# Base images are given by digest, never by a tag alone: docs/guides/images.md.
 image:
 	@case '$(PYTHON_IMAGE)$(VLLM_IMAGE)' in *@sha256:*) ;; *) \
 		echo 'PYTHON_IMAGE (for TARGET=generate also VLLM_IMAGE) must name a digest:' \

@@ -1,4 +1,4 @@
-"""docs/coming-from-elsewhere.md, done for real: SPIN's folders, TRL's data sets, the Hub."""
+"""docs/start/coming-from-elsewhere.md, done for real: SPIN's folders, TRL's data sets, the Hub."""
 
 from __future__ import annotations
 

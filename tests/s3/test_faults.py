@@ -147,7 +147,7 @@ def test_a_download_is_given_up_in_time_and_leaves_nothing(
     assert time.monotonic() - begin < 60
     assert given_up.value.exit_code == 1
     asked = sum(request.startswith("GET") for request in proxy.requests[before:])
-    assert asked <= 2 * 2 * 3  # Attempts of each request, parts, downloads: docs/s3.md.
+    assert asked <= 2 * 2 * 3  # Attempts of each request, parts, downloads: docs/guides/s3.md.
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith((".back", "b"))] == []
 
 

@@ -1,4 +1,4 @@
-"""A whole run with vLLM, and its result behind vLLM's own server, as docs/serving.md says."""
+"""A whole run with vLLM, and its result behind vLLM's server, as docs/guides/serving.md says."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import tspin
-from tspin.cli import compare, data, project, registry, run, steps
+from tspin.cli import compare, config, data, project, registry, run, steps
 from tspin.cli.parent import end_with_runner
 from tspin.errors import TspinError
 
@@ -28,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data.app, name="data")
+app.add_typer(config.app, name="config")
 app.add_typer(project.app, name="dvc")
 app.add_typer(registry.app, name="registry")
 for module in (run, compare, steps, registry, project):

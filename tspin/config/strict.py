@@ -10,4 +10,9 @@ __all__ = ["Strict"]
 class Strict(BaseModel):
     """Unknown keys are errors and values never change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,  # The schema says what each setting means.
+    )

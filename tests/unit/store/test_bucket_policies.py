@@ -1,4 +1,4 @@
-"""The bucket settings that docs/s3.md shows are taken by a server, and do what they are for."""
+"""The bucket settings of docs/guides/s3.md are taken by a server, and do what they are for."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ import pytest
 from tests.s3.swift import SWIFT
 from tests.s3_server import s3_bucket
 
+PAGE = Path(__file__).parents[3] / "docs/guides/s3.md"
 BLOCKS = [
-    json.loads(block)
-    for block in re.findall(
-        r"```json\n(.*?)```", (Path(__file__).parents[3] / "docs/s3.md").read_text(), re.DOTALL
-    )
+    json.loads(block) for block in re.findall(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
 ]
 
 

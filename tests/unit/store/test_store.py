@@ -44,7 +44,7 @@ def test_a_missing_object_is_named(store: Store, tmp_path: Path) -> None:
 
 def test_of_many_creators_one_succeeds(store: Store) -> None:
     if SWIFT and store.uri.startswith("s3://"):
-        pytest.skip("Swift looks at If-None-Match before it takes the body: docs/s3.md")
+        pytest.skip("Swift looks at If-None-Match before it takes the body: docs/guides/s3.md")
     won: list[bytes] = []
     barrier = threading.Barrier(8)
 

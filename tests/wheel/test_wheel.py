@@ -1,0 +1,156 @@
+"""The built wheel and sdist: complete, and of use in an environment that has nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tarfile
+import venv
+import zipfile
+from email.parser import BytesParser
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.wheel
+
+ROOT = Path(__file__).parents[2]
+DIST = ROOT / "dist"
+VERSION = re.findall(r'^__version__ = "(.+)"$', (ROOT / "tspin/__init__.py").read_text(), re.M)[0]
+WHEEL = DIST / f"tspin-{VERSION}-py3-none-any.whl"
+SDIST = DIST / f"tspin-{VERSION}.tar.gz"
+
+
+def _sources() -> set[str]:
+    """Every file of the package that git knows, or would."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "tspin"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    return {name for name in listed if (ROOT / name).is_file()}
+
+
+@pytest.fixture(scope="module")
+def in_wheel() -> set[str]:
+    with zipfile.ZipFile(WHEEL) as archive:
+        return set(archive.namelist())
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of programs of a new environment with the wheel and what it declares to need."""
+    folder = tmp_path_factory.mktemp("empty")
+    venv.create(folder, with_pip=True)
+    pip = [str(folder / "bin/python"), "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run(
+        [*pip, "install", "--quiet", "--constraint", str(ROOT / "constraints.txt"), str(WHEEL)],
+        check=True,
+        cwd=folder,
+        env=_clean(),
+    )
+    return folder / "bin"
+
+
+def _clean() -> dict[str, str]:
+    hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
+    return {name: value for name, value in os.environ.items() if name not in hidden}
+
+
+def _run(
+    environment: Path, folder: Path, *command: str, code: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """A program of the environment, run outside of the checkout."""
+    done = subprocess.run(
+        [str(environment / command[0]), *command[1:]],
+        cwd=folder,
+        env=_clean(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def test_one_wheel_and_one_sdist_are_there() -> None:
+    assert sorted(DIST.iterdir()) == [WHEEL, SDIST]
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(in_wheel: set[str]) -> None:
+    sources = _sources()
+    assert {"tspin/py.typed", "tspin/demo/base/model.safetensors"} <= sources
+    inside = {name for name in in_wheel if not name.startswith(f"tspin-{VERSION}.dist-info/")}
+    assert inside == sources
+
+
+def test_every_package_and_every_kind_of_data_is_in_the_wheel(in_wheel: set[str]) -> None:
+    packages = {path.parent for path in (ROOT / "tspin").rglob("__init__.py")}
+    assert len(packages) >= 10
+    assert {f"{path.relative_to(ROOT)}/__init__.py" for path in packages} <= in_wheel
+    for kind in (".html.j2", ".md.j2", ".css", ".js", "params.yaml", "tasks/demo_answer.yaml"):
+        assert any(name.endswith(kind) for name in in_wheel), kind
+
+
+def test_the_sdist_holds_what_the_wheel_is_built_from() -> None:
+    with tarfile.open(SDIST) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert _sources() | {"LICENSE", "README.md", "pyproject.toml"} <= names
+
+
+def test_what_the_wheel_says_of_itself(in_wheel: set[str]) -> None:
+    with zipfile.ZipFile(WHEEL) as archive:
+        info = f"tspin-{VERSION}.dist-info"
+        metadata = BytesParser().parsebytes(archive.read(f"{info}/METADATA"))
+        licence = archive.read(f"{info}/licenses/LICENSE").decode()
+    assert metadata["Version"] == VERSION
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert "Apache License" in licence
+    assert "TERMS AND CONDITIONS" in licence
+
+
+def test_nothing_that_needs_a_gpu_is_needed(environment: Path, tmp_path: Path) -> None:
+    installed = _run(environment, tmp_path, "python", "-m", "pip", "list", "--format", "freeze")
+    names = {line.partition("==")[0].lower() for line in installed.stdout.splitlines()}
+    assert names & {"pydantic", "typer"}
+    assert not names & {"torch", "transformers", "vllm", "kfp", "dvc"}
+    _run(environment, tmp_path, "python", "-m", "pip", "check")
+
+
+def test_the_installed_package_is_the_one_imported(environment: Path, tmp_path: Path) -> None:
+    code = "import tspin; print(tspin.__version__, tspin.__file__)"
+    version, _, file = (
+        _run(environment, tmp_path, "python", "-c", code).stdout.strip().partition(" ")
+    )
+    assert version == VERSION
+    assert Path(file).is_relative_to(environment.parent)
+
+
+def test_every_command_explains_itself(environment: Path, tmp_path: Path) -> None:
+    text = _run(environment, tmp_path, "tspin", "--help").stdout
+    commands = re.findall(r"^  ([a-z][a-z-]+)  ", text, re.MULTILINE)
+    assert {"run", "report", "init", "doctor", "promote"} <= {*commands}
+    for command in commands:
+        assert "Usage:" in _run(environment, tmp_path, "tspin", command, "--help").stdout
+    assert _run(environment, tmp_path, "tspin", "--version").stdout.split() == ["tspin", VERSION]
+
+
+def test_a_project_is_made_and_its_data_checked(environment: Path, tmp_path: Path) -> None:
+    _run(environment, tmp_path, "tspin", "init", "project")
+    project = tmp_path / "project"
+    assert (project / "sample/base/model.safetensors").stat().st_size > 100_000
+    assert {"params.yaml", "dvc.yaml", "README.md", ".gitignore"} <= {
+        path.name for path in project.iterdir()
+    }
+    _run(environment, project, "tspin", "data", "validate", "sample/annotated.jsonl")
+    assert '"RunConfig"' in _run(environment, project, "tspin", "config", "schema").stdout
+
+
+def test_what_needs_more_packages_says_which(environment: Path, tmp_path: Path) -> None:
+    _run(environment, tmp_path, "tspin", "init", "project")
+    refused = _run(
+        environment, tmp_path / "project", "tspin", "doctor", "--config", "params.yaml", code=1
+    )
+    assert "torch" in refused.stdout
