@@ -1,6 +1,6 @@
 """Time and memory of a training step, beside TRL's DPOTrainer: python benchmarks/training_step.py.
 
-With --help it says what can be measured; docs/performance.md has what was found.
+With --help it says what can be measured; docs/reference/performance.md has what was found.
 """
 
 import sys

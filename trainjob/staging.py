@@ -48,6 +48,17 @@ class Staging:
         _copy_file(manifest_path(Path(model)), manifest_path(self.policy))
         return str(self.policy)
 
+    def command(self, policy: str, iteration: int) -> list[str]:
+        """Arguments of `tspin` on each node: train what was put here."""
+        files = {
+            "--config": self.config,
+            "--model": policy,
+            "--triplets": self.triplets,
+            "--iteration": iteration,
+            "--out": self.model,
+        }
+        return ["train", *(str(part) for option in files.items() for part in option)]
+
     def take(self, out: Path) -> None:
         """Copy the trained model, its manifest and its log; the manifest last.
 

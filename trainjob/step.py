@@ -72,10 +72,8 @@ def train_on_nodes(
     with _sigterm_raises():
         try:
             policy = staging.put(settings, model, triplets)
-            args = ["train", "--config", str(staging.config), "--model", policy]
-            args += ["--triplets", str(staging.triplets), "--iteration", str(iteration)]
-            args += ["--out", str(staging.model)]
-            _start(cluster, trainjob(name, nodes, args), every)
+            arguments = staging.command(policy, iteration)
+            _start(cluster, trainjob(name, nodes, arguments), every)
             follow(cluster, name, say=log.info, every=every)
             staging.take(out)
         finally:

@@ -20,7 +20,7 @@ __all__ = ["HELDOUT", "MATCHED", "MOMENTS", "Arm", "ArmRun", "parse_arms"]
 
 
 MATCHED = "sft_matched"
-"""Supervised fine-tuning with the compute of the self-play methods (docs/compare.md)."""
+"""Supervised fine-tuning with the compute of the self-play methods (docs/guides/compare.md)."""
 
 _NAMES: tuple[str, ...] = (*get_args(Method), MATCHED)
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")

@@ -29,7 +29,7 @@ class Cost:
     trained_tokens: int = 0
     """Through forward and backward passes: a prompt once with all different responses to it."""
     flops: float = 0.0
-    """Of generation, reference passes and training together, by count (docs/compare.md)."""
+    """Of generation, reference passes and training together, by count (docs/guides/compare.md)."""
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(

@@ -22,7 +22,7 @@ __all__ = ["collect"]
 def collect(
     arms: Sequence[Arm], runs: Sequence[ArmRun], against: str, config: RunConfig
 ) -> dict[str, Any]:
-    """compare.json: see docs/compare.md for its fields.
+    """compare.json: see docs/guides/compare.md for its fields.
 
     Args:
         arms: In the order of the page.

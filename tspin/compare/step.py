@@ -81,7 +81,7 @@ def compare(
         kept: Called after each iteration of each run, when its outputs are in place.
 
     Returns:
-        What compare.json holds (docs/compare.md).
+        What compare.json holds (docs/guides/compare.md).
 
     Raises:
         InputError: the folder holds a comparison of another configuration, or an input is broken.

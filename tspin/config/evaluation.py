@@ -84,7 +84,10 @@ class EvaluateConfig(Strict):
     """Fit the sampling temperature under which the held-out annotations are likeliest; with
     `sampled`, sample one more answer a prompt at it."""
     max_records: int | None = Field(None, gt=0)
+    """Measure on so many held-out records, the same ones every time; None takes all."""
     confidence: float = Field(0.95, gt=0, lt=1)
+    """Of all intervals."""
     tasks: tuple[str, ...] = ()
-    """Tasks and groups of lm-evaluation-harness, `paper` or `paper-quick` (docs/evaluation.md)."""
+    """Tasks and groups of lm-evaluation-harness, or the presets `paper` and `paper-quick`
+    (docs/guides/evaluation.md)."""
     harness: HarnessConfig = HarnessConfig()

@@ -1,6 +1,6 @@
 """The run configuration: every setting, its default, its range. Importable without torch.
 
-Defaults are the setting of the T-SPIN and SPIN papers (docs/papers.md).
+Defaults are the setting of the T-SPIN and SPIN papers (docs/reference/papers.md).
 """
 
 from __future__ import annotations
@@ -38,13 +38,17 @@ class ModelConfig(Strict):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the weights in memory; auto is bfloat16 on a GPU that has it, float32 elsewhere."""
     attn_implementation: str | None = None
+    """As transformers names it: eager, sdpa, flash_attention_2 ...; None takes the model's default,
+    and packed rows where the model allows them."""
     trust_remote_code: bool = False
+    """Run Python code that comes with the model; read it first."""
 
 
 class DataConfig(Strict):
     """Annotated records (JSON Lines); `tspin data import` makes them from other formats."""
 
     annotated: Location
+    """Prompts with an expert's responses, to train on."""
     heldout: Location | None = None
     """Never trained on; without it nothing can be evaluated and no gate can hold."""
 
@@ -64,13 +68,18 @@ class GenerateConfig(Strict):
     """Sampling of synthetic responses."""
 
     engine: Literal["auto", "transformers", "vllm", "fake"] = "auto"
+    """auto is vllm where it is installed and a GPU is visible, transformers elsewhere; fake answers
+    without a model, to try a pipeline out."""
     temperature: float = Field(1.0, ge=0)
     """0 is greedy."""
     top_p: float = Field(1.0, gt=0, le=1)
+    """Sample from the likeliest tokens whose probabilities add up to this."""
     max_new_tokens: int = Field(1024, gt=0)
+    """Longest response, in tokens; a longer one is cut off, with finish reason `length`."""
     stop: tuple[str, ...] = ()
     """A response ends before the first of these strings."""
     engine_args: dict[str, Any] = Field(default_factory=dict)
+    """For the engine vllm, as vLLM's own: gpu_memory_utilization, max_num_seqs ..."""
 
 
 class TripletsConfig(Strict):
@@ -93,6 +102,7 @@ class GateConfig(Strict):
     metric: str = "nll_per_token"
     """A name in metrics.json."""
     direction: Literal["max", "min"] = "min"
+    """Whether more of the metric is better, or less."""
     margin: float | None = Field(None, ge=0)
     """Stop when an iteration is worse than the best by more than this; None never stops."""
 
@@ -105,6 +115,7 @@ class SystemConfig(Strict):
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto is a GPU where torch sees one."""
     num_processes: int | Literal["auto"] = "auto"
     """Training processes on this node; auto is one a GPU, or one on a CPU."""
     tokens_per_device: int = Field(8192, gt=0)
@@ -115,6 +126,7 @@ class SystemConfig(Strict):
     logps_chunk_size: int = Field(1024, gt=0)
     """Response positions whose logits exist at one time."""
     gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: slower, with less memory."""
     checkpoint_steps: int = Field(100, gt=0)
     """Optimiser steps between two checkpoints."""
     checkpoints: str | None = None
@@ -131,7 +143,9 @@ class RunConfig(Strict):
     run_dir: Location
     """A folder, or `s3://bucket/prefix`, which is brought up to date after each iteration."""
     iterations: int = Field(5, gt=0)
+    """How often the policy plays and trains; a larger number later continues the same run."""
     seed: int = Field(0, ge=0, lt=2**63)
+    """Of every draw: equal seeds give equal bytes."""
     model: ModelConfig
     data: DataConfig
     prompt: PromptConfig = PromptConfig()

@@ -17,9 +17,13 @@ class LoraConfig(Strict):
     """Low-rank adapters instead of full fine-tuning."""
 
     r: int = Field(16, gt=0)
+    """Rank of each pair of matrices."""
     alpha: int = Field(32, gt=0)
+    """The adapter's output is scaled by alpha / r."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the adapter's inputs that is dropped in training."""
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the layers that get one, as in peft; all-linear are all but the output head."""
 
 
 class GuardConfig(Strict):
@@ -41,11 +45,13 @@ class TrainConfig(Strict):
     """One iteration of training; lists give one value an iteration, the last one stays."""
 
     method: Method = "tspin"
+    """The objective (docs/reference/papers.md); sft trains on the annotations alone."""
     alpha: float = Field(1.0, gt=0)
     """Entropy-regularisation coefficient."""
     beta: float = Field(0.1, ge=0)
     """Weight of the historical advantage; iteration 0 always uses 0."""
     link: Literal["logistic", "exponential"] = "logistic"
+    """The decreasing function l of the advantages: -log sigmoid(z), or exp(-z)."""
     spin_lambda: float | tuple[float, ...] = 0.1
     """Only for method spin."""
     length_normalised: bool = False
@@ -53,13 +59,19 @@ class TrainConfig(Strict):
     sft_weight: float = Field(0.0, ge=0)
     """Weight of -logp(y) per token, in the loss of every method but sft: not the papers' method."""
     epochs: int = Field(2, gt=0)
+    """Passes over the triplets, in each iteration."""
     learning_rate: float | tuple[float, ...] = (5e-7, 5e-7, 1e-7)
+    """At the end of the warm-up; one value an iteration, the last one stays."""
     global_batch_size: int = Field(64, gt=0)
     """Triplets an optimiser step, over all processes and accumulation steps."""
     optimizer: Literal["rmsprop", "adamw"] = "rmsprop"
+    """rmsprop is the papers'."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate goes on after the warm-up; linear falls to 0."""
     warmup_ratio: float = Field(0.1, ge=0, le=1)
+    """Share of an iteration's steps in which the learning rate rises from 0."""
     weight_decay: float = Field(0.0, ge=0)
+    """Share of the learning rate by which weights shrink in a step."""
     max_grad_norm: float | None = Field(None, gt=0)
     """None does not clip: summed logps give norms that a usual clip would always cut."""
     lora: LoraConfig | None = None

@@ -162,7 +162,13 @@ def pretrain(settings: Settings) -> Result:
 
 
 def save(result: Result, settings: Settings, out: Path) -> None:
-    """Write weights, configuration, tokenizer and the record of how they were made."""
+    """Write weights, configuration, tokenizer and the record of how they were made.
+
+    Args:
+        result: Of `pretrain`.
+        settings: It was called with.
+        out: The folder.
+    """
     result.model.save_pretrained(out)
     result.tokenizer.save_pretrained(out)
     recent = result.losses[-100:]

@@ -49,10 +49,8 @@ def write_responses(
 ) -> ResponseCounts:
     """Answer every prompt and write response records in the order of the input.
 
-    Each group of responses that the engine finishes is fsynced to a journal beside `out`. A run
-    that is killed and started again asks for the rest in the same order. The bytes of `out` do not
-    depend on groups and their order, only on the responses. Prompts (4 bytes a token) are kept in
-    memory, responses are not.
+    Finished groups go to the `Journal` beside `out`: a run that is killed and started again asks
+    for the rest. Prompts (4 bytes a token) are kept in memory, responses are not.
 
     Args:
         open_engine: Loads the engine; not called when nothing is left to do.
@@ -61,15 +59,13 @@ def write_responses(
         sampling: For all prompts.
         seed_of: Record id to the seed of its response.
         out: The output; an older one is replaced.
-        decisive: What else decides the responses, as JSON values: the policy's identity and the
-            engine's name. A journal made with other values is discarded.
-        max_length: Tokens of prompt and response together; a prompt must leave room for
-            `sampling.max_new_tokens`.
-        over_long: What becomes of a prompt that does not.
+        decisive: What else decides the responses (JSON); with other values a journal is discarded.
+        max_length: Tokens of prompt and response, `sampling.max_new_tokens` of them, together.
+        over_long: What becomes of a prompt that leaves no room for the response.
         label: For the progress display.
 
     Raises:
-        InputError: a broken record, or a prompt that is too long or that the template refuses.
+        InputError: a broken record, or a prompt that is too long or refused by the template.
         TspinError: the engine failed, the disk is full, or another process writes the same file.
     """
     plan = ResponsePlan.of(
@@ -79,9 +75,8 @@ def write_responses(
         max_prompt=_room(max_length, sampling),
         over_long=over_long,
     )
-    key = plan.key(
-        {**decisive, "template": template.hash, "sampling": dataclasses.asdict(sampling)}
-    )
+    own = {"template": template.hash, "sampling": dataclasses.asdict(sampling)}
+    key = plan.key({**decisive, **own})
     with Journal.opened(out, key, frozenset(plan.ids)) as journal:
         if len(journal) < len(plan):
             _answer(plan, journal, open_engine, sampling, label)

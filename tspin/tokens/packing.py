@@ -22,16 +22,14 @@ def pack(prompted: Sequence[Prompted]) -> dict[str, Any]:
 
     A response's last token is left out: nothing is predicted from it. Equal responses to a prompt
     are in the row once. With T tokens in the row, U different responses, R responses in all (in
-    the order given) and N tokens to be predicted, the batch has
+    the order given) and N tokens to be predicted, the batch has, all int64 but the `TreeLayout`,
 
-    - `input_ids` (1, T) int64;
-    - `position_ids` (1, T) int64: each response goes on where its prompt ends;
-    - `tree`: the `TreeLayout`;
-    - `targets` (N,) int64: the tokens to be predicted, response by response;
-    - `predicted_at` (N,) int64: the position in the row that each is predicted at; a response's
-      first token at the last of its prompt;
-    - `lengths` (U,) int64: tokens of each response, which N is the sum of;
-    - `rows` (R,) int64: which of the U each response is.
+    - `input_ids` and `position_ids` (1, T): each response goes on where its prompt ends; `tree`;
+    - `targets` (N,): the tokens to be predicted, response by response;
+    - `predicted_at` (N,): the position in the row that each is predicted at; a response's first
+      token at the last of its prompt;
+    - `lengths` (U,): tokens of each response, which N is the sum of;
+    - `rows` (R,): which of the U each response is.
 
     Example:
         A prompt of two tokens with two responses, of two tokens and of one:
@@ -63,15 +61,10 @@ def pack(prompted: Sequence[Prompted]) -> dict[str, Any]:
         rows += [before + number for number in which]
         layout.append((len(prompt), [max(len(response) - 1, 0) for response in different]))
     tree = TreeLayout(layout)
-    return {
-        "input_ids": torch.tensor([ids]),
-        "position_ids": torch.tensor([tree.positions()]),
-        "tree": tree,
-        "targets": torch.tensor(targets, dtype=torch.int64),
-        "predicted_at": torch.tensor(predicted_at, dtype=torch.int64),
-        "lengths": torch.tensor(lengths),
-        "rows": torch.tensor(rows),
-    }
+    one_row = {"input_ids": [ids], "position_ids": [tree.positions()]}
+    lists = {"targets": targets, "predicted_at": predicted_at, "lengths": lengths, "rows": rows}
+    tensors = {name: torch.tensor(values, dtype=torch.int64) for name, values in lists.items()}
+    return {**{name: torch.tensor(row) for name, row in one_row.items()}, "tree": tree, **tensors}
 
 
 def first_fit(items: Iterable[int], tokens: Callable[[int], int], budget: int) -> list[list[int]]:
