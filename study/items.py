@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 from study.skills import SKILLS, Item, Skill, Split, split_of
-from tspin.demo.corpus import Example
+from tspin.demo.corpus import Exercise
 from tspin.records.records import AnnotatedRecord, Message, Response, read_records, write_records
 
 __all__ = ["corpus", "items", "named_items", "score", "write_annotated"]
@@ -27,7 +27,7 @@ def items(skill: str, split: Split, count: int, *, skip: int = 0) -> list[Item]:
     return list(islice(drawn, skip, skip + count))
 
 
-def corpus(seed: int, *, form: str | None = None, share: float = 0.0) -> Iterator[Example]:
+def corpus(seed: int, *, form: str | None = None, share: float = 0.0) -> Iterator[Exercise]:
     """The pre-training corpus: all skills in turn, items of the split `train` alone.
 
     Args:
@@ -43,7 +43,7 @@ def corpus(seed: int, *, form: str | None = None, share: float = 0.0) -> Iterato
         if split_of(item.key) == "train":
             annotated = name == form and rng.random() < share
             answer = skill.annotation(item) if annotated else skill.base_answer(item, rng)
-            yield Example(item.prompt, answer)
+            yield Exercise(item.prompt, answer)
 
 
 def write_annotated(

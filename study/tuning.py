@@ -22,7 +22,7 @@ from study.bases import RECORD, make_bases, probe
 from study.items import corpus
 from study.protocol import BASES, KNOWN_BASES, base_folder
 from study.skills import SKILLS
-from tspin.demo.corpus import Example
+from tspin.demo.corpus import Exercise
 from tspin.demo.pretrain import batches, encode
 from tspin.files import atomic_folder
 
@@ -112,7 +112,7 @@ def _save(out: Path, model: LlamaForCausalLM, tokenizer: Tokenizer, facts: objec
 def _train(
     model: LlamaForCausalLM,
     tokenizer: Tokenizer,
-    examples: Iterator[Example],
+    examples: Iterator[Exercise],
     steps: int,
 ) -> None:
     """AdamW over so many batches; the learning rate rises, then falls to 0."""

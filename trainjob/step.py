@@ -67,13 +67,11 @@ def train_on_nodes(
         "nodes": nodes.model_dump(),
     }
     name = trainjob_name(work)
-    cluster = Cluster(nodes.namespace)
-    staging = Staging(Path(nodes.shared) / name)
+    cluster, staging = Cluster(nodes.namespace), Staging(Path(nodes.shared) / name)
     with _sigterm_raises():
         try:
             policy = staging.put(settings, model, triplets)
-            arguments = staging.command(policy, iteration)
-            _start(cluster, trainjob(name, nodes, arguments), every)
+            _start(cluster, trainjob(name, nodes, staging.command(policy, iteration)), every)
             follow(cluster, name, say=log.info, every=every)
             staging.take(out)
         finally:

@@ -12,13 +12,13 @@ from benchmarks.training.lengths import PROFILES, TripletLengths
 from benchmarks.training.models import END_TOKEN, SHAPES, SPECIAL
 from tspin.tokens.steps import StepSampler
 
-__all__ = ["SEED", "Task", "Triplet"]
+__all__ = ["SEED", "Task", "TextTriplet"]
 
 SEED = 0
 
 
 @dataclass(frozen=True)
-class Triplet:
+class TextTriplet:
     """Token ids of a prompt and of y, y' and y0; each response ends with the end token."""
 
     prompt: list[int]
@@ -55,7 +55,7 @@ class Task:
             return gsm8k_lengths(Path(self.gsm8k or ""), count, SEED)
         return PROFILES[self.profile].make(count, SEED)
 
-    def triplets(self) -> list[Triplet]:
+    def triplets(self) -> list[TextTriplet]:
         """Random tokens of these lengths."""
         draw = random.Random(SEED)
         words = range(len(SPECIAL), SHAPES[self.model]["vocab_size"])
@@ -64,7 +64,7 @@ class Task:
             return [*draw.choices(words, k=length - 1), END_TOKEN]
 
         return [
-            Triplet(
+            TextTriplet(
                 draw.choices(words, k=row.prompt),
                 (
                     response(row.responses[0]),

@@ -11,10 +11,10 @@ from components.merge_responses import merge_responses
 from pipelines.graph.signature import sub_pipeline
 from pipelines.plan import Plan
 
-__all__ = ["Generation"]
+__all__ = ["GenerationTasks"]
 
 
-class Generation:
+class GenerationTasks:
     """Makes the tasks that sample responses; the output is the same however many shards."""
 
     def __init__(self, plan: Plan) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from kfp import dsl
 
 from pipelines.graph.finish import finish_node
-from pipelines.graph.generation import Generation
+from pipelines.graph.generation import GenerationTasks
 from pipelines.graph.iteration import iteration_node
 from pipelines.graph.start import Start
 from pipelines.plan import Plan
@@ -23,7 +23,7 @@ _BASE = -1
 def run(plan: Plan) -> Any:
     """All iterations, unrolled: kfp has no loop that carries a policy on."""
     settings = plan.config_json()
-    generation = Generation(plan)
+    generation = GenerationTasks(plan)
     nodes = [
         iteration_node(plan, generation, plays=number > 0)
         for number in range(plan.config.iterations)
@@ -64,7 +64,7 @@ def iteration(plan: Plan) -> Any:
     """One iteration from any policy."""
     settings = plan.config_json()
     begins = plan.iteration == 0 and plan.model is None
-    generation = Generation(plan)
+    generation = GenerationTasks(plan)
     node = iteration_node(plan, generation, plays=not begins)
     finish = finish_node(plan)
 
@@ -83,7 +83,7 @@ def iteration(plan: Plan) -> Any:
 
 def evaluation(plan: Plan) -> Any:
     """Evaluation only: one policy on the held-out records."""
-    generation = Generation(plan)
+    generation = GenerationTasks(plan)
     settings = plan.config_json()
 
     @dsl.pipeline(name="tspin-evaluate", description="One policy on the held-out records.")

@@ -12,7 +12,7 @@ from components.evaluate import evaluate
 from components.gate import gate
 from components.train import train
 from components.train_multinode import train_multinode
-from pipelines.graph.generation import Generation
+from pipelines.graph.generation import GenerationTasks
 from pipelines.graph.signature import sub_pipeline
 from pipelines.plan import Plan
 
@@ -28,7 +28,7 @@ class _Played(NamedTuple):
     best: str
 
 
-def iteration_node(plan: Plan, generation: Generation, *, plays: bool) -> Any:
+def iteration_node(plan: Plan, generation: GenerationTasks, *, plays: bool) -> Any:
     """The sub-pipeline of an iteration.
 
     Args:
@@ -64,7 +64,7 @@ def iteration_node(plan: Plan, generation: Generation, *, plays: bool) -> Any:
     )
 
 
-def _play(plan: Plan, generation: Generation | None, channels: dict[str, Any]) -> _Played:
+def _play(plan: Plan, generation: GenerationTasks | None, channels: dict[str, Any]) -> _Played:
     settings, iteration, policy = channels["settings"], channels["iteration"], channels["policy"]
     added: dict[str, Any] = {}
     examples = channels["annotated"]
@@ -109,7 +109,7 @@ def _training(plan: Plan, **inputs: Any) -> Any:
     return plan.as_long_as(task, "train")
 
 
-def _triplets(plan: Plan, generation: Generation | None, channels: dict[str, Any]) -> Any:
+def _triplets(plan: Plan, generation: GenerationTasks | None, channels: dict[str, Any]) -> Any:
     synthetic = channels["proto"]
     if generation is not None:
         synthetic = generation.responses(

@@ -11,7 +11,7 @@ from components.evaluate import evaluate
 from components.gate import gate
 from components.import_data import import_data
 from components.import_model import import_model
-from pipelines.graph.generation import Generation
+from pipelines.graph.generation import GenerationTasks
 from pipelines.plan import Plan
 from tspin.config import structure
 
@@ -21,7 +21,9 @@ __all__ = ["Start"]
 class Start:
     """The first tasks of a pipeline; each property of the run is made once."""
 
-    def __init__(self, plan: Plan, generation: Generation, config: Any, model: Any = "") -> None:
+    def __init__(
+        self, plan: Plan, generation: GenerationTasks, config: Any, model: Any = ""
+    ) -> None:
         """Check the inputs and import them.
 
         Args:

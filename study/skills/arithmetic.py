@@ -6,7 +6,7 @@ import random
 
 from study.skills.skill import Item
 from tspin.demo.corpus import WORDINGS, slipped_totals
-from tspin.demo.problems import Problem, problems
+from tspin.demo.problems import WordProblem, problems
 from tspin.records.extractors import find_extractor
 
 __all__ = ["Arithmetic"]
@@ -29,7 +29,7 @@ class Arithmetic:
 
     def annotation(self, item: Item) -> str:
         """Three equations, `So` between them, and the answer."""
-        problem: Problem = item.facts
+        problem: WordProblem = item.facts
         return problem.annotation
 
     def base_answer(self, item: Item, rng: random.Random) -> str:

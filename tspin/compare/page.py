@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tspin.compare.panels import (
+from tspin.compare.method_panels import (
     efficiency_panels,
     evaluation_panels,
     gap_panels,

@@ -11,8 +11,8 @@ from tspin.report.wording import metric_title, shown
 
 __all__ = [
     "MOMENT_WORDS",
+    "MethodRow",
     "Part",
-    "Row",
     "cost_table",
     "headlines",
     "paired_tables",
@@ -35,7 +35,7 @@ MOMENT_WORDS = {
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodRow:
     """Each cell is a value and its interval, either may be empty."""
 
     label: str
@@ -49,7 +49,7 @@ class Part:
     title: str
     note: str
     columns: list[str]
-    rows: list[Row]
+    rows: list[MethodRow]
 
 
 def headlines(result: dict[str, Any], dataset: str) -> list[str]:
@@ -66,17 +66,19 @@ def summary_table(result: dict[str, Any]) -> Part:
     over = "seeds" if len(result["arms"][0]["runs"]) > 1 else "records"
     datasets = list(result["arms"][0]["values"])
     rows = [
-        Row("initial policy", [*_gate_cells(result["arms"][0], datasets, metric, ["base"] * 2)])
+        MethodRow(
+            "initial policy", [*_gate_cells(result["arms"][0], datasets, metric, ["base"] * 2)]
+        )
     ]
     for arm in result["arms"]:
         cells = _gate_cells(arm, datasets, metric, ["best", "last"])
         differences = _paired_rows(result, "heldout", "last", over).get(arm["name"], {})
         cells += _cells(differences, [metric])
-        rows.append(Row(arm["name"], cells))
+        rows.append(MethodRow(arm["name"], cells))
     cost = cost_table(result)
     width = len(rows[1].cells)
     rows = [
-        Row(row.label, [*row.cells, *[("", "")] * (width - len(row.cells)), *spent])
+        MethodRow(row.label, [*row.cells, *[("", "")] * (width - len(row.cells)), *spent])
         for row, spent in zip(rows, [[("", "")] * 5, *(r.cells for r in cost.rows)], strict=True)
     ]
     titles = [f"{dataset}, {moment}" for dataset in datasets for moment in ("best", "last")]
@@ -112,8 +114,8 @@ def _values(result: dict[str, Any], dataset: str, moment: str) -> Part:
     names = headlines(result, dataset)
     arms = result["arms"]
     initial = arms[0]["values"][dataset]["base"]
-    rows = [Row("initial policy", _cells(initial, names))]
-    rows += [Row(arm["name"], _cells(arm["values"][dataset][moment], names)) for arm in arms]
+    rows = [MethodRow("initial policy", _cells(initial, names))]
+    rows += [MethodRow(arm["name"], _cells(arm["values"][dataset][moment], names)) for arm in arms]
     seeds = len(arms[0]["runs"])
     over = "records" if seeds == 1 else f"{seeds} seeds"
     note = f"{MOMENT_WORDS[moment].capitalize()}; intervals are over {over}."
@@ -137,7 +139,7 @@ def paired_tables(result: dict[str, Any]) -> list[Part]:
                         f"{words.capitalize()}, paired over {over}; an interval without 0 is a "
                         "difference.",
                         ["Method", *map(metric_title, shown_names)],
-                        [Row(arm, _cells(row, shown_names)) for arm, row in rows.items()],
+                        [MethodRow(arm, _cells(row, shown_names)) for arm, row in rows.items()],
                     )
                 )
     return parts
@@ -169,7 +171,7 @@ def cost_table(result: dict[str, Any]) -> Part:
             f"{_mean([cost['flops'] for cost in costs]):.3g}",
             f"{_mean(seconds):,.0f}",
         ]
-        rows.append(Row(arm["name"], [(cell, "") for cell in cells]))
+        rows.append(MethodRow(arm["name"], [(cell, "") for cell in cells]))
     note = (
         "Of a whole run, a mean over the seeds. Tokens and floating-point operations are those of "
         "generation, reference passes and training; the seconds have evaluation in them, too."

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from tspin.demo.problems import Problem, equation, problems
+from tspin.demo.problems import WordProblem, equation, problems
 
 SLIP_RATE = 0.04
 """How often a step of the corpus comes out wrong; later steps carry the slip on."""
@@ -19,31 +19,31 @@ SLIPS = (-10, -2, -1, 1, 2, 10)
 
 
 @dataclass(frozen=True)
-class Example:
+class Exercise:
     """One prompt of the corpus and one answer to it."""
 
     prompt: str
     response: str
 
 
-Wording = Callable[[Problem, Sequence[int], random.Random], str]
+Wording = Callable[[WordProblem, Sequence[int], random.Random], str]
 """Write an answer from a problem and its (perhaps slipped) totals."""
 
 
-def _steps(problem: Problem, totals: Sequence[int]) -> list[str]:
+def _steps(problem: WordProblem, totals: Sequence[int]) -> list[str]:
     return [
         equation(totals[i], change.amount, totals[i + 1])
         for i, change in enumerate(problem.changes)
     ]
 
 
-def _list_of_steps(problem: Problem, totals: Sequence[int], rng: random.Random) -> str:
+def _list_of_steps(problem: WordProblem, totals: Sequence[int], rng: random.Random) -> str:
     separator = rng.choice((", ", "; ", ", then ", " and ", ". Then ", ". Next "))
     end = rng.choice((".", f". Result: {totals[-1]}.", f". {problem.name} has {totals[-1]}."))
     return separator.join(_steps(problem, totals)) + end
 
 
-def _sentences(problem: Problem, totals: Sequence[int], rng: random.Random) -> str:
+def _sentences(problem: WordProblem, totals: Sequence[int], rng: random.Random) -> str:
     first, second, third = _steps(problem, totals)
     lead, follow, last = rng.choice(
         (("", "", ""), ("First ", "Then ", "Last "), ("", "Now ", "Now "), ("We get ", "", "And "))
@@ -52,7 +52,7 @@ def _sentences(problem: Problem, totals: Sequence[int], rng: random.Random) -> s
     return f"{lead}{first}. {follow}{second}. {last}{third}.{end}"
 
 
-def _in_words(problem: Problem, totals: Sequence[int], rng: random.Random) -> str:
+def _in_words(problem: WordProblem, totals: Sequence[int], rng: random.Random) -> str:
     join = rng.choice((", ", ". ", "; "))
     parts = [
         f"{abs(change.amount)} {'more' if change.amount > 0 else 'less'} makes {total}"
@@ -61,19 +61,19 @@ def _in_words(problem: Problem, totals: Sequence[int], rng: random.Random) -> st
     return f"From {totals[0]}: {join.join(parts)}."
 
 
-def _running_totals(problem: Problem, totals: Sequence[int], rng: random.Random) -> str:
+def _running_totals(problem: WordProblem, totals: Sequence[int], rng: random.Random) -> str:
     del problem
     return rng.choice((", ", " > ", " then ")).join(map(str, totals)) + "."
 
 
-def _skipped(problem: Problem, totals: Sequence[int], rng: random.Random) -> str:
+def _skipped(problem: WordProblem, totals: Sequence[int], rng: random.Random) -> str:
     steps = _steps(problem, totals)
     kept = sorted(rng.sample(range(3), rng.choice((1, 2))))
     lead = rng.choice(("Now", "It is", "Has"))
     return ". ".join(steps[i] for i in kept) + f". {lead} {totals[-1]}."
 
 
-def _bare(problem: Problem, totals: Sequence[int], rng: random.Random) -> str:
+def _bare(problem: WordProblem, totals: Sequence[int], rng: random.Random) -> str:
     form = rng.choice(("{n}", "{n}.", "{n} {thing}.", "{name} has {n} {thing}.", "It is {n}."))
     return form.format(n=totals[-1], thing=problem.thing, name=problem.name)
 
@@ -89,7 +89,7 @@ WORDINGS: dict[Wording, int] = {
 """The wordings and their weights."""
 
 
-def slipped_totals(problem: Problem, rng: random.Random, rate: float = SLIP_RATE) -> list[int]:
+def slipped_totals(problem: WordProblem, rng: random.Random, rate: float = SLIP_RATE) -> list[int]:
     """Work the problem out as a careless writer would.
 
     Args:
@@ -107,15 +107,15 @@ def slipped_totals(problem: Problem, rng: random.Random, rate: float = SLIP_RATE
     return totals
 
 
-def corpus(seed: int) -> Iterator[Example]:
+def corpus(seed: int) -> Iterator[Exercise]:
     """Yield the corpus, without end, from problems whose numbers are never held out."""
     rng = random.Random(f"corpus-{seed}")
     wordings, weights = list(WORDINGS), list(WORDINGS.values())
     for problem in problems(rng, "train"):
         wording = rng.choices(wordings, weights)[0]
-        yield Example(problem.prompt, wording(problem, slipped_totals(problem, rng), rng))
+        yield Exercise(problem.prompt, wording(problem, slipped_totals(problem, rng), rng))
 
 
-def corpus_head(seed: int, count: int) -> list[Example]:
+def corpus_head(seed: int, count: int) -> list[Exercise]:
     """Take the first examples of the corpus."""
     return list(islice(corpus(seed), count))

@@ -16,7 +16,7 @@ import torch
 import typer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tspin.demo.corpus import Example, corpus_head
+from tspin.demo.corpus import Exercise, corpus_head
 from tspin.demo.tokenizer import MAX_LENGTH, train_tokenizer
 
 TEMPLATE = "### Instruction: {prompt}\n\n### Response: "
@@ -75,7 +75,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalL
     return LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, example: Example) -> tuple[list[int], list[int]]:
+def encode(tokenizer: PreTrainedTokenizerFast, example: Exercise) -> tuple[list[int], list[int]]:
     """Tokenise prompt and response apart, as generation and fine-tuning do.
 
     Returns:

@@ -65,7 +65,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Problem:
+class WordProblem:
     """A quantity, three changes of it, and the words around them."""
 
     name: str
@@ -128,14 +128,14 @@ def split_of(numbers: tuple[int, int, int, int]) -> Split:
     return "heldout" if zlib.crc32(key) % HELDOUT_SHARE == 0 else "train"
 
 
-def _draw(rng: random.Random) -> Problem | None:
+def _draw(rng: random.Random) -> WordProblem | None:
     """Draw one problem, or nothing where a total leaves the range."""
     changes = []
     for _ in range(3):
         sign = rng.choice((1, -1))
         verb = rng.choice(GAINS if sign > 0 else LOSSES)
         changes.append(Change(verb, sign * rng.randint(*CHANGE_RANGE)))
-    problem = Problem(
+    problem = WordProblem(
         name=rng.choice(NAMES),
         thing=rng.choice(OBJECTS),
         layout=rng.choice(LAYOUTS),
@@ -146,7 +146,7 @@ def _draw(rng: random.Random) -> Problem | None:
     return problem if all(low <= total <= high for total in problem.totals) else None
 
 
-def problems(rng: random.Random, split: Split) -> Iterator[Problem]:
+def problems(rng: random.Random, split: Split) -> Iterator[WordProblem]:
     """Yield problems of one split without end; their prompts may repeat."""
     while True:
         problem = _draw(rng)
@@ -154,7 +154,7 @@ def problems(rng: random.Random, split: Split) -> Iterator[Problem]:
             yield problem
 
 
-def distinct_problems(seed: int, split: Split, count: int) -> list[Problem]:
+def distinct_problems(seed: int, split: Split, count: int) -> list[WordProblem]:
     """Make problems of one split, no two with the same numbers.
 
     Args:
@@ -168,7 +168,7 @@ def distinct_problems(seed: int, split: Split, count: int) -> list[Problem]:
     stream = problems(random.Random(f"{split}-{seed}"), split)
     seen: set[tuple[int, int, int, int]] = set()
 
-    def unseen() -> Iterator[Problem]:
+    def unseen() -> Iterator[WordProblem]:
         for problem in stream:
             if problem.numbers not in seen:
                 seen.add(problem.numbers)

@@ -3,12 +3,12 @@
 import random
 from typing import Any
 
-from tspin.demo.problems import Problem, worked
+from tspin.demo.problems import WordProblem, worked
 
 __all__ = ["question"]
 
 
-def question(problem: Problem, rng: random.Random) -> dict[str, Any]:
+def question(problem: WordProblem, rng: random.Random) -> dict[str, Any]:
     """Make a question from a problem.
 
     Args:
@@ -29,7 +29,7 @@ def question(problem: Problem, rng: random.Random) -> dict[str, Any]:
     }
 
 
-def _with_mistake(problem: Problem, step: int, rng: random.Random) -> str:
+def _with_mistake(problem: WordProblem, step: int, rng: random.Random) -> str:
     wrong = rng.choice((-1, 1))
     totals = [total + (wrong if at > step else 0) for at, total in enumerate(problem.totals)]
     return worked(totals, [change.amount for change in problem.changes])

@@ -82,8 +82,7 @@ def write_responses(
             _answer(plan, journal, open_engine, sampling, label)
         counts = _assemble(plan, journal, out)
         journal_path(out).unlink()
-    dropped = {"over_long": plan.over_long} if plan.over_long else {}
-    return ResponseCounts(counts, dropped)
+    return ResponseCounts(counts, {"over_long": plan.over_long} if plan.over_long else {})
 
 
 def _room(max_length: int, sampling: SamplingParams) -> int:

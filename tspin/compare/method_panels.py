@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tspin.compare.arms import MATCHED, Arm
-from tspin.compare.figures import by_records, over_training
+from tspin.compare.method_lines import by_records, over_training
 from tspin.compare.tables import MOMENT_WORDS
 from tspin.records.estimate import Estimate
 from tspin.records.training_log import GAPS
