@@ -30,6 +30,8 @@ class ModelFolder:
     path: Path
     hub: str | None = None
     """`name@commit` of a Hub model."""
+    weights: bool = True
+    """Whether the weights are here, too, and not only configuration and tokenizer."""
 
     @property
     def is_adapter(self) -> bool:
@@ -88,11 +90,14 @@ class ModelFolder:
         return f"{own}+{self.base(config, weights=False).identity(config)}"
 
 
-def find_model(model: str, config: ModelConfig, *, weights: bool = True) -> ModelFolder:
+def find_model(
+    model: str | ModelFolder, config: ModelConfig, *, weights: bool = True
+) -> ModelFolder:
     """Find a model folder, or fetch a Hub model into the local cache (which works offline later).
 
     Args:
-        model: A folder, `s3://bucket/prefix` of one, or a name on the Hub.
+        model: A folder, `s3://bucket/prefix` of one, or a name on the Hub; or one that was found
+            before, which is only looked for again if its weights are asked for and not here.
         config: Its revision holds for `config.path` only; other Hub names take their newest.
         weights: Also fetch the weights, not only the configuration and the tokenizer.
 
@@ -100,6 +105,8 @@ def find_model(model: str, config: ModelConfig, *, weights: bool = True) -> Mode
         InputError: no such folder or Hub model, the Hub cannot be reached, or there are no
             safetensors weights.
     """
+    if isinstance(model, ModelFolder):
+        return model if model.weights or not weights else _with_weights(model, config)
     if is_remote(model):
         return _checked(ModelFolder(fetch(model)), model)
     if Path(model).is_dir():
@@ -107,8 +114,13 @@ def find_model(model: str, config: ModelConfig, *, weights: bool = True) -> Mode
     if Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise InputError(f"model '{model}': no such folder; expected one with safetensors weights")
     revision = config.revision if model == config.path else None
-    found = _fetch(model, revision, config, weights=weights)
-    return _checked(found, model) if weights else found
+    snapshot = _fetch(model, revision, config, weights=weights)
+    return _checked(snapshot, model) if weights else snapshot
+
+
+def _with_weights(folder: ModelFolder, config: ModelConfig) -> ModelFolder:
+    name, commit = folder.reference
+    return _checked(_fetch(name, commit, config, weights=True), name)
 
 
 def _fetch(name: str, revision: str | None, config: ModelConfig, *, weights: bool) -> ModelFolder:
@@ -140,7 +152,7 @@ def _fetch(name: str, revision: str | None, config: ModelConfig, *, weights: boo
             f"{at}: no such folder, and the Hub could not be reached for it ({error}). Give a "
             "folder with safetensors weights, or fetch it once while online"
         ) from None
-    return ModelFolder(path, hub=f"{name}@{path.name}")
+    return ModelFolder(path, hub=f"{name}@{path.name}", weights=weights)
 
 
 def _checked(folder: ModelFolder, model: str) -> ModelFolder:

@@ -34,7 +34,7 @@ Policy = PreTrainedModel | PeftModel
 _ADAPTER = "default"
 
 
-def policy_identity(model: str, config: ModelConfig) -> str:
+def policy_identity(model: str | ModelFolder, config: ModelConfig) -> str:
     """What a policy is, wherever it stands.
 
     A folder's content hash, `hub:name@commit` for a Hub model; for a LoRA adapter its own
@@ -47,7 +47,7 @@ def policy_identity(model: str, config: ModelConfig) -> str:
 
 
 def load_policy(
-    model: str,
+    model: str | ModelFolder,
     config: ModelConfig,
     *,
     device: torch.device,
@@ -78,17 +78,17 @@ def load_policy(
         InputError: no such model, no safetensors weights, incomplete or damaged weights, LoRA
             settings that do not fit the model.
     """
-    found = find_model(model, config)
-    adapted = found.is_adapter or lora is not None
+    folder = find_model(model, config)
+    adapted = folder.is_adapter or lora is not None
     trains_all = trainable and not adapted
     dtype = torch.float32 if trains_all else resolve_dtype(config, device)
-    base_folder = found.base(config) if found.is_adapter else found
+    base_folder = folder.base(config) if folder.is_adapter else folder
     base = load_weights(base_folder, config, dtype)
-    if adapted and not trainable and not found.is_adapter:
-        raise InputError(f"model '{model}': a new adapter is only made for training")
+    if adapted and not trainable and not folder.is_adapter:
+        raise InputError(f"model '{folder.path}': a new adapter is only made for training")
     policy: Policy = base
-    if found.is_adapter:
-        policy = _load_adapter(base, base_folder, found, lora, trainable)
+    if folder.is_adapter:
+        policy = _load_adapter(base, base_folder, folder, lora, trainable)
     elif lora is not None:
         policy = _new_adapter(base, base_folder, lora, seed)
     if not adapted:
@@ -139,7 +139,7 @@ def _new_adapter(
     base: PreTrainedModel, base_folder: ModelFolder, lora: LoraConfig, seed: int
 ) -> PeftModel:
     targets = lora.target_modules
-    wanted = peft.LoraConfig(
+    shape = peft.LoraConfig(
         task_type=peft.TaskType.CAUSAL_LM,
         r=lora.r,
         lora_alpha=lora.alpha,
@@ -150,7 +150,7 @@ def _new_adapter(
     with torch.random.fork_rng(devices=[]):  # The base is still on the CPU.
         torch.manual_seed(seed)
         try:
-            return cast(PeftModel, peft.get_peft_model(base, wanted, revision=commit))
+            return cast(PeftModel, peft.get_peft_model(base, shape, revision=commit))
         except ValueError as error:
             raise InputError(f"train.lora.target_modules is {targets!r}: {error}") from None
 
@@ -158,32 +158,32 @@ def _new_adapter(
 def _load_adapter(
     base: PreTrainedModel,
     base_folder: ModelFolder,
-    found: ModelFolder,
+    folder: ModelFolder,
     lora: LoraConfig | None,
     trainable: bool,
 ) -> PeftModel:
-    values = found.adapter_config()
+    values = folder.adapter_config()
     if values.get("peft_type") != "LORA":
         raise InputError(
-            f"{found.path}: is a {values.get('peft_type')} adapter; only LORA is supported"
+            f"{folder.path}: is a {values.get('peft_type')} adapter; only LORA is supported"
         )
-    _refuse_other_shape(found, values, lora)
+    _refuse_other_shape(folder, values, lora)
     base.name_or_path, commit = base_folder.reference
-    own = peft.LoraConfig.from_pretrained(str(found.path))
+    own = peft.LoraConfig.from_pretrained(str(folder.path))
     own.base_model_name_or_path, own.revision = base.name_or_path, commit
     own.inference_mode = not trainable
     policy = cast(PeftModel, peft.get_peft_model(base, own))
     try:
-        result = policy.load_adapter(str(found.path), _ADAPTER, is_trainable=trainable)
+        result = policy.load_adapter(str(folder.path), _ADAPTER, is_trainable=trainable)
     except (SafetensorError, RuntimeError) as error:
-        raise InputError(f"{found.path}: does not fit {base.name_or_path}: {error}") from None
+        raise InputError(f"{folder.path}: does not fit {base.name_or_path}: {error}") from None
     if result.missing_keys:
-        raise InputError(f"{found.path}: its adapter lacks weights: {result.missing_keys[0]}")
+        raise InputError(f"{folder.path}: its adapter lacks weights: {result.missing_keys[0]}")
     return policy
 
 
 def _refuse_other_shape(
-    found: ModelFolder, values: dict[str, Any], lora: LoraConfig | None
+    folder: ModelFolder, values: dict[str, Any], lora: LoraConfig | None
 ) -> None:
     if lora is None:
         return
@@ -191,6 +191,6 @@ def _refuse_other_shape(
         if values.get(key) != asked:
             name = key.removeprefix("lora_")
             raise InputError(
-                f"train.lora.{name} is {asked}, but the adapter in {found.path} has "
+                f"train.lora.{name} is {asked}, but the adapter in {folder.path} has "
                 f"{values.get(key)}; training goes on with the same adapter"
             )

@@ -27,7 +27,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def load_tokenizer(model: str, config: ModelConfig) -> PreTrainedTokenizerBase:
+def load_tokenizer(model: str | ModelFolder, config: ModelConfig) -> PreTrainedTokenizerBase:
     """The tokenizer of a model; an adapter folder without one takes its base's.
 
     Args:
@@ -37,15 +37,17 @@ def load_tokenizer(model: str, config: ModelConfig) -> PreTrainedTokenizerBase:
     Raises:
         InputError: there is no such model, or it has no tokenizer.
     """
-    found = find_model(model, config, weights=False)
-    if found.is_adapter and not any((found.path / name).is_file() for name in _TOKENIZER_FILES):
-        found = found.base(config, weights=False)
+    folder = find_model(model, config, weights=False)
+    if folder.is_adapter and not any((folder.path / name).is_file() for name in _TOKENIZER_FILES):
+        folder = folder.base(config, weights=False)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            found.path, trust_remote_code=config.trust_remote_code
+            folder.path, trust_remote_code=config.trust_remote_code
         )
     except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"model '{model}': its tokenizer cannot be loaded: {error}") from None
+        raise InputError(
+            f"model '{folder.path}': its tokenizer cannot be loaded: {error}"
+        ) from None
     return cast(PreTrainedTokenizerBase, tokenizer)
 
 

@@ -55,10 +55,10 @@ def model_shape(model: ModelConfig, lora: LoraConfig | None) -> ModelShape:
     Raises:
         InputError: there is no such model, or transformers does not know it.
     """
-    found = find_model(model.path, model, weights=False)
-    base = found.base(model, weights=False) if found.is_adapter else found
+    folder = find_model(model.path, model, weights=False)
+    base = folder.base(model, weights=False) if folder.is_adapter else folder
     built = _on_meta(base, model)
-    rank, targets = _adapter(found, lora)
+    rank, targets = _adapter(folder, lora)
     config: Any = built.config.get_text_config()
     heads: int = config.num_attention_heads
     return ModelShape(
@@ -81,9 +81,9 @@ def empty_model(model: ModelConfig) -> nn.Module:
     Raises:
         InputError: as `model_shape`.
     """
-    found = find_model(model.path, model, weights=False)
+    folder = find_model(model.path, model, weights=False)
     built: nn.Module = _on_meta(
-        found.base(model, weights=False) if found.is_adapter else found, model
+        folder.base(model, weights=False) if folder.is_adapter else folder, model
     )
     return built
 
@@ -116,10 +116,10 @@ def _intermediate(config: Any) -> int:
     return int(width or 4 * config.hidden_size)
 
 
-def _adapter(found: ModelFolder, lora: LoraConfig | None) -> tuple[int, Targets]:
+def _adapter(folder: ModelFolder, lora: LoraConfig | None) -> tuple[int, Targets]:
     """Rank and targets of the adapter that would be trained; rank 0 for none."""
-    if found.is_adapter:
-        values = found.adapter_config()
+    if folder.is_adapter:
+        values = folder.adapter_config()
         targets = values.get("target_modules") or "all-linear"
         return int(values["r"]), targets if isinstance(targets, str) else tuple(targets)
     return (lora.r, lora.target_modules) if lora is not None else (0, ())
@@ -154,7 +154,7 @@ def _widths(module: Any, kind: Literal["linear", "conv"]) -> int:
     return int(module.weight.shape[0]) + int(module.weight.shape[1])
 
 
-def context_length(model: str, config: ModelConfig) -> int | None:
+def context_length(model: str | ModelFolder, config: ModelConfig) -> int | None:
     """A model's largest number of tokens, prompt and response together; None has no limit.
 
     Reads the configuration only, that of the base for an adapter.
@@ -162,12 +162,14 @@ def context_length(model: str, config: ModelConfig) -> int | None:
     Raises:
         InputError: no such model, or a configuration that transformers does not know.
     """
-    found = find_model(model, config, weights=False)
-    if found.is_adapter:
-        found = found.base(config, weights=False)
+    folder = find_model(model, config, weights=False)
+    if folder.is_adapter:
+        folder = folder.base(config, weights=False)
     try:
-        own = AutoConfig.from_pretrained(found.path, trust_remote_code=config.trust_remote_code)
+        own = AutoConfig.from_pretrained(folder.path, trust_remote_code=config.trust_remote_code)
     except (OSError, ValueError) as error:
-        raise InputError(f"model '{model}': its configuration cannot be read: {error}") from None
+        raise InputError(
+            f"model '{folder.path}': its configuration cannot be read: {error}"
+        ) from None
     limit = getattr(own.get_text_config(), "max_position_embeddings", None)
     return int(limit) if isinstance(limit, int) and limit > 0 else None
