@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests import warm
 from tspin.records import AnnotatedRecord, read_records, write_records
 
 pytestmark = pytest.mark.integration
@@ -48,7 +49,7 @@ class Project:
 
     def start(self, *options: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "tspin", "compare", "--config", "run.yaml", *options]
-        return subprocess.Popen(
+        return warm.Popen(
             command,
             cwd=self.folder,
             env={**os.environ, "OMP_NUM_THREADS": "1"},

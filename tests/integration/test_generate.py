@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, Qwen2Config
 
+from tests import warm
 from tspin.config import (
     DataConfig,
     GenerateConfig,
@@ -97,7 +98,7 @@ def start(config: RunConfig, out: Path, *, largest_file: int = 0) -> subprocess.
         "largest_file": largest_file,
     }
     command = [sys.executable, "-c", PROCESS, json.dumps(order)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    return warm.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for_lines(process: subprocess.Popen[str], journal: Path, lines: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tspin.manifest import content_hash
 from tspin.records import AnnotatedRecord, write_records
 
@@ -49,7 +50,7 @@ class Project:
 
     def start(self, *options: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "tspin", "run", "--config", "run.yaml", *options]
-        return subprocess.Popen(
+        return warm.Popen(
             command,
             cwd=self.folder,
             env={**os.environ, "OMP_NUM_THREADS": "1"},

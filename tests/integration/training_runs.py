@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests import warm
 from tspin.config import RunConfig
 from tspin.records import Message, Triplet, write_records
 from tspin.train_job import TrainJob
@@ -110,7 +111,7 @@ def make_job(folder: Path, model: Path, name: str = "made", **settings: Any) -> 
 
 def start(job: TrainJob) -> subprocess.Popen[str]:
     """`train` in a process of its own."""
-    return subprocess.Popen(
+    return warm.Popen(
         [sys.executable, "-c", TRAIN, job.model_dump_json()],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
