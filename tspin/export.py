@@ -18,6 +18,7 @@ from tspin.manifest import content_hash
 from tspin.model_card import model_card
 from tspin.model_folder import ADAPTER_CONFIG
 from tspin.policy import Policy, load_policy, load_tokenizer
+from tspin.pretrained import without_bars
 from tspin.run_folder import BASE
 
 __all__ = ["chosen_iteration", "export_model"]
@@ -114,7 +115,8 @@ def _write_sampling(folder: Path, temperature: float) -> None:
 def _merge(config: RunConfig, model: Path, folder: Path) -> None:
     policy = load_policy(str(model), config.model, device=torch.device("cpu"), trainable=False)
     merged: Policy = cast(Any, policy).merge_and_unload()  # Only adapters have it.
-    merged.save_pretrained(str(folder))
+    with without_bars():
+        merged.save_pretrained(str(folder))
     load_tokenizer(str(model), config.model).save_pretrained(folder)
 
 
