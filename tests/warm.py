@@ -44,8 +44,8 @@ LIBRARIES = (
     "transformers.trainer",
     "typer",
 )
-READ_AT_IMPORT = ("HF_", "HOME", "HUGGING", "KMP_", "LD_", "MALLOC_", "MKL_", "OMP_", "OPENBLAS_")
-READ_AT_IMPORT += ("PYTHON", "TOKENIZERS_", "TORCH", "TRANSFORMERS_", "XDG_")
+READ_AT_IMPORT = ("HF_", "HUGGING", "KMP_", "LD_", "MALLOC_", "MKL_", "OMP_", "OPENBLAS_")
+READ_AT_IMPORT += ("PYTHON", "TOKENIZERS_", "TORCH", "TRANSFORMERS_")
 """Variables that Python or the libraries look at but once: another value needs another server."""
 
 

@@ -211,7 +211,7 @@ def policy() -> nn.Module:
     return build(*EVERY["gpt2 tied"]).double()  # It is float64 in every layer.
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_triplets_any_budget_any_order_same_gradient(
     policy: nn.Module, data: st.DataObject
