@@ -8,18 +8,17 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from training_runs import wait_for
 
 from tests import warm
 from tspin.records import AnnotatedRecord, read_records, write_records
 
 pytestmark = pytest.mark.integration
 
-DEADLINE = 240.0
 METHODS = "tspin@0.5,spin@0.5,sft_matched@0.5,sft"
 
 
@@ -60,7 +59,7 @@ class Project:
 
     def run(self, *options: str) -> tuple[int, str, str]:
         process = self.start(*options)
-        out, err = process.communicate(timeout=DEADLINE)
+        out, err = process.communicate()
         return process.returncode, out, err
 
     def result(self) -> dict[str, Any]:
@@ -77,10 +76,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> P
     """Killed in the second method's training, then continued."""
     project = Project(tmp_path_factory.mktemp("compare") / "p", tiny_model_dir)
     process = project.start(*OPTIONS)
-    deadline = time.monotonic() + DEADLINE
-    while not (project.out / "seed-0/spin@0.5/iter-0/model").is_dir():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
+    wait_for(process, (project.out / "seed-0/spin@0.5/iter-0/model").is_dir)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
