@@ -6,9 +6,12 @@ variables while they are imported.
 
 from __future__ import annotations
 
+import inspect
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import tests.surroundings as surroundings  # isort: skip
 
@@ -53,6 +56,22 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     changed = surroundings.restored(item.stash[FOUND])
     if changed:
         pytest.fail(f"the test, its fixtures or the code left changed: {', '.join(changed)}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _kfp_looks_at_names_alone() -> Iterator[None]:
+    """Let kfp find its caller's name without reading the source of all callers.
+
+    It asks `inspect.stack()` for it in every setting of every task, which under pytest, with its
+    deep stacks and thousands of modules, takes ten seconds a pipeline.
+    """
+    if "kfp.dsl.pipeline_task" not in sys.modules:
+        yield
+        return
+    cheap = SimpleNamespace(stack=lambda: inspect.stack(context=0)[1:])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("kfp.dsl.pipeline_task.inspect", cheap)
+        yield
 
 
 FOUND = pytest.StashKey[dict[str, object]]()
