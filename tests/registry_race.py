@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests import warm
 from tests.registry_models import METRIC, make_candidate
 from tspin.manifest import content_hash
 from tspin.registry import Registry, promote
@@ -53,7 +52,7 @@ def race(registry: str, folder: Path) -> list[int]:
         make_candidate(candidate, number, 0.5 + number / 100)
         command = [sys.executable, "-c", _SCRIPT, str(candidate), registry, METRIC]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        racers.append(warm.Popen(command, text=True, **pipes))
+        racers.append(subprocess.Popen(command, text=True, **pipes))
     for racer in racers:
         assert racer.stdout
         assert racer.stdout.readline() == "ready\n"

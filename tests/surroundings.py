@@ -37,6 +37,9 @@ _FOREIGN += (
 )
 """Variables, or what they begin with, that say something about the machine and not to the tests."""
 
+_OF_OTHERS = ("HF_HUB_ENABLE_HF_TRANSFER", "HF_XET_HIGH_PERFORMANCE", "PYTEST_CURRENT_TEST")
+"""lm_eval sets the first two when it is imported, pytest the last one."""
+
 
 def _forget_the_machine() -> None:
     for name in list(os.environ):
@@ -66,7 +69,7 @@ def state() -> dict[str, Any]:
     import torch
     from transformers.utils import logging as transformers_logging
 
-    variables = {n: v for n, v in os.environ.items() if n != "PYTEST_CURRENT_TEST"}
+    variables = {name: value for name, value in os.environ.items() if name not in _OF_OTHERS}
     tiny = torch.finfo(torch.float32).tiny
     return {
         "environment variables": variables,

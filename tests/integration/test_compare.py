@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +184,20 @@ def test_differences_pair_and_the_page_shows_them(project: Project) -> None:
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=.http", page)
 
 
+@pytest.fixture
+def _as_loud_as_before() -> Iterator[None]:
+    """The program says what its process logs; this process is that of other tests too."""
+    logs = [logging.getLogger(name) for name in (None, "tspin")]
+    levels = [log.level for log in logs]
+    handlers = logs[0].handlers[:]
+    yield
+    logging.captureWarnings(capture=False)
+    logs[0].handlers[:] = handlers
+    for log, level in zip(logs, levels, strict=True):
+        log.setLevel(level)
+
+
+@pytest.mark.usefixtures("_as_loud_as_before")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

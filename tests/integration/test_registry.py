@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests import warm
 from tests.registry_models import METRIC, make_candidate, make_metrics, make_model
 from tests.registry_race import RACERS, race
 from tspin.cli.main import app
@@ -103,7 +103,7 @@ def test_killed_before_the_record_the_old_champion_stands(tmp_path: Path) -> Non
         f"promote(Path({str(second[0])!r}), metrics=Path({str(second[1])!r}), "
         f"registry={str(registry)!r}, metric={METRIC!r}, direction='max')\n"
     )
-    killed = warm.run([sys.executable, "-c", script], check=False)
+    killed = subprocess.run([sys.executable, "-c", script], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert Registry(str(registry)).champion() == first
     assert _promote(registry, second).number == 2
@@ -162,10 +162,12 @@ def test_the_command_refuses_with_exit_code_3_and_the_table(tmp_path: Path) -> N
         options = ["--candidate", model, "--metrics", metrics, "--registry", registry]
         options += ["--metric", METRIC, "--direction", "max"]
         command = [sys.executable, "-m", "tspin", "promote", *map(str, options)]
-        commands.append(warm.run(command, capture_output=True, text=True, env=dict(os.environ)))
+        commands.append(
+            subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+        )
     assert [done.returncode for done in commands] == [0, 3]
     assert "0.4 [0.38, 0.42]" in commands[1].stderr
-    listed = warm.run(
+    listed = subprocess.run(
         [sys.executable, "-m", "tspin", "registry", "list", "--json", "--registry", str(registry)],
         capture_output=True,
         text=True,

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests import warm
 from tests.kubeflow_server import kubeflow_server
 from tests.registry_models import METRIC, make_candidate
 from tspin.files import sha256_file
@@ -41,7 +40,7 @@ def retrain(project: Path, url: str, *options: str, path: str) -> subprocess.Com
     command = [sys.executable, "-m", "tspin", "retrain", "--mode", "kubeflow"]
     command += ["--registry", str(project.parent / "registry"), "--summary", "retrain.md", *options]
     environment = os.environ | {"KFP_HOST": url, "PYTHONPATH": path}
-    return warm.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
 
 
 def test_the_run_is_submitted_and_followed(project: Path) -> None:
