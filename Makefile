@@ -1,5 +1,7 @@
 # setup  everything pinned, in .venv          demo  three iterations of T-SPIN, and the report
 # check  lint, types, import contracts        test  the fast tests
+# test-random  the fast tests in a random order, in WORKERS processes
+# test-processes  some of them with each command as a new interpreter
 # check-k8s  render every overlay and lint it (needs kubectl)
 # docs  the documentation as a site, in build/site; links and anchors are checked
 # dist  wheel and sdist, checked; release-dry-run  what a tag does, without publishing
@@ -23,6 +25,10 @@ VENV_K8S := .venv-k8s
 VENV_S3 := .venv-s3
 VENV_VLLM := .venv-vllm
 BIN := $(VENV)/bin
+FAST := $(BIN)/pytest --dist loadfile --no-loadscope-reorder \
+	-m "not vllm and not containers and not s3 and not dvc and not study and not gpu and not wheel"
+WORKERS ?= 2
+PROCESSES := cli run train_resume submit pipeline_run
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 ENGINE ?= $(firstword $(notdir $(shell command -v docker podman buildah)))
@@ -31,9 +37,9 @@ TARGET ?= cpu
 BENCHMARK ?= training_step generation
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' tspin/__init__.py)
 
-.PHONY: setup demo check check-k8s test docs dist test-wheel release-tag release-dry-run publish \
-	build-containers test-containers test-s3 test-dvc test-study test-vllm bench \
-	bench-training_step bench-generation image sbom clean
+.PHONY: setup demo check check-k8s test test-random test-processes docs dist test-wheel \
+	release-tag release-dry-run publish build-containers test-containers test-s3 test-dvc \
+	test-study test-vllm bench bench-training_step bench-generation image sbom clean
 
 setup: $(VENV)/installed
 
@@ -55,9 +61,18 @@ check: setup
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 
+# In the order of the folders: the long files of tests/integration first, then the short ones fill
+# up whichever process is free.
 test: setup
-	$(BIN)/pytest -n 2 --dist loadfile \
-		-m "not vllm and not containers and not s3 and not dvc and not study and not gpu and not wheel"
+	$(FAST) -n 2
+
+# The first lines name the seed; `pytest -p randomly --randomly-seed SEED` is that order again.
+test-random: setup
+	$(FAST) -n $(WORKERS) -p randomly
+
+# What the other targets fork from a process that has imported torch, as new interpreters.
+test-processes: setup
+	TSPIN_TEST_PROCESSES=new $(FAST) -n 2 $(addprefix tests/integration/test_,$(PROCESSES:=.py))
 
 # Beforehand and beside what waits, the image of test-containers; not needed, it builds its own.
 build-containers: setup

@@ -1,13 +1,23 @@
-"""Fixtures that several test files share: small tokenizers and a tiny random model."""
+"""What all tests start from: surroundings of their own, small tokenizers, a tiny random model.
+
+`tests.surroundings` has to come before torch and huggingface_hub, which look at their environment
+variables while they are imported.
+"""
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+
+import tests.surroundings as surroundings  # isort: skip
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from tokenizers import (
     Tokenizer,
     decoders,
@@ -20,6 +30,51 @@ from tokenizers import (
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 TokenizerFactory = Callable[..., PreTrainedTokenizerFast]
+
+# How long an example takes says how busy the machine is. On a CI server a failure must come of the
+# change that is tested: the examples are the same each time; elsewhere they are new ones.
+settings.register_profile(
+    "tspin",
+    deadline=None,
+    derandomize=surroundings.ON_CI,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tspin")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """Remember the state of the process before the test and the fixtures that are made for it."""
+    item.stash[FOUND] = surroundings.state()
+    yield
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that leaves the state of the process otherwise than it was, and put it back."""
+    yield
+    changed = surroundings.restored(item.stash[FOUND])
+    if changed:
+        pytest.fail(f"the test, its fixtures or the code left changed: {', '.join(changed)}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _kfp_looks_at_names_alone() -> Iterator[None]:
+    """Let kfp find its caller's name without reading the source of all callers.
+
+    It asks `inspect.stack()` for it in every setting of every task, which under pytest, with its
+    deep stacks and thousands of modules, takes ten seconds a pipeline.
+    """
+    if "kfp.dsl.pipeline_task" not in sys.modules:
+        yield
+        return
+    cheap = SimpleNamespace(stack=lambda: inspect.stack(context=0)[1:])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("kfp.dsl.pipeline_task.inspect", cheap)
+        yield
+
+
+FOUND = pytest.StashKey[dict[str, object]]()
 
 # Learned from: merges over spaces, digits and letters, so that borders could merge.
 TEXTS = [

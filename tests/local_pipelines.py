@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
+import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kfp import local
+from kfp.local import subprocess_task_handler
+from pytest import MonkeyPatch
 
 from pipelines.graph.graphs import GRAPHS
 from pipelines.plan import Plan
 from pipelines.profiles.profile import Profile, load_profile
+from tests import warm
 from tspin.config import RunConfig, load_config
 from tspin.demo.demo import write_demo
 from tspin.records.records import AnnotatedRecord, read_records, write_records
@@ -97,7 +104,9 @@ class LocalKubeflow:
         # kfp prints each task's log itself, and under a test runner twice.
         root.setLevel(logging.ERROR)
         try:
-            graph(**(given or {}))
+            with MonkeyPatch.context() as patched:
+                patched.setattr(subprocess_task_handler, "run_local_subprocess", _run_task)
+                graph(**(given or {}))
         finally:
             root.setLevel(level)
             made = set(self.root.glob("tspin-*")) - before
@@ -134,6 +143,36 @@ class LocalKubeflow:
             records = list(read_records(self.shared / f"demo/{name}.jsonl", AnnotatedRecord))
             write_records(path, records[:count])
         return path
+
+
+_TASK = """program_path=$(mktemp -d)
+printf "%s" "$0" > "$program_path/ephemeral_component.py"
+_KFP_RUNTIME=true {python} -m kfp.dsl.executor_main
+--component_module_path "$program_path/ephemeral_component.py" "$@"
+"""
+"""The script that kfp runs for a component, whose source is `$0`."""
+
+
+def _run_task(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+    """As kfp's own function, with a warm process in place of a new interpreter."""
+    shell, option, script, component, *arguments = full_command
+    expected = _TASK.format(python=sys.executable)
+    assert (shell, option, script.split()) == ("sh", "-ec", expected.split())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ephemeral_component.py"
+        path.write_text(component, encoding="utf-8")
+        command = [sys.executable, "-m", "kfp.dsl.executor_main"]
+        process = warm.Popen(
+            [*command, "--component_module_path", str(path), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **(env_vars or {}), "_KFP_RUNTIME": "true"},
+        )
+        with process:
+            for line in process.stdout or ():
+                print(line, end="")  # noqa: T201
+        return int(process.returncode)
 
 
 def _impatient(profile: Profile, registry: str) -> Profile:

@@ -15,6 +15,7 @@ from tspin.errors import InputError, TspinError
 from tspin.files import atomic_folder, write_json
 from tspin.models.folder import ADAPTER_CONFIG
 from tspin.models.policy import Policy, load_policy, load_tokenizer
+from tspin.models.pretrained import without_bars
 from tspin.records.manifest import content_hash
 from tspin.report.card import model_card
 from tspin.runs.folder import BASE
@@ -114,7 +115,8 @@ def _write_sampling(folder: Path, temperature: float) -> None:
 def _merge(config: RunConfig, model: Path, folder: Path) -> None:
     policy = load_policy(str(model), config.model, device=torch.device("cpu"), trainable=False)
     merged: Policy = cast(Any, policy).merge_and_unload()  # Only adapters have it.
-    merged.save_pretrained(str(folder))
+    with without_bars():
+        merged.save_pretrained(str(folder))
     load_tokenizer(str(model), config.model).save_pretrained(folder)
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
+
 pytestmark = pytest.mark.integration
 
 
 def tspin(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tspin", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    return warm.run(command, cwd=cwd, capture_output=True, text=True)
 
 
 def test_help_and_import_load_no_torch() -> None:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from training_runs import wait_for
 
+from tests import warm
 from tspin.records.records import AnnotatedRecord, read_records, write_records
 
 pytestmark = pytest.mark.integration
 
-DEADLINE = 240.0
 METHODS = "tspin@0.5,spin@0.5,sft_matched@0.5,sft"
 
 
@@ -48,7 +50,7 @@ class Project:
 
     def start(self, *options: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "tspin", "compare", "--config", "run.yaml", *options]
-        return subprocess.Popen(
+        return warm.Popen(
             command,
             cwd=self.folder,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -59,7 +61,7 @@ class Project:
 
     def run(self, *options: str) -> tuple[int, str, str]:
         process = self.start(*options)
-        out, err = process.communicate(timeout=DEADLINE)
+        out, err = process.communicate()
         return process.returncode, out, err
 
     def result(self) -> dict[str, Any]:
@@ -76,10 +78,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> P
     """Killed in the second method's training, then continued."""
     project = Project(tmp_path_factory.mktemp("compare") / "p", tiny_model_dir)
     process = project.start(*OPTIONS)
-    deadline = time.monotonic() + DEADLINE
-    while not (project.out / "seed-0/spin@0.5/iter-0/model").is_dir():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
+    wait_for(process, (project.out / "seed-0/spin@0.5/iter-0/model").is_dir)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -185,6 +184,20 @@ def test_differences_pair_and_the_page_shows_them(project: Project) -> None:
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=.http", page)
 
 
+@pytest.fixture
+def _as_loud_as_before() -> Iterator[None]:
+    """The program says what its process logs; this process is that of other tests too."""
+    logs = [logging.getLogger(name) for name in (None, "tspin")]
+    levels = [log.level for log in logs]
+    handlers = logs[0].handlers[:]
+    yield
+    logging.captureWarnings(capture=False)
+    logs[0].handlers[:] = handlers
+    for log, level in zip(logs, levels, strict=True):
+        log.setLevel(level)
+
+
+@pytest.mark.usefixtures("_as_loud_as_before")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -1,17 +1,17 @@
 """The generate step with a real model: killed, continued, shared out differently, refused."""
 
-import contextlib
 import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from training_runs import wait_for
 from transformers import AutoModelForCausalLM, GPT2Config, Qwen2Config
 
+from tests import warm
 from tspin.config import (
     DataConfig,
     GenerateConfig,
@@ -29,9 +29,6 @@ from tspin.records.records import AnnotatedRecord, Message, Response, read_recor
 pytestmark = pytest.mark.integration
 
 PROMPT = PromptConfig(max_length=200)
-
-DEADLINE = 120.0
-"""Seconds after which a process that does not get on fails its test."""
 
 PROCESS = """
 import json, resource, sys
@@ -97,18 +94,11 @@ def start(config: RunConfig, out: Path, *, largest_file: int = 0) -> subprocess.
         "largest_file": largest_file,
     }
     command = [sys.executable, "-c", PROCESS, json.dumps(order)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    return warm.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for_lines(process: subprocess.Popen[str], journal: Path, lines: int) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
-        if journal.exists() and journal.read_bytes().count(b"\n") >= lines:
-            return
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0.02)
-            pytest.fail(f"ended before it was killed: {process.communicate()[1]}")
-    pytest.fail(f"no {lines} lines in {journal} after {DEADLINE} s")
+    wait_for(process, lambda: journal.exists() and journal.read_bytes().count(b"\n") >= lines)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +133,7 @@ def test_full_disk_ends_with_a_message_and_a_usable_journal(
     config, out = make_config(tiny_model_dir, annotated), tmp_path / "synthetic.jsonl"
     # The kernel refuses to let a file grow beyond this, as a full disk does.
     process = start(config, out, largest_file=whole.stat().st_size // 2)
-    _, told = process.communicate(timeout=DEADLINE)
+    _, told = process.communicate()
     assert process.returncode == 1
     assert "refused:" in told
     assert "cannot be written" in told

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -84,7 +83,6 @@ def one_of_two(rank: int, folder: str) -> None:
         init_method=f"file://{folder}/rendezvous",
         rank=rank,
         world_size=2,
-        timeout=timedelta(seconds=60),
     )
     wrapped = DistributedDataParallel(llama(seed=rank).double())
     loss_of(wrapped, share(make_batch(rows=12), rank)).backward()

@@ -55,6 +55,12 @@ REFUSED = {
 }
 TAKEN = [name for name in EVERY if name not in REFUSED]
 
+# How far gradients in float32 may be apart, relative to the largest one. In minicpm3, where they
+# come back through two latent attentions, those of padded rows are by themselves 1.3e-5 from their
+# values in float64; elsewhere 2.5e-6 at most. Packed and padded rows are 1.9e-5 to 2.0e-5 apart
+# there, with 1, 2 and 4 threads.
+ROUNDING = {"minicpm3 scaled before": 5e-5}
+
 Example = dict[str, Any]
 
 
@@ -124,7 +130,7 @@ def chosen(model: nn.Module) -> ForwardPasses:
 def test_packed_equals_padded(name: str) -> None:
     model = build(*EVERY[name])
     assert chosen(model).packed
-    assert_equal(model, logps=1e-5, gradients=1e-5)
+    assert_equal(model, logps=1e-5, gradients=ROUNDING.get(name, 1e-5))
     # Layers that normalise do so in float32, whatever the model computes in.
     assert_equal(model.double(), logps=1e-10, gradients=1e-5)
 
@@ -211,7 +217,7 @@ def policy() -> nn.Module:
     return build(*EVERY["gpt2 tied"]).double()  # It is float64 in every layer.
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_triplets_any_budget_any_order_same_gradient(
     policy: nn.Module, data: st.DataObject

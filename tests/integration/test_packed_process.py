@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,6 @@ def one_of_two(rank: int, folder: str) -> None:
         init_method=f"file://{folder}/rendezvous",
         rank=rank,
         world_size=2,
-        timeout=timedelta(seconds=60),
     )
     for kind in ("ddp", "fsdp", "fsdp2"):
         inner = model_of(checkpointing=True)

@@ -5,18 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from training_runs import wait_for
 
+from tests import warm
 from tspin.records.manifest import content_hash
 from tspin.records.records import AnnotatedRecord, write_records
 
 pytestmark = pytest.mark.integration
-
-DEADLINE = 120.0
-"""Seconds after which a process that shows no progress counts as stuck."""
 
 
 class Project:
@@ -49,7 +47,7 @@ class Project:
 
     def start(self, *options: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "tspin", "run", "--config", "run.yaml", *options]
-        return subprocess.Popen(
+        return warm.Popen(
             command,
             cwd=self.folder,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -60,16 +58,13 @@ class Project:
 
     def run(self, *options: str) -> tuple[int, str, str]:
         process = self.start(*options)
-        out, err = process.communicate(timeout=DEADLINE)
+        out, err = process.communicate()
         return process.returncode, out, err
 
     def kill_when(self, *made: str) -> None:
         """Start the run and SIGKILL it as soon as one of the paths exists."""
         process = self.start()
-        deadline = time.monotonic() + DEADLINE
-        while not any(list(self.run_dir.glob(pattern)) for pattern in made):
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < deadline, f"none of {made} appeared"
+        wait_for(process, lambda: any(list(self.run_dir.glob(pattern)) for pattern in made))
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL

@@ -19,6 +19,7 @@ from torch.testing import assert_close
 from training_runs import finish, make_job, wait_for, write_triplets
 
 from pipelines.profiles.profile import Profile, load_profile
+from tests import warm
 from tests.local_pipelines import LocalKubeflow
 from tspin.errors import InputError
 from tspin.records.manifest import content_hash
@@ -86,7 +87,7 @@ def start(api: KubernetesServer, job: TrainJob, pod: str = "one") -> subprocess.
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
-    return subprocess.Popen(
+    return warm.Popen(
         [sys.executable, "-c", LAUNCH, json.dumps(given(job))],
         env=os.environ | environment,
         stdout=subprocess.PIPE,

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests import warm
 from tspin.config import RunConfig
 from tspin.records.records import Message, Triplet, write_records
 from tspin.train.job import TrainJob
-
-DEADLINE = 180.0
-"""Seconds that another process may take to get somewhere; it is killed after that."""
 
 TRAIN = """
 import sys
@@ -110,7 +108,7 @@ def make_job(folder: Path, model: Path, name: str = "made", **settings: Any) -> 
 
 def start(job: TrainJob) -> subprocess.Popen[str]:
     """`train` in a process of its own."""
-    return subprocess.Popen(
+    return warm.Popen(
         [sys.executable, "-c", TRAIN, job.model_dump_json()],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -120,22 +118,25 @@ def start(job: TrainJob) -> subprocess.Popen[str]:
 
 
 def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    """Return as soon as the condition holds; fail if the process ends or takes too long first."""
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        if process.poll() is not None or time.monotonic() > end:
-            process.kill()
-            raise AssertionError(f"ended or too slow: {process.communicate()[0]}")
-        try:
-            process.wait(timeout=0.01)
-        except subprocess.TimeoutExpired:
-            continue
+    """Return as soon as the condition holds; fail if the process ends first."""
+    with killed_on_error(process):
+        while not condition():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.01)
+                raise AssertionError(f"ended: {process.communicate()}")
 
 
 def finish(process: subprocess.Popen[str]) -> str:
     """Everything that a process printed until its end."""
+    with killed_on_error(process):
+        return process.communicate()[0]
+
+
+@contextlib.contextmanager
+def killed_on_error(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Leave no process behind when the test is over, as after the time that every test has."""
     try:
-        return process.communicate(timeout=DEADLINE)[0]
-    except subprocess.TimeoutExpired:
+        yield
+    except BaseException:
         process.kill()
         raise

@@ -24,6 +24,26 @@ CLUSTER_SCOPED = {
     "ResourceFlavor",
     "WorkloadPriorityClass",
 }
+PODS = {"aks": 3, "eks": 3, "gke": 3, "kind-cpu": 2, "onprem": 3}
+"""Pod templates of each overlay: a run, a retraining, and where there are GPUs a node."""
+NAMING = {
+    "ServiceAccount": 4,
+    "RoleBinding": 2,
+    "ExternalSecret": 2,
+    "SecretStore": 1,
+    "LocalQueue": 1,
+    "NodePool": 0,
+    "CronJob": 1,
+}
+"""How many of each kind that names others an overlay has, ..."""
+OTHERS: dict[str, dict[str, int]] = {
+    "aks": {},
+    "eks": {"ExternalSecret": 1, "NodePool": 6},
+    "gke": {},
+    "kind-cpu": {"ServiceAccount": 3, "ExternalSecret": 0, "SecretStore": 0, "LocalQueue": 0},
+    "onprem": {"ExternalSecret": 3},
+}
+"""... but for these."""
 BY_OVERLAY = {load_profile(name).overlay: load_profile(name) for name in profile_names()}
 
 
@@ -77,7 +97,9 @@ KINDS = {
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_what_a_pod_names_is_in_the_render(name: str) -> None:
     documents = overlay(name)
-    for where, template in pod_templates(documents):
+    templates = list(pod_templates(documents))
+    assert len(templates) == PODS[name]
+    for where, template in templates:
         assert missing(documents, template["spec"]) == [], where
         mounted = {m["name"] for c in containers(template["spec"]) for m in c["volumeMounts"]}
         assert mounted <= {volume["name"] for volume in template["spec"]["volumes"]}, where
@@ -86,6 +108,7 @@ def test_what_a_pod_names_is_in_the_render(name: str) -> None:
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_what_other_objects_name_is_in_the_render(name: str) -> None:
     documents = overlay(name)
+    assert {kind: len(of_kind(documents, kind)) for kind in NAMING} == NAMING | OTHERS[name]
     accounts = of_kind(documents, "ServiceAccount")
     for account in accounts:
         for secret in account.get("imagePullSecrets", []):
@@ -116,6 +139,7 @@ def test_what_other_objects_name_is_in_the_render(name: str) -> None:
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_objects_are_in_the_namespace_and_there_once(name: str) -> None:
     documents = overlay(name)
+    assert len(documents) > 20
     for document in documents:
         expected = None if document["kind"] in CLUSTER_SCOPED else "tspin"
         assert document["metadata"].get("namespace") == expected, document["metadata"]["name"]
@@ -145,7 +169,9 @@ def test_what_a_profile_names_is_in_its_overlay(name: str) -> None:
 
 def test_azures_webhook_finds_the_pods_of_its_accounts() -> None:
     label = ("azure.workload.identity/use", "true")
-    for where, template in pod_templates(overlay("aks")):
+    templates = list(pod_templates(overlay("aks")))
+    assert len(templates) == PODS["aks"]
+    for where, template in templates:
         account = named(overlay("aks"), "ServiceAccount", template["spec"]["serviceAccountName"])
         assert "azure.workload.identity/client-id" in account["metadata"]["annotations"]
         assert label in template["metadata"]["labels"].items(), where

@@ -12,6 +12,9 @@ from rendered import OVERLAYS, Document, named, overlay, pod_templates
 VERSIONS = ("1.32", kubernetes_validate.latest_version())
 """The oldest that the manifests are for, and the newest known."""
 
+CUSTOM = {"aks": (11, 2), "eks": (19, 2), "gke": (15, 2), "kind-cpu": (0, 0), "onprem": (11, 2)}
+"""Custom resources of each overlay: those whose `spec` has a schema, and those described whole."""
+
 
 def problems(document: Document, version: str) -> str:
     """What the strict schema says against a document, or nothing."""
@@ -43,8 +46,10 @@ def test_kubernetes_own_kinds(name: str, version: str) -> None:
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_custom_resources(name: str) -> None:
-    for document in overlay(name):
-        kind = (document["apiVersion"], document["kind"])
+    kinds = [(document["apiVersion"], document["kind"]) for document in overlay(name)]
+    counts = sum(kind in SCHEMAS for kind in kinds), sum(kind in WHOLE for kind in kinds)
+    assert counts == CUSTOM[name]
+    for document, kind in zip(overlay(name), kinds, strict=True):
         if kind in WHOLE:
             WHOLE[kind].model_validate(document)
         schema = SCHEMAS.get(kind)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from tests import warm
+
 __all__ = ["Job"]
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--module", "tspin"]
@@ -82,7 +84,7 @@ class Job:
             "PET_MASTER_PORT": port,
         }
         given = {entry["name"]: entry["value"] for entry in trainer["env"]}
-        process = subprocess.Popen(
+        process = warm.Popen(
             [*TORCHRUN, *trainer["args"]],
             env=os.environ | given | {key: str(value) for key, value in rendezvous.items()},
             stdout=subprocess.PIPE,

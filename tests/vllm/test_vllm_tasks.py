@@ -90,10 +90,12 @@ def both(demo: Path, folder: Path, **asked: Any) -> tuple[dict[str, Any], dict[s
     assert engine_processes(psutil.Process()) == before
     other = measured(demo, "transformers", folder / "memory/metrics.json", **asked)
     assert made["metrics"].keys() == other["metrics"].keys()
-    return tuple(
+    scores = [
         {name: each for name, each in found["metrics"].items() if name.startswith("lm_eval/")}
         for found in (made, other)
-    )  # type: ignore[return-value]
+    ]
+    assert len(scores[0]) == len(scores[1]) > 0
+    return scores[0], scores[1]
 
 
 def test_both_backends_give_the_same_scores(demo: Path, tmp_path: Path) -> None:

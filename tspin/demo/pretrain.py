@@ -8,6 +8,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -59,7 +60,6 @@ def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
 
 def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
     """Make the untrained model of about 0.4 million parameters."""
-    torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=96,
@@ -72,7 +72,9 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalL
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)  # type: ignore[no-untyped-call]
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, example: Exercise) -> tuple[list[int], list[int]]:
@@ -125,9 +127,27 @@ def pretrain(settings: Settings) -> Result:
     Returns:
         The model, the tokenizer and the losses.
     """
-    torch.set_num_threads(settings.threads)
     tokenizer = make_tokenizer(settings.seed)
     model = make_model(tokenizer, settings.seed)
+    with _threads(settings.threads):
+        losses = _train(model, tokenizer, settings)
+    return Result(model, tokenizer, losses)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch compute with so many threads inside the block: sums are rounded by how many."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, settings: Settings
+) -> list[float]:
     examples = corpus_head(settings.seed, settings.steps * settings.batch_size)
     rows = [encode(tokenizer, example) for example in examples]
     optimizer = torch.optim.AdamW(
@@ -158,7 +178,7 @@ def pretrain(settings: Settings) -> Result:
         if step % 100 == 0 or step == settings.steps:
             recent = losses[-100:]
             typer.echo(f"step {step}/{settings.steps}: loss {sum(recent) / len(recent):.4f}")
-    return Result(model, tokenizer, losses)
+    return losses
 
 
 def save(result: Result, settings: Settings, out: Path) -> None:

@@ -48,8 +48,10 @@ def denormals_flushed() -> Iterator[None]:
     They cost a CPU many times more than others, and saturated triplets make millions of them:
     gradients, and their squares in the optimiser, far below its epsilon.
     """
+    # torch tells nobody how this is set, but its arithmetic does.
+    before = bool(torch.tensor(torch.finfo(torch.float32).tiny) / 2 == 0)
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(False)
+        torch.set_flush_denormal(before)

@@ -17,7 +17,7 @@ from tspin.errors import InputError
 from tspin.files import atomic_folder, write_json
 from tspin.models.device import resolve_device, resolve_dtype
 from tspin.models.folder import ADAPTER_CONFIG, ModelFolder, find_model
-from tspin.models.pretrained import load_tokenizer, load_weights
+from tspin.models.pretrained import load_tokenizer, load_weights, without_bars
 
 __all__ = [
     "Policy",
@@ -115,7 +115,7 @@ def save_policy(
         folder: Replaced if it exists.
         state_dict: The whole weights, where `policy` holds only a shard of them.
     """
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary, without_bars():
         if isinstance(policy, PeftModel):
             # False: "auto" asks the Hub whether the vocabulary was resized, which never happens.
             policy.save_pretrained(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -18,13 +20,21 @@ from tspin.config import ModelConfig
 from tspin.errors import InputError
 from tspin.models.folder import ModelFolder, find_model
 
-__all__ = ["load_tokenizer", "load_weights"]
+__all__ = ["load_tokenizer", "load_weights", "without_bars"]
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
-# Its bar for weight files is drawn into logs too; the steps report their own progress.
-transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Without the bars that transformers draws, into logs too, for weight files and folders."""
+    before = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if before:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def load_tokenizer(model: str | ModelFolder, config: ModelConfig) -> PreTrainedTokenizerBase:
@@ -64,15 +74,16 @@ def load_weights(folder: ModelFolder, config: ModelConfig, dtype: torch.dtype) -
             configuration asks for and the files lack.
     """
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder.path,
-            dtype=dtype,
-            attn_implementation=config.attn_implementation,
-            trust_remote_code=config.trust_remote_code,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # Refused below, by name.
-        )
+        with without_bars():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder.path,
+                dtype=dtype,
+                attn_implementation=config.attn_implementation,
+                trust_remote_code=config.trust_remote_code,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # Refused below, by name.
+            )
     except (OSError, ValueError, ImportError, SafetensorError, RuntimeError) as error:
         raise InputError(f"model '{folder.path}': cannot be loaded: {error}") from None
     model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)

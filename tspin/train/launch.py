@@ -149,8 +149,11 @@ def launch(processes: int, module: str, argument: str) -> None:
     Raises:
         TspinError: one of them failed, with its message and of its kind; or all were stopped.
     """
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", _SHUTDOWN_SECONDS)
-    with TemporaryDirectory(prefix="tspin-launch-") as folder, _own_messages_only():
+    with (
+        TemporaryDirectory(prefix="tspin-launch-") as folder,
+        _own_messages_only(),
+        _time_to_save(),
+    ):
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -188,6 +191,19 @@ def _own_messages_only() -> Iterator[None]:
         launcher.setLevel(level)
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _time_to_save() -> Iterator[None]:
+    """Let processes write their last checkpoint, where nobody has said how long they may."""
+    name = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+    given = name in os.environ
+    os.environ.setdefault(name, _SHUTDOWN_SECONDS)
+    try:
+        yield
+    finally:
+        if not given:
+            del os.environ[name]
 
 
 def _first_error(folder: Path, error: ChildFailedError) -> TspinError:

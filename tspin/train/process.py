@@ -8,7 +8,6 @@ from contextlib import closing, contextmanager, nullcontext
 
 import torch
 import torch.distributed
-from transformers.utils.logging import disable_progress_bar
 
 from tspin.forward.passes import choose_passes
 from tspin.models.policy import (
@@ -16,6 +15,7 @@ from tspin.models.policy import (
     load_tokenizer,
     save_policy,
 )
+from tspin.models.pretrained import without_bars
 from tspin.records.manifest import Manifest, forget, write_manifest
 from tspin.records.training_log import TRAIN_LOG
 from tspin.seeds import derive_seed
@@ -56,13 +56,14 @@ def fit(job: TrainJob, wanted: Manifest, template: PromptTemplate) -> None:
     refuse_flat_loss(examples, settings.method, sft_weight=settings.sft_weight)
     args = trainer_arguments(job)
     leave_group_at_exit()
-    if not args.should_save:
-        logging.getLogger("tspin").setLevel(logging.ERROR)  # The first process says it for all.
     mirror = None if job.mirror is None else CheckpointMirror(job.mirror)
     checkpoints = Checkpoints(job.checkpoints, wanted.asked(), mirror)
-    # transformers draws one for each folder that it reads or writes.
-    disable_progress_bar()  # type: ignore[no-untyped-call]
-    with checkpoints.held() if args.should_save else nullcontext(), _same_bytes(args.device):
+    with (
+        nullcontext() if args.should_save else _errors_only(),
+        without_bars(),
+        checkpoints.held() if args.should_save else nullcontext(),
+        _same_bytes(args.device),
+    ):
         _wait_for_all()
         guards = Guards(settings.guards)
         trainer = _trained(job, wanted, template, args, examples, checkpoints, guards)
@@ -146,6 +147,18 @@ def _finish(
 def _wait_for_all() -> None:
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
+
+
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """In a process that is not the first: that one says everything for all of them."""
+    ours = logging.getLogger("tspin")
+    level = ours.level
+    ours.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ours.setLevel(level)
 
 
 @contextmanager

@@ -156,7 +156,7 @@ def test_flex_attention(window: int | None) -> None:
     torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(1, 6), st.lists(st.integers(0, 6), max_size=3)), min_size=1),
     st.one_of(st.none(), st.integers(1, 14)),

@@ -20,7 +20,8 @@ from tspin.errors import InputError
 from tspin.records.records import AnnotatedRecord, Message, content_id, read_records
 
 SETTINGS = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 texts = st.text(min_size=1, max_size=30).filter(str.strip)

@@ -55,7 +55,7 @@ def test_adding_and_reordering_rows_moves_none(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=40), st.integers(0, 5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_one_prompt_is_on_one_side(prompts: list[int], seed: int) -> None:
     sides: dict[int, set[bool]] = {}
     for number, prompt in enumerate(prompts):

@@ -147,7 +147,7 @@ def test_interrupted_run_continues_with_the_same_bytes(
     assert not journal_path(out).exists()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(keep=st.floats(0, 1), noise=st.binary(max_size=30))
 def test_journal_torn_anywhere_gives_the_same_bytes(
     template, tmp_path_factory, uninterrupted, keep, noise
