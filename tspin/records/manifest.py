@@ -16,6 +16,7 @@ from tspin.files import sha256_file, sha256_folder, write_json
 
 __all__ = [
     "MODEL_FILES",
+    "RECORDED_LATER",
     "Manifest",
     "content_hash",
     "forget",
@@ -40,6 +41,9 @@ _PACKAGES = (
     "tokenizers",
     "lm_eval",
 )
+
+RECORDED_LATER = ("dtype", "attn_implementation", "task_engine")
+"""Parameters of responses and metrics that the first manifests lack."""
 
 
 class Manifest(BaseModel):
@@ -128,11 +132,24 @@ def read_manifest(output: Path) -> Manifest | None:
 
 
 def is_current(output: Path, wanted: Manifest) -> bool:
-    """Whether `output` is in place, whole, and made from exactly what `wanted` says."""
+    """Whether `output` is in place, whole, and made from exactly what `wanted` says.
+
+    Earlier releases wrote no parameter of `RECORDED_LATER` down, or a `dtype` of 'auto', which
+    names no precision: what they made is current where all the rest agrees, so that a finished
+    run is not computed again without a word.
+    """
     if not output.exists() or not manifest_path(output).is_file():
         return False
     made = read_manifest(output)
-    return made is not None and made.asked() == wanted.asked()
+    if made is None:
+        return False
+    recorded, asked = made.asked(), wanted.asked()
+    if made.kind != "model":  # A model's manifest had the configured dtype from the beginning.
+        for name in RECORDED_LATER:
+            if recorded["parameters"].get(name, "auto") == "auto":
+                recorded["parameters"].pop(name, None)
+                asked["parameters"].pop(name, None)
+    return recorded == asked
 
 
 def refuse_contradiction(what: str, found: dict[str, str | None]) -> None:
