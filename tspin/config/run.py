@@ -37,7 +37,7 @@ class ModelConfig(Strict):
     """Commit hash or tag on the Hub; pin it, or a moved branch changes your results."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the weights in memory; auto is bfloat16 on a GPU that has it, float32 elsewhere. Name one
-    where a run may move between the two: responses and metrics in another precision are made again."""
+    where a run may move between the two: what was computed in another precision is made again."""
     attn_implementation: str | None = None
     trust_remote_code: bool = False
 

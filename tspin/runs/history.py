@@ -28,6 +28,8 @@ class Played:
 
     number: int
     metrics: dict[str, Estimate] = field(default_factory=dict)
+    records: int = 0
+    """Held-out records that it was measured on; 0 where it was not."""
     steps: list[dict[str, Any]] = field(default_factory=list)
     """Of train_log.jsonl, one entry a logged optimiser step."""
     lm_eval: dict[str, Any] = field(default_factory=dict)
@@ -112,7 +114,13 @@ def _read_played(folder: RunFolder, number: int) -> Played:
     outputs = folder.iteration(number)
     evaluation = read_metrics(outputs.metrics) if outputs.metrics.is_file() else {"metrics": {}}
     steps = read_train_log(outputs.train_log) if outputs.train_log.is_file() else []
-    return Played(number, estimates_of(evaluation), steps, evaluation.get("lm_eval", {}))
+    return Played(
+        number,
+        metrics=estimates_of(evaluation),
+        records=evaluation.get("records", 0),
+        steps=steps,
+        lm_eval=evaluation.get("lm_eval", {}),
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
