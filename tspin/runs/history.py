@@ -19,8 +19,6 @@ from tspin.runs.samples import Sample, heldout_samples, training_samples
 
 __all__ = ["History", "Played", "read_history"]
 
-MANIFESTS = ("*.manifest.json", "base/*.manifest.json", "iter-*/*.manifest.json")
-
 
 @dataclass(frozen=True)
 class Played:
@@ -106,7 +104,7 @@ def read_history(run_dir: Path, *, samples: int) -> History:
         best=_read_json(folder.best) if folder.best.is_file() else None,
         heldout_samples=heldout_samples(folder, numbers),
         training_samples=training_samples(folder, numbers, samples),
-        manifests=_read_manifests(run_dir),
+        manifests=_read_manifests(folder),
     )
 
 
@@ -133,11 +131,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _read_manifests(run_dir: Path) -> dict[str, Manifest]:
+def _read_manifests(folder: RunFolder) -> dict[str, Manifest]:
     manifests = {}
-    for path in sorted(entry for pattern in MANIFESTS for entry in run_dir.glob(pattern)):
+    iterations = (folder.iteration(number).path for number in (BASE, *folder.numbers()))
+    places = (folder.path, *iterations)
+    for path in sorted(entry for place in places for entry in place.glob("*.manifest.json")):
         # Only parsed: to hash every model again would make the report as slow as the disk.
-        name = path.relative_to(run_dir).as_posix().removesuffix(".manifest.json")
+        name = path.relative_to(folder.path).as_posix().removesuffix(".manifest.json")
         try:
             manifests[name] = Manifest.model_validate_json(path.read_bytes())
         except ValidationError as error:
