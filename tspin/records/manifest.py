@@ -42,6 +42,9 @@ _PACKAGES = (
     "lm_eval",
 )
 
+_SOURCE = Path(__file__).parents[2]
+"""Where the package stands."""
+
 RECORDED_LATER = ("dtype", "attn_implementation", "task_engine")
 """Parameters of responses and metrics that the first manifests lack."""
 
@@ -71,10 +74,14 @@ class Manifest(BaseModel):
     """Reason to the ids of the records left out."""
     versions: dict[str, str] = {}
     git_commit: str | None = None
+    """Of the folder that the command ran in: the user's project. Earlier releases put the commit of
+    `tspin` here where they knew it, and had no `tspin_commit`."""
+    tspin_commit: str | None = None
+    """Of `tspin` itself: an image's, or that of the checkout which the package stands in."""
 
     def asked(self) -> dict[str, Any]:
         """What was asked for, as JSON has it: all but the results and what made them."""
-        results = {"sha256", "counts", "dropped_ids", "versions", "git_commit"}
+        results = {"sha256", "counts", "dropped_ids", "versions", "git_commit", "tspin_commit"}
         return self.model_dump(mode="json", exclude=results)
 
 
@@ -103,7 +110,8 @@ def write_manifest(output: Path, manifest: Manifest) -> Manifest:
         update={
             "sha256": content_hash(output),
             "versions": _versions(),
-            "git_commit": _git_commit(),
+            "git_commit": _git_commit(Path.cwd()),
+            "tspin_commit": _tspin_commit(),
         }
     )
     write_json(manifest_path(output), complete.model_dump(mode="json"))
@@ -179,14 +187,19 @@ def _versions() -> dict[str, str]:
     return found
 
 
-@cache
-def _git_commit() -> str | None:
+def _tspin_commit() -> str | None:
     if "TSPIN_GIT_COMMIT" in os.environ:  # An image has no repository.
         return os.environ["TSPIN_GIT_COMMIT"]
+    # Git looks in all folders above: for an installed package it would find the project whose
+    # environment this is.
+    return _git_commit(_SOURCE) if (_SOURCE / ".git").exists() else None
+
+
+@cache
+def _git_commit(folder: Path) -> str | None:
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
     try:
-        head = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        )
+        head = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return None
     return head.stdout.strip() if head.returncode == 0 else None
