@@ -15,7 +15,7 @@ def config_of(model: Path, **sections: dict[str, Any]) -> RunConfig:
         {
             "run_dir": "runs/x",
             "model": {"path": str(model), **sections.pop("settings", {})},
-            "data": {"annotated": "a.jsonl"},
+            "data": sections.pop("data", {"annotated": "a.jsonl"}),
             "prompt": {"max_length": 128, **sections.pop("prompt", {})},
             "generate": {"max_new_tokens": 12, "engine": "fake", **sections.pop("generate", {})},
             "system": {

@@ -76,6 +76,7 @@ class TaskEvaluation:
                 model = vllm_model(
                     str((found.base(config.model) if found.is_adapter else found).path),
                     adapter=str(found.path) if found.is_adapter else None,
+                    trust_remote_code=config.model.trust_remote_code,
                     dtype=dtype_name(config.model, vllm_device(config)),
                     max_model_len=self.evaluation.context,
                     seed=config.seed,
