@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from tspin.cli.options import ConfigFile, Overrides, run_config
 from tspin.store import fetch, output_at
@@ -30,7 +31,7 @@ def run(config: ConfigFile, overrides: Overrides = None) -> None:
     # A narrow terminal wraps long lines, which is better than numbers cut in the middle.
     console.width = max(console.width, Console(width=1000).measure(table).maximum)
     console.print(table)
-    console.print(f"report: {settings.run_dir}/report.html", soft_wrap=True, highlight=False)
+    console.print(Text(f"report: {settings.run_dir}/report.html"), soft_wrap=True)
 
 
 def report(
