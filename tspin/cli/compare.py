@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tspin.cli.options import ConfigFile, Overrides
+from tspin.cli.options import ConfigFile, Overrides, check_run_inputs
 from tspin.config import RunConfig, load_config
 from tspin.errors import InputError
 from tspin.store import fetch, output_at
@@ -59,6 +59,7 @@ def compare(
     chosen = _seeds(seeds) if seeds is not None else [settings.seed]
     own_settings = _own(path, given, own or [])
     sets = dict(_named(text) for text in measured or [])
+    check_run_inputs(settings)
     from tspin.compare import Comparison, parse_arms
     from tspin.compare import compare as play
     from tspin.compare.tables import summary_table

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tspin.cli.options import ConfigFile, Overrides, run_config
+from tspin.cli.options import ConfigFile, Overrides, check_run_inputs, run_config
 from tspin.store import fetch, output_at
 
 __all__ = ["COMMANDS", "PANEL", "export", "finish", "report", "run"]
@@ -21,6 +21,7 @@ PANEL = "The whole run"
 def run(config: ConfigFile, overrides: Overrides = None) -> None:
     """Generate, build triplets, train, evaluate, iteration after iteration; or continue."""
     settings = run_config(config, overrides)
+    check_run_inputs(settings)
     from tspin.cli.table import iteration_table
     from tspin.selfplay import run as play
 
