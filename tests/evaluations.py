@@ -10,11 +10,12 @@ from tspin.records.records import AnnotatedRecord, Message, write_records
 
 
 def config_of(model: Path, **sections: dict[str, Any]) -> RunConfig:
+    """A configuration for the fake engine on a CPU; `settings` are those of the model."""
     return RunConfig.model_validate(
         {
             "run_dir": "runs/x",
-            "model": {"path": str(model)},
-            "data": {"annotated": "a.jsonl"},
+            "model": {"path": str(model), **sections.pop("settings", {})},
+            "data": sections.pop("data", {"annotated": "a.jsonl"}),
             "prompt": {"max_length": 128, **sections.pop("prompt", {})},
             "generate": {"max_new_tokens": 12, "engine": "fake", **sections.pop("generate", {})},
             "system": {

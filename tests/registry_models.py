@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -25,7 +26,14 @@ def make_model(folder: Path, seed: int) -> Path:
 
 
 def make_metrics(
-    path: Path, model: Path, value: float, *, heldout: str = "h", temperature: float | None = None
+    path: Path,
+    model: Path,
+    value: float,
+    *,
+    heldout: str = "h",
+    temperature: float | None = None,
+    engine: str | None = None,
+    **parameters: Any,
 ) -> Path:
     """metrics.json of a model, with an interval of 0.02 to each side."""
     estimate = {"value": value, "low": value - 0.02, "high": value + 0.02, "n": 400}
@@ -33,7 +41,13 @@ def make_metrics(
     if temperature is not None:
         metrics["temperature/fitted"] = {**estimate, "value": temperature}
     write_json(path, {"iteration": 0, "metrics": metrics})
-    wanted = Manifest(kind="metrics", model=content_hash(model), inputs={"annotated": heldout})
+    wanted = Manifest(
+        kind="metrics",
+        model=content_hash(model),
+        inputs={"annotated": heldout},
+        engine=engine,
+        parameters=parameters,
+    )
     write_manifest(path, wanted)
     return path
 

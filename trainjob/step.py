@@ -80,14 +80,16 @@ def train_on_nodes(
 
 
 def _start(cluster: Cluster, document: dict[str, Any], every: float) -> None:
-    """Create the TrainJob, or take over the one that an earlier try left."""
+    """Create the TrainJob, or take over the one that an earlier try left.
+
+    The cluster is asked again after `every` seconds until there is one to follow: the one that is
+    in the way may be on its way out, and gone when it is looked for.
+    """
     name = document["metadata"]["name"]
     while not cluster.create(document):
         found = cluster.find(name)
-        if found is None:
-            continue
-        ended = condition(found)
-        if "deletionTimestamp" not in found["metadata"]:
+        if found is not None and "deletionTimestamp" not in found["metadata"]:
+            ended = condition(found)
             if ended is None or ended["type"] == "Complete":
                 log.info("following TrainJob %s, which is there already", name)
                 cluster.own(name, owner())

@@ -29,8 +29,9 @@ class Progress:
         self._console, self._seconds = console, seconds
         self._bar: RichProgress | None = None
         if console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-            rate = TextColumn("{task.fields[rate]}")
+            what = TextColumn("{task.description}", markup=False)  # It may name a user's file.
+            columns = (what, BarColumn(), MofNCompleteColumn())
+            rate = TextColumn("{task.fields[rate]}", markup=False)
             self._bar = RichProgress(*columns, rate, TimeRemainingColumn(), console=console)
             self._task = self._bar.add_task(label, total=total, completed=done, rate="")
 

@@ -11,7 +11,13 @@ from tspin.evaluate.step import evaluate
 from tspin.files import atomic_file
 from tspin.generate.step import generate
 from tspin.records.estimate import read_estimates
-from tspin.records.manifest import forget, is_current, read_manifest, write_manifest
+from tspin.records.manifest import (
+    content_hash,
+    forget,
+    is_current,
+    read_manifest,
+    write_manifest,
+)
 from tspin.report.page import write_report
 from tspin.runs.best import Best
 from tspin.runs.clock import Timed, untimed
@@ -115,7 +121,10 @@ def _generate(
 
 def _copy_output(source: Path, target: Path) -> None:
     manifest = read_manifest(source)
-    if manifest is None or is_current(target, manifest):
+    if manifest is None:
+        return
+    # Not only made from the same things, but the same: an older copy may not say all of them.
+    if is_current(target, manifest) and content_hash(target) == manifest.sha256:
         return
     forget(target)
     with atomic_file(target) as file:

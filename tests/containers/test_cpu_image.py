@@ -91,7 +91,7 @@ def test_the_demo_plays_its_first_iteration(played: Path) -> None:
     assert metrics["nll_per_token"]["value"] < before["nll_per_token"]["value"]
     assert (run / "report.html").is_file()
     manifest = json.loads((run / "iter-0/model.manifest.json").read_bytes())
-    assert manifest["git_commit"] == REVISION
+    assert manifest["tspin_commit"] == REVISION
 
 
 def test_sigterm_leads_to_a_checkpoint(podman: Podman, cpu_image: str, played: Path) -> None:

@@ -42,7 +42,7 @@ def test_help_and_import_load_no_torch() -> None:
         (["data", "import", "nowhere", "--out", "x.jsonl"], "nowhere"),
         (
             ["generate", "--model", "nowhere", "--annotated", "a.jsonl", "--out", "r.jsonl"],
-            "model 'nowhere': no such folder",
+            "a.jsonl: no such file",
         ),
         (
             ["train", "--model", "m", "--triplets", "t.jsonl", "--out", "o", "--set", "train.b=1"],

@@ -46,6 +46,22 @@ def test_what_is_current_is_not_measured_again(
     assert other["metrics"]["nll_per_token"]["low"] > first["metrics"]["nll_per_token"]["low"]
 
 
+@pytest.mark.parametrize("change", [{"dtype": "bfloat16"}, {"attn_implementation": "eager"}])
+def test_another_precision_or_attention_is_measured_again(
+    tiny_model_dir: Path, annotated: Path, tmp_path: Path, change: dict[str, str]
+) -> None:
+    model, out = str(tiny_model_dir), tmp_path / "metrics.json"
+    parameters = []
+    for settings in ({}, change):
+        config = config_of(tiny_model_dir, settings=settings)
+        evaluate(config, model=model, annotated=annotated, out=out, proto=None, iteration=0)
+        manifest = read_manifest(out)
+        assert manifest is not None
+        parameters.append(manifest.parameters)
+    assert parameters[0] == parameters[1] | {"dtype": "float32", "attn_implementation": None}
+    assert parameters[1] == parameters[0] | change
+
+
 def test_a_subset_does_not_depend_on_the_order_of_the_file(
     tiny_model_dir: Path, annotated: Path, tmp_path: Path
 ) -> None:

@@ -201,6 +201,40 @@ def test_current_output_is_left_alone_and_any_change_makes_it_again(
     )
 
 
+def test_another_precision_or_attention_makes_it_again(tiny_model_dir, annotated, tmp_path):
+    out = tmp_path / "synthetic.jsonl"
+    config = make_config(tiny_model_dir, annotated, max_new_tokens=4)
+
+    def manifest_with(**settings):
+        model = config.model.model_copy(update=settings)
+        return run(config.model_copy(update={"model": model}), out)
+
+    first = manifest_with()
+    assert (first.engine, first.parameters["dtype"]) == ("transformers", "float32")
+    stamp = out.stat().st_ino
+    assert manifest_with(dtype="float32") == first  # What 'auto' comes to on a CPU.
+    assert out.stat().st_ino == stamp
+    assert manifest_with(dtype="bfloat16").parameters["dtype"] == "bfloat16"
+    assert out.stat().st_ino != stamp
+    stamp = out.stat().st_ino
+    eager = manifest_with(dtype="bfloat16", attn_implementation="eager")
+    assert eager.parameters["attn_implementation"] == "eager"
+    assert out.stat().st_ino != stamp
+
+
+def test_responses_of_an_earlier_release_stay(tiny_model_dir, annotated, tmp_path):
+    """Their manifests name no precision."""
+    out = tmp_path / "synthetic.jsonl"
+    config = make_config(tiny_model_dir, annotated, max_new_tokens=4)
+    run(config, out)
+    older = json.loads(manifest_path(out).read_bytes())
+    del older["parameters"]["dtype"], older["parameters"]["attn_implementation"]
+    manifest_path(out).write_text(json.dumps(older))
+    stamp = out.stat().st_ino
+    assert "dtype" not in run(config, out).parameters
+    assert out.stat().st_ino == stamp
+
+
 def test_prompts_must_fit_the_models_context_too(tiny_model_dir, annotated, tmp_path):
     roomy = PromptConfig(max_length=2048)
     config = make_config(tiny_model_dir, annotated, prompt=roomy, max_new_tokens=226)

@@ -136,6 +136,44 @@ def test_other_evaluations_cannot_be_compared(tmp_path: Path) -> None:
         _promote(registry, (model, metrics))
 
 
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("engine", "vllm"), ("dtype", "bfloat16"), ("attn_implementation", "eager")],
+)
+def test_evaluations_that_computed_otherwise_cannot_be_compared(
+    tmp_path: Path, name: str, other: str
+) -> None:
+    registry = tmp_path / "registry"
+    numerics = {"engine": "transformers", "dtype": "float32", "attn_implementation": None}
+    for folder, seed, changed in (("a", 1, {}), ("b", 2, {name: other}), ("c", 3, {})):
+        model, value = make_model(tmp_path / folder, seed), seed / 4
+        metrics = make_metrics(tmp_path / f"{folder}.json", model, value, **numerics | changed)
+        if changed:
+            with pytest.raises(InputError, match=f"measured with {name} {other}, the champion"):
+                _promote(registry, (model, metrics))
+        else:
+            assert _promote(registry, (model, metrics)).numerics == numerics
+
+
+def test_a_champion_of_an_earlier_release_can_be_beaten(tmp_path: Path) -> None:
+    """Its record does not say how the metrics were computed; the rest must agree as ever."""
+    registry = tmp_path / "registry"
+    model = make_model(tmp_path / "a", 1)
+    first = _promote(registry, (model, make_metrics(tmp_path / "a.json", model, 0.2, top_p=1.0)))
+    [path] = (registry / "champion").iterdir()
+    record = json.loads(path.read_bytes())
+    assert record.pop("numerics") == {}
+    path.write_text(json.dumps(record))
+    assert Registry(str(registry)).champion() == first
+    newer = make_model(tmp_path / "b", 2)
+    known = {"engine": "transformers", "dtype": "bfloat16", "attn_implementation": None}
+    metrics = make_metrics(tmp_path / "b.json", newer, 0.9, top_p=0.5, **known)
+    with pytest.raises(InputError, match="held-out"):
+        _promote(registry, (newer, metrics))
+    make_metrics(metrics, newer, 0.9, top_p=1.0, **known)
+    assert _promote(registry, (newer, metrics)).number == 2
+
+
 def test_metrics_of_another_model_are_refused(tmp_path: Path) -> None:
     model, _ = make_candidate(tmp_path / "a", 1, 0.2)
     _, metrics = make_candidate(tmp_path / "b", 2, 0.9)

@@ -253,6 +253,7 @@ def test_other_questions_are_another_evaluation(heldout: Path) -> None:
     after = json.loads(out.with_name("metrics.json.manifest.json").read_bytes())
     assert before["inputs"]["task_folder"] != after["inputs"]["task_folder"]
     assert before["versions"]["lm_eval"] == after["parameters"]["lm_eval"]
+    assert after["parameters"]["task_engine"] == "transformers"
 
 
 @pytest.fixture

@@ -31,3 +31,11 @@ def test_progress_bar_on_a_terminal():
         counted.advance(4, tokens=50)
     assert "4/4" in shown.getvalue()
     assert "tokens/s" in shown.getvalue()
+
+
+def test_a_label_is_no_markup():
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=100)
+    with progress("evaluate, task a[/b] [red]c", 4, console=console) as counted:
+        counted.advance(4)
+    assert "evaluate, task a[/b] [red]c" in shown.getvalue()

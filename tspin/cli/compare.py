@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from tspin.cli.options import ConfigFile, Overrides
+from tspin.cli.options import ConfigFile, Overrides, check_run_inputs
 from tspin.config import RunConfig, load_config
 from tspin.errors import InputError
 from tspin.store import fetch, output_at
@@ -58,6 +59,7 @@ def compare(
     chosen = _seeds(seeds) if seeds is not None else [settings.seed]
     own_settings = _own(path, given, own or [])
     sets = dict(_named(text) for text in measured or [])
+    check_run_inputs(settings)
     from tspin.compare import Comparison, parse_arms
     from tspin.compare import compare as play
     from tspin.compare.tables import summary_table
@@ -105,11 +107,14 @@ def _named(text: str) -> tuple[str, Path]:
 
 
 def _print(part: Part) -> None:
-    table = Table(title=part.title, caption=part.note)
-    for at, title in enumerate(part.columns):
-        table.add_column(title, justify="left" if at == 0 else "right", no_wrap=at == 0)
+    # As Text: labels and names of metrics may look like rich's markup.
+    title, caption = Text(part.title, "table.title"), Text(part.note, "table.caption")
+    table = Table(title=title, caption=caption)
+    for at, name in enumerate(part.columns):
+        table.add_column(Text(name), justify="left" if at == 0 else "right", no_wrap=at == 0)
     for row in part.rows:
-        table.add_row(row.label, *("\n".join(filter(None, cell)) for cell in row.cells))
+        cells = ("\n".join(filter(None, cell)) for cell in row.cells)
+        table.add_row(Text(row.label), *map(Text, cells))
     console = Console()
     console.width = max(console.width, Console(width=1000).measure(table).maximum)
     console.print(table)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tspin.config import RunConfig, load_config
+from tspin.config import ModelConfig, RunConfig, load_config
+from tspin.models.folder import find_model
+from tspin.records.records import (
+    AnnotatedRecord,
+    Record,
+    Triplet,
+    check_first_record,
+    is_annotated,
+)
+from tspin.runs.inputs import fetch_data
 from tspin.store import fetch, is_remote
 
 __all__ = [
@@ -15,7 +25,10 @@ __all__ = [
     "Iteration",
     "Overrides",
     "StepConfigFile",
+    "check_run_inputs",
     "local_model",
+    "local_records",
+    "local_training_records",
     "run_config",
     "step_config",
 ]
@@ -54,6 +67,53 @@ def step_config(
     return load_config(None if path is None else fetch(path), overrides or [], defaults=defaults)
 
 
-def local_model(model: str) -> str:
-    """A model as steps take it: remote ones are copied to this machine, with their manifest."""
-    return str(fetch(model)) if is_remote(model) else model
+# What follows looks at inputs before a command imports its step. A step finds the same faults, but
+# torch and transformers are imported first, which takes ten seconds.
+
+
+def local_model(model: str, config: ModelConfig) -> str:
+    """A model as steps take it: remote ones are copied to this machine, with their manifest.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    local = str(fetch(model)) if is_remote(model) else model
+    find_model(local, config, weights=False)
+    return local
+
+
+def local_records(location: str, kind: type[Record]) -> Path:
+    """A file of records on this machine; its first one is looked at.
+
+    Raises:
+        InputError: there is no such file, or its first line is no such record.
+    """
+    path = fetch(location)
+    check_first_record(path, kind)
+    return path
+
+
+def local_training_records(location: str, config: RunConfig) -> Path:
+    """As `local_records`: triplets, for sft annotated records too.
+
+    Raises:
+        InputError: as `local_records`.
+    """
+    path = fetch(location)
+    if config.train.method == "sft" and is_annotated(path):
+        check_first_record(path, AnnotatedRecord)
+    else:
+        check_first_record(path, Triplet)
+    return path
+
+
+def check_run_inputs(config: RunConfig) -> None:
+    """Look at the data and at the model of a whole run.
+
+    Raises:
+        InputError: as `local_records` and `local_model`.
+    """
+    data = fetch_data(config)
+    for path in filter(None, (data.annotated, data.heldout)):
+        check_first_record(path, AnnotatedRecord)
+    local_model(config.model.path, config.model)

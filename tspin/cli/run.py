@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from tspin.cli.options import ConfigFile, Overrides, run_config
+from tspin.cli.options import ConfigFile, Overrides, check_run_inputs, run_config
 from tspin.store import fetch, output_at
 
 __all__ = ["COMMANDS", "PANEL", "export", "finish", "report", "run"]
@@ -20,6 +21,7 @@ PANEL = "The whole run"
 def run(config: ConfigFile, overrides: Overrides = None) -> None:
     """Generate, build triplets, train, evaluate, iteration after iteration; or continue."""
     settings = run_config(config, overrides)
+    check_run_inputs(settings)
     from tspin.cli.table import iteration_table
     from tspin.selfplay import run as play
 
@@ -30,7 +32,7 @@ def run(config: ConfigFile, overrides: Overrides = None) -> None:
     # A narrow terminal wraps long lines, which is better than numbers cut in the middle.
     console.width = max(console.width, Console(width=1000).measure(table).maximum)
     console.print(table)
-    console.print(f"report: {settings.run_dir}/report.html", soft_wrap=True, highlight=False)
+    console.print(Text(f"report: {settings.run_dir}/report.html"), soft_wrap=True)
 
 
 def report(

@@ -14,8 +14,11 @@ from tspin.cli.options import (
     Overrides,
     StepConfigFile,
     local_model,
+    local_records,
+    local_training_records,
     step_config,
 )
+from tspin.records.records import AnnotatedRecord, Response
 from tspin.store import fetch, output_at
 
 __all__ = [
@@ -55,16 +58,19 @@ def generate(
     """Sample one response a prompt; started again, it continues."""
     settings = step_config(config, overrides, model=model, annotated=annotated)
     from tspin.generate.shards import Shard
+
+    part, records = Shard.parse(shard), local_records(annotated, AnnotatedRecord)
+    policy = local_model(model, settings.model)
     from tspin.generate.step import generate as step
 
     with output_at(out) as made:
         manifest = step(
             settings,
-            model=local_model(model),
-            annotated=fetch(annotated),
+            model=policy,
+            annotated=records,
             out=made.path,
             iteration=iteration,
-            shard=Shard.parse(shard),
+            shard=part,
         )
     _print_counts(out, manifest.counts)
 
@@ -95,16 +101,15 @@ def build_triplets(
 ) -> None:
     """Join annotated, synthetic and proto-synthetic responses by id."""
     settings = step_config(config, overrides, model="unused", annotated=annotated)
+    sources = {
+        "annotated": local_records(annotated, AnnotatedRecord),
+        "synthetic": local_records(synthetic, Response),
+        "proto": local_records(proto, Response),
+    }
     from tspin.triplets import build_triplets as step
 
     with output_at(out) as made:
-        manifest = step(
-            settings.triplets,
-            annotated=fetch(annotated),
-            synthetic=fetch(synthetic),
-            proto=fetch(proto),
-            out=made.path,
-        )
+        manifest = step(settings.triplets, **sources, out=made.path)
     _print_counts(out, manifest.counts)
 
 
@@ -121,13 +126,15 @@ def train(
 ) -> None:
     """Train the next policy from the current one; started again, it resumes."""
     settings = step_config(config, overrides, model=model, annotated=triplets)
+    examples = local_training_records(triplets, settings)
+    policy = local_model(model, settings.model)
     from tspin.train.step import train as step
 
     with output_at(out) as made:
         manifest = step(
             settings,
-            model=local_model(model),
-            triplets=fetch(triplets),
+            model=policy,
+            triplets=examples,
             iteration=iteration,
             out=made.path,
             checkpoints=checkpoints,
@@ -155,6 +162,9 @@ def evaluate(
     if tasks is not None:
         given.append(f"evaluate.tasks={json.dumps(tasks.split(','))}")
     settings = step_config(config, given, model=model, annotated=annotated)
+    records = local_records(annotated, AnnotatedRecord)
+    initial = None if proto is None else local_records(proto, Response)
+    policy = local_model(model, settings.model)
     from tspin.cli.table import with_interval
     from tspin.evaluate.step import evaluate as step
     from tspin.records.estimate import estimates_of
@@ -162,10 +172,10 @@ def evaluate(
     with output_at(out) as made:
         measured = step(
             settings,
-            model=local_model(model),
-            annotated=fetch(annotated),
+            model=policy,
+            annotated=records,
             out=made.path,
-            proto=None if proto is None else fetch(proto),
+            proto=initial,
             iteration=iteration,
         )
     for name, metric in sorted(estimates_of(measured).items()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from rich.table import Table
+from rich.text import Text
 
 from tspin.records.estimate import Estimate, read_estimates
 from tspin.runs.folder import BASE, RunFolder
@@ -25,7 +26,9 @@ def iteration_table(folder: RunFolder) -> Table:
     """One column an iteration, the best one marked; a row for the gate's metric and each other."""
     best = json.loads(folder.best.read_bytes())
     measured = {number: _metrics(folder, number) for number in _numbers(folder)}
-    table = Table(title=str(folder.path), caption=best["stopped"])
+    # As Text: what a user named may look like rich's markup, or like the name of an emoji.
+    title, caption = str(folder.path), best["stopped"] or ""
+    table = Table(title=Text(title, "table.title"), caption=Text(caption, "table.caption"))
     table.add_column("iteration", no_wrap=True)
     for number in measured:
         name = "initial" if number == BASE else str(number)
@@ -33,7 +36,7 @@ def iteration_table(folder: RunFolder) -> Table:
         table.add_column(marked, justify="right", no_wrap=True)
     for name in _names(best["metric"], list(measured.values())):
         table.add_row(
-            name.replace("/", "/\n", 1),
+            Text(name.replace("/", "/\n", 1)),
             *(_cell(metrics.get(name)) for metrics in measured.values()),
         )
     return table

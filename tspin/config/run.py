@@ -36,7 +36,8 @@ class ModelConfig(Strict):
     revision: str | None = None
     """Commit hash or tag on the Hub; pin it, or a moved branch changes your results."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the weights in memory; auto is bfloat16 on a GPU that has it, float32 elsewhere."""
+    """Of the weights in memory; auto is bfloat16 on a GPU that has it, float32 elsewhere. Name one
+    where a run may move between the two: what was computed in another precision is made again."""
     attn_implementation: str | None = None
     """As transformers names it: eager, sdpa, flash_attention_2 ...; None takes the model's default,
     and packed rows where the model allows them."""

@@ -12,6 +12,7 @@ from packaging.version import Version
 
 from tspin.config import RunConfig
 from tspin.errors import InputError
+from tspin.models.device import dtype_name, numerics, resolve_device
 
 __all__ = [
     "EngineName",
@@ -20,6 +21,7 @@ __all__ = [
     "engine_parameters",
     "find_vllm",
     "usable_vllm",
+    "vllm_device",
 ]
 
 EngineName = Literal["transformers", "vllm", "fake"]
@@ -64,8 +66,35 @@ def engine_name(config: RunConfig) -> EngineName:
 
 
 def engine_parameters(config: RunConfig) -> dict[str, Any]:
-    """What of the engine's own settings may change responses, for manifests and journals."""
-    return {"engine_args": config.generate.engine_args} if config.generate.engine_args else {}
+    """What besides the engine's name may change its responses, for manifests and journals.
+
+    The precision and, for transformers, the attention implementation (vLLM chooses its own), and
+    vLLM's arguments. The engine 'fake' computes nothing.
+
+    Raises:
+        InputError: see `engine_name`; or a GPU is asked for and there is none.
+    """
+    name = engine_name(config)
+    if name == "fake":
+        return {}
+    if name == "transformers":
+        return numerics(config.model, resolve_device(config.system))
+    parameters: dict[str, Any] = {"dtype": dtype_name(config.model, vllm_device(config))}
+    if config.generate.engine_args:
+        parameters["engine_args"] = config.generate.engine_args
+    return parameters
+
+
+def vllm_device(config: RunConfig) -> torch.device:
+    """Where the installed vLLM computes.
+
+    Raises:
+        InputError: vLLM is not installed, or a GPU is asked for and there is none.
+    """
+    package = find_vllm()
+    if package is None:
+        raise InputError("vLLM is not installed here: pip install 'tspin[vllm]'")
+    return torch.device("cpu") if package.on_cpu else resolve_device(config.system)
 
 
 def find_vllm() -> VllmPackage | None:

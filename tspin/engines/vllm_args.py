@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from tspin.config import ModelConfig, RunConfig
-from tspin.engines.choice import usable_vllm
+from tspin.engines.choice import usable_vllm, vllm_device
 from tspin.engines.room import cpu_room, gpu_room, need_of
 from tspin.errors import InputError
-from tspin.models.device import resolve_device, resolve_dtype
+from tspin.models.device import dtype_name, resolve_dtype
 from tspin.models.folder import ModelFolder, find_model
 from tspin.models.shape import context_length
 
@@ -65,7 +65,7 @@ def vllm_args(config: RunConfig, model: str) -> dict[str, Any]:
     base = found.base(config.model) if found.is_adapter else found
     limits = (config.prompt.max_length, context_length(model, config.model))
     tokens = min(limit for limit in limits if limit is not None)
-    device = torch.device("cpu") if package.on_cpu else resolve_device(config.system)
+    device = vllm_device(config)
     dtype = resolve_dtype(config.model, device)
     need = need_of(
         base, config.model, tokens=tokens, dtype=dtype, quantized="quantization" in given
@@ -74,7 +74,7 @@ def vllm_args(config: RunConfig, model: str) -> dict[str, Any]:
         "model": str(base.path),
         "tokenizer": str(base.path),
         "trust_remote_code": config.model.trust_remote_code,
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": dtype_name(config.model, device),
         "max_model_len": tokens,
         # The policy itself is sampled from, not what its generation_config.json makes of it.
         "generation_config": "vllm",

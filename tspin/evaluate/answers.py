@@ -40,6 +40,7 @@ def heldout_answers(
         "max_records": config.evaluate.max_records,
         "max_length": evaluation.max_length,
         "over_long": config.prompt.over_long,
+        **engine_parameters(config),
     }
     wanted = metrics.model_copy(
         update={

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from tspin.config import RunConfig
 from tspin.engines import SamplingParams, engine_name
+from tspin.engines.choice import find_vllm
 from tspin.errors import InputError
 from tspin.evaluate.heldout import Heldout
 from tspin.files import sha256_folder
 from tspin.harness.loading import harness_version
+from tspin.models.device import numerics, resolve_device
 from tspin.models.policy import load_tokenizer, policy_identity
 from tspin.models.shape import context_length
 from tspin.records.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
@@ -78,7 +82,7 @@ class Evaluation:
                 inputs[role] = content_hash(path)
         template = PromptTemplate.load(load_tokenizer(model, config.model), config.prompt.template)
         context = context_length(model, config.model)
-        folder, versions = _tasks(config)
+        folder, task_settings = _tasks(config)
         if folder is not None:
             inputs["task_folder"] = sha256_folder(folder, *_TASK_FILES)
         wanted = Manifest(
@@ -94,7 +98,8 @@ class Evaluation:
                 "max_length": min(context or config.prompt.max_length, config.prompt.max_length),
                 "over_long": config.prompt.over_long,
                 **({} if temperature is None else {"temperature": temperature}),
-                **versions,
+                **numerics(config.model, resolve_device(config.system)),
+                **task_settings,
             },
             seed=config.seed,
         )
@@ -104,6 +109,11 @@ class Evaluation:
     def max_length(self) -> int:
         """Tokens of prompt and response together: prompt.max_length, or the model's context."""
         return int(self.wanted.parameters["max_length"])
+
+    @property
+    def tasks_in_vllm(self) -> bool:
+        """Whether vLLM answers the tasks, rather than the policy that the likelihoods come from."""
+        return self.wanted.parameters.get("task_engine") == "vllm"
 
     @property
     def chat(self) -> bool:
@@ -194,4 +204,14 @@ def _tasks(config: RunConfig) -> tuple[Path | None, dict[str, str]]:
     if not config.evaluate.tasks:
         return None, {}
     own = config.evaluate.harness.task_folder
-    return None if own is None else fetch(own), {"lm_eval": harness_version()}
+    settings = {"lm_eval": harness_version(), "task_engine": _task_engine(config)}
+    return None if own is None else fetch(own), settings
+
+
+def _task_engine(config: RunConfig) -> Literal["vllm", "transformers"]:
+    """Who answers the tasks: `evaluate.harness.backend`, and what 'auto' comes to here."""
+    backend = config.evaluate.harness.backend
+    if backend == "auto":
+        served = find_vllm() is not None and torch.cuda.is_available()
+        return "vllm" if served else "transformers"
+    return backend

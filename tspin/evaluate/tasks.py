@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tspin.engines.choice import find_vllm
+from tspin.engines.choice import find_vllm, vllm_device
 from tspin.engines.lifeline import Lifeline
 from tspin.engines.vllm_args import adapter_args, vllm_environment
 from tspin.errors import InputError
@@ -25,6 +25,7 @@ from tspin.harness.loading import LoadedTask, harness_version, load_task
 from tspin.harness.models import end_vllm, policy_model, vllm_model
 from tspin.harness.requests import AVERAGE, TaskRequest, task_requests
 from tspin.harness.scoring import score
+from tspin.models.device import dtype_name, numerics, resolve_device
 from tspin.models.folder import find_model
 from tspin.models.policy import Policy, load_tokenizer
 from tspin.records.estimate import Estimate
@@ -57,23 +58,15 @@ class TaskEvaluation:
         """
         requests = task_requests(evaluation.config.evaluate)
         tasks = cls(evaluation, out, requests, ())
-        if requests and tasks.in_vllm and find_vllm() is None:
+        if requests and evaluation.tasks_in_vllm and find_vllm() is None:
             raise InputError("evaluate.harness.backend is 'vllm', which is not installed here")
         undone = [r for r in requests if not is_current(tasks._path(r), tasks._wanted(r))]
         pending = tuple(load_task(r, evaluation.task_folder) for r in undone)
         return dataclasses.replace(tasks, pending=pending)
 
-    @property
-    def in_vllm(self) -> bool:
-        """Whether vLLM answers, rather than the policy that the likelihoods come from."""
-        backend = self.evaluation.config.evaluate.harness.backend
-        if backend == "auto":
-            return find_vllm() is not None and torch.cuda.is_available()
-        return backend == "vllm"
-
     def ask_vllm(self) -> None:
         """Ask vLLM all that is pending, if it is the one to ask; its memory is free afterwards."""
-        if not (self.pending and self.in_vllm):
+        if not (self.pending and self.evaluation.tasks_in_vllm):
             return
         config = self.evaluation.config
         found = find_model(self.evaluation.model, config.model)
@@ -84,7 +77,8 @@ class TaskEvaluation:
                 model = vllm_model(
                     str((found.base(config.model) if found.is_adapter else found).path),
                     adapter=str(found.path) if found.is_adapter else None,
-                    dtype=config.model.dtype,
+                    trust_remote_code=config.model.trust_remote_code,
+                    dtype=dtype_name(config.model, vllm_device(config)),
                     max_model_len=self.evaluation.context,
                     seed=config.seed,
                     **arguments,
@@ -99,7 +93,7 @@ class TaskEvaluation:
 
     def ask(self, policy: Policy) -> None:
         """Ask a policy in memory all that is pending, unless vLLM is the one to ask."""
-        if not self.pending or self.in_vllm:
+        if not self.pending or self.evaluation.tasks_in_vllm:
             return
         config = self.evaluation.config
         self._run(
@@ -163,11 +157,19 @@ class TaskEvaluation:
             **dataclasses.asdict(request),
             "chat_template": self.evaluation.chat,
             "lm_eval": found.parameters["lm_eval"],
-            "dtype": self.evaluation.config.model.dtype,
+            **_numerics(self.evaluation),
         }
-        engine = "vllm" if self.in_vllm else "transformers"
+        engine = "vllm" if self.evaluation.tasks_in_vllm else "transformers"
         changes = {"inputs": inputs, "parameters": parameters, "engine": engine}
         return found.model_copy(update=changes)
+
+
+def _numerics(evaluation: Evaluation) -> dict[str, str | None]:
+    """As the policy itself computes, or as vLLM, which chooses its attention by itself."""
+    config = evaluation.config
+    if evaluation.tasks_in_vllm:
+        return {"dtype": dtype_name(config.model, vllm_device(config))}
+    return numerics(config.model, resolve_device(config.system))
 
 
 def _average(scores: list[tuple[float, float | None, int]], confidence: float) -> Estimate:

@@ -23,6 +23,7 @@ from tspin.evaluate.temperature_fit import LIMITS, Measure, Numbers, Temperature
 from tspin.files import write_json
 from tspin.forward.responses import ResponsePasses
 from tspin.forward.tempered import tempered_nll
+from tspin.models.device import numerics
 from tspin.models.policy import load_policy, resolve_device
 from tspin.records.estimate import Estimate, Likelihood
 from tspin.records.manifest import Manifest, forget, is_current, write_manifest
@@ -103,7 +104,7 @@ def _wanted(evaluation: Evaluation) -> Manifest:
         "max_length": evaluation.max_length,
         "over_long": config.prompt.over_long,
         "confidence": config.evaluate.confidence,
-        "dtype": config.model.dtype,
+        **numerics(config.model, resolve_device(config.system)),
     }
     inputs = {"annotated": found.inputs["annotated"]}
     changes = {"kind": "temperature", "inputs": inputs, "parameters": parameters}

@@ -45,9 +45,17 @@ class TaskFolders:
                 folders |= dict.fromkeys([named] if named else _tagged(name))
         return [*folders, *([] if self.own is None else [self.own])]
 
-    def unknown(self, name: str) -> InputError:
-        """The error for a name that nothing defines: it tells the nearest."""
-        known = {**({} if self.own is None else _named_in(_read(self.own))), **_harness_names()}
+    def unknown(self, name: str, otherwise: str) -> InputError:
+        """The error for a name that the harness does not know: it tells the nearest.
+
+        Args:
+            name: Of a task, group or tag.
+            otherwise: What is wrong with it where one's own folder does define it.
+        """
+        own = {} if self.own is None else _named_in(_read(self.own))
+        if name in own:
+            return InputError(f"evaluate.tasks: {name!r} in {self.own} {otherwise}")
+        known = {**own, **_harness_names()}
         known |= {"paper": Path(), "paper-quick": Path()}
         close = difflib.get_close_matches(name, known, n=3)
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -57,10 +58,10 @@ def load_task(request: TaskRequest, folder: Path | None) -> LoadedTask:
     """
     folder = folder and folder.resolve()
     folders = TaskFolders(folder)
-    with quiet():
+    with quiet(logging.DEBUG) as reasons:
         manager = _manager(request.name, folders)
         if request.name not in manager.all_tasks:
-            raise folders.unknown(request.name)
+            raise folders.unknown(request.name, reasons.because("cannot be read", folder))
         _refuse_unsafe(request.name, manager)
         try:
             with contextlib.chdir(folder) if folder else contextlib.nullcontext():
@@ -71,7 +72,8 @@ def load_task(request: TaskRequest, folder: Path | None) -> LoadedTask:
                 "What the tasks of `paper` need: pip install 'tspin[eval-paper]'"
             ) from None
         except Exception as error:
-            raise _not_loaded(request.name, manager, error) from error
+            reason = reasons.because(error, folder)
+            raise _not_loaded(request.name, manager, error, reason) from error
     for task in loaded["tasks"].values():
         if request.num_fewshot is not None:
             task.set_config(key="num_fewshot", value=request.num_fewshot)
@@ -124,13 +126,19 @@ def _refuse_unsafe(name: str, manager: Any) -> None:
             )
 
 
-def _not_loaded(name: str, manager: Any, error: Exception) -> InputError:
+def _not_loaded(name: str, manager: Any, error: Exception, reason: str) -> InputError:
     configs = _configs(name, manager).values()
     hub = {str(config["dataset_path"]) for config in configs if "dataset_path" in config}
     if hub & _LOCAL or not isinstance(error, OSError):
-        return InputError(f"evaluate.tasks: {name!r} could not be loaded: {error}")
+        return InputError(f"evaluate.tasks: {name!r} could not be loaded: {reason}")
+    needed = f"evaluate.tasks: {name!r} needs {', '.join(sorted(hub))} of the Hugging Face Hub, "
+    if "gated dataset" in reason:  # Its text is all that datasets leaves of the Hub's answer.
+        return InputError(
+            f"{needed}which you may not read: {reason.rstrip('.')}. Ask for access on its page, "
+            "then set HF_TOKEN or run `hf auth login`"
+        )
     return InputError(
-        f"evaluate.tasks: {name!r} needs {', '.join(sorted(hub))} of the Hugging Face Hub, which "
-        f"is neither in the cache here nor can be had: {error}. Where there is network, run "
-        f"`tspin fetch-tasks {name}`; here, with the same HF_HOME, set HF_HUB_OFFLINE=1"
+        f"{needed}which is neither in the cache here nor can be had: {reason.rstrip('.')}. Where "
+        f"there is network, run `tspin fetch-tasks {name}`; here, with the same HF_HOME, set "
+        "HF_HUB_OFFLINE=1"
     )

@@ -32,12 +32,13 @@ def policy_model(policy: Any, tokenizer: Any, *, max_length: int | None, batch_s
         )
 
 
-def vllm_model(base: str, *, adapter: str | None, **arguments: Any) -> Any:
+def vllm_model(base: str, *, adapter: str | None, trust_remote_code: bool, **arguments: Any) -> Any:
     """A model folder in vLLM, through the harness's own backend.
 
     Args:
         base: Folder of full weights.
         adapter: Folder of a LoRA adapter on them.
+        trust_remote_code: Whether Python files of the model may run.
         arguments: vLLM's own, such as `gpu_memory_utilization`.
 
     Raises:
@@ -50,7 +51,7 @@ def vllm_model(base: str, *, adapter: str | None, **arguments: Any) -> Any:
             pretrained=base,
             lora_local_path=adapter,
             tokenizer=adapter or base,
-            trust_remote_code=False,
+            trust_remote_code=trust_remote_code,
             batch_size="auto",
             chat_template_args=dict(CHAT_ARGUMENTS),
             **arguments,

@@ -11,7 +11,7 @@ import torch
 from tspin.config import ModelConfig, SystemConfig
 from tspin.errors import InputError
 
-__all__ = ["denormals_flushed", "resolve_device", "resolve_dtype"]
+__all__ = ["denormals_flushed", "dtype_name", "numerics", "resolve_device", "resolve_dtype"]
 
 
 def resolve_device(system: SystemConfig) -> torch.device:
@@ -39,6 +39,23 @@ def resolve_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16
     return torch.float32
+
+
+def dtype_name(config: ModelConfig, device: torch.device) -> str:
+    """`resolve_dtype` by name: 'float32' or 'bfloat16'."""
+    return str(resolve_dtype(config, device)).removeprefix("torch.")
+
+
+def numerics(config: ModelConfig, device: torch.device) -> dict[str, str | None]:
+    """What decides the last digits of whatever a policy computes, for manifests.
+
+    Two devices may mean two precisions by `model.dtype` 'auto', so the one that it comes to is
+    what counts. An attention implementation of None is the architecture's own.
+    """
+    return {
+        "dtype": dtype_name(config, device),
+        "attn_implementation": config.attn_implementation,
+    }
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from tspin.files import sha256_file, sha256_folder, write_json
 
 __all__ = [
     "MODEL_FILES",
+    "RECORDED_LATER",
     "Manifest",
     "content_hash",
     "forget",
@@ -40,6 +41,12 @@ _PACKAGES = (
     "tokenizers",
     "lm_eval",
 )
+
+_SOURCE = Path(__file__).parents[2]
+"""Where the package stands."""
+
+RECORDED_LATER = ("dtype", "attn_implementation", "task_engine")
+"""Parameters of responses and metrics that the first manifests lack."""
 
 
 class Manifest(BaseModel):
@@ -67,10 +74,14 @@ class Manifest(BaseModel):
     """Reason to the ids of the records left out."""
     versions: dict[str, str] = {}
     git_commit: str | None = None
+    """Of the folder that the command ran in: the user's project. Earlier releases put the commit of
+    `tspin` here where they knew it, and had no `tspin_commit`."""
+    tspin_commit: str | None = None
+    """Of `tspin` itself: an image's, or that of the checkout which the package stands in."""
 
     def asked(self) -> dict[str, Any]:
         """What was asked for, as JSON has it: all but the results and what made them."""
-        results = {"sha256", "counts", "dropped_ids", "versions", "git_commit"}
+        results = {"sha256", "counts", "dropped_ids", "versions", "git_commit", "tspin_commit"}
         return self.model_dump(mode="json", exclude=results)
 
 
@@ -99,7 +110,8 @@ def write_manifest(output: Path, manifest: Manifest) -> Manifest:
         update={
             "sha256": content_hash(output),
             "versions": _versions(),
-            "git_commit": _git_commit(),
+            "git_commit": _git_commit(Path.cwd()),
+            "tspin_commit": _tspin_commit(),
         }
     )
     write_json(manifest_path(output), complete.model_dump(mode="json"))
@@ -128,11 +140,24 @@ def read_manifest(output: Path) -> Manifest | None:
 
 
 def is_current(output: Path, wanted: Manifest) -> bool:
-    """Whether `output` is in place, whole, and made from exactly what `wanted` says."""
+    """Whether `output` is in place, whole, and made from exactly what `wanted` says.
+
+    Earlier releases wrote no parameter of `RECORDED_LATER` down, or a `dtype` of 'auto', which
+    names no precision: what they made is current where all the rest agrees, so that a finished
+    run is not computed again without a word.
+    """
     if not output.exists() or not manifest_path(output).is_file():
         return False
     made = read_manifest(output)
-    return made is not None and made.asked() == wanted.asked()
+    if made is None:
+        return False
+    recorded, asked = made.asked(), wanted.asked()
+    if made.kind != "model":  # A model's manifest had the configured dtype from the beginning.
+        for name in RECORDED_LATER:
+            if recorded["parameters"].get(name, "auto") == "auto":
+                recorded["parameters"].pop(name, None)
+                asked["parameters"].pop(name, None)
+    return recorded == asked
 
 
 def refuse_contradiction(what: str, found: dict[str, str | None]) -> None:
@@ -162,14 +187,19 @@ def _versions() -> dict[str, str]:
     return found
 
 
-@cache
-def _git_commit() -> str | None:
+def _tspin_commit() -> str | None:
     if "TSPIN_GIT_COMMIT" in os.environ:  # An image has no repository.
         return os.environ["TSPIN_GIT_COMMIT"]
+    # Git looks in all folders above: for an installed package it would find the project whose
+    # environment this is.
+    return _git_commit(_SOURCE) if (_SOURCE / ".git").exists() else None
+
+
+@cache
+def _git_commit(folder: Path) -> str | None:
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
     try:
-        head = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        )
+        head = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return None
     return head.stdout.strip() if head.returncode == 0 else None

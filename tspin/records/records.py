@@ -19,8 +19,10 @@ __all__ = [
     "Message",
     "Response",
     "Triplet",
+    "check_first_record",
     "content_id",
     "describe",
+    "is_annotated",
     "read_located",
     "read_record_at",
     "read_records",
@@ -145,6 +147,28 @@ def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
         InputError: as `read_located`.
     """
     return (record for _, record in read_located(path, kind))
+
+
+def check_first_record(path: Path, kind: type[Record]) -> None:
+    """Refuse a file of another kind, or none, for the price of a line.
+
+    Raises:
+        InputError: as `read_located`, for the first record.
+    """
+    next(read_records(path, kind), None)
+
+
+def is_annotated(path: Path) -> bool:
+    """Whether a file holds annotated records rather than triplets, by its first line."""
+    if not path.is_file():
+        return False  # read_records says so
+    with path.open("rb") as file:
+        first = file.readline()
+    try:
+        record = orjson.loads(first)
+    except orjson.JSONDecodeError:
+        return False  # read_records names the line
+    return isinstance(record, dict) and "response" in record
 
 
 def read_located(path: Path, kind: type[Record]) -> Iterator[tuple[int, Record]]:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from tspin.errors import InputError
 from tspin.records.estimate import Estimate, read_estimates
-from tspin.records.manifest import Manifest, content_hash, read_manifest
+from tspin.records.manifest import RECORDED_LATER, Manifest, content_hash, read_manifest
 from tspin.registry.champions import Registry
 from tspin.registry.gate import Comparison
 from tspin.registry.record import Record
@@ -64,7 +64,7 @@ def promote(
     if champion is not None:
         if champion.model == content_hash(candidate):
             return champion
-        _refuse_other_evaluation(champion, _evaluation(manifest), metrics, opened.uri)
+        _refuse_other_evaluation(champion, manifest, metrics, opened.uri)
         gate.enforce()
     kept = opened.add_model(candidate)
     record = _record(gate, candidate, manifest, champion, kept, by=by, run=run, commit=git_commit)
@@ -149,6 +149,7 @@ def _record(
         identity=manifest.model or "",
         metrics=dict(gate.candidate),
         evaluation=_evaluation(manifest),
+        numerics=_numerics(manifest),
         metric=gate.metric,
         direction=gate.direction,
         min_gain=gate.min_gain,
@@ -161,22 +162,40 @@ def _record(
     )
 
 
-def _refuse_other_evaluation(champion: Record, evaluation: str, metrics: Path, uri: str) -> None:
-    if champion.evaluation != evaluation:
+def _refuse_other_evaluation(champion: Record, manifest: Manifest, metrics: Path, uri: str) -> None:
+    if champion.evaluation != _evaluation(manifest):
         raise InputError(
             f"{metrics}: was not measured as the champion of {uri} was (other held-out records, "
             "template or settings); measure both in the same way, or begin a new registry"
         )
+    numerics = _numerics(manifest)
+    for name in sorted(champion.numerics.keys() & numerics.keys()):
+        if champion.numerics[name] != numerics[name]:
+            raise InputError(
+                f"{metrics}: was measured with {name} {numerics[name]}, the champion of {uri} "
+                f"with {champion.numerics[name]}; measure both in the same way, or begin a new "
+                "registry"
+            )
 
 
 def _evaluation(manifest: Manifest) -> str:
-    """Hash of what makes two evaluations comparable: records, template, settings."""
+    """Hash of what makes two evaluations comparable: records, template, settings.
+
+    Without what `_numerics` compares: records of earlier releases hold this hash.
+    """
+    parameters = {k: v for k, v in manifest.parameters.items() if k not in RECORDED_LATER}
     decisive = {
         "annotated": manifest.inputs.get("annotated"),
         "template": manifest.template,
-        "parameters": manifest.parameters,
+        "parameters": parameters,
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def _numerics(manifest: Manifest) -> dict[str, str | None]:
+    """How an evaluation computed: what is not in its manifest is left out, as it is not known."""
+    known = {k: v for k, v in manifest.parameters.items() if k in RECORDED_LATER}
+    return known if manifest.engine is None else {"engine": manifest.engine, **known}
 
 
 def _user() -> str:

@@ -26,6 +26,9 @@ class Record(BaseModel):
     metrics: dict[str, Estimate]
     evaluation: str
     """Hash of what decides the metrics: held-out records, template, settings."""
+    numerics: dict[str, str | None] = {}
+    """How the metrics were computed: engine, precision, attention. Earlier releases wrote none of
+    it down, and what is unknown counts as the same."""
     metric: str
     direction: Literal["max", "min"]
     min_gain: float

@@ -70,7 +70,7 @@ def model_card(
         verdict=plain(verdict(history)),
         state=state(history),
         method=METHODS[config.train.method],
-        commit=trained.git_commit,
+        commit=trained.tspin_commit,
         initial=plain(config.model.path),
         number=number,
         warnings=[plain(warning) for warning in warnings(history)],
@@ -131,20 +131,39 @@ def _training(config: RunConfig) -> list[tuple[str, Any]]:
         coefficients = {"lambda": train.spin_lambda}
     if train.method != "sft":
         coefficients["link"] = train.link
+        coefficients |= _departures(config)
     told: dict[str, Any] = {
         "method": train.method,
         **coefficients,
         "iterations": config.iterations,
         "epochs an iteration": train.epochs,
         "learning rate": train.learning_rate,
+        "schedule": f"{train.schedule}, after a warm-up over {train.warmup_ratio:.0%} of the steps",
         "triplets an optimiser step": train.global_batch_size,
         "optimiser": train.optimizer,
+        **({"weight decay": train.weight_decay} if train.weight_decay else {}),
+        **({"gradient clipped at": train.max_grad_norm} if train.max_grad_norm else {}),
         "LoRA": "no" if train.lora is None else f"rank {train.lora.r}, alpha {train.lora.alpha}",
         "sampling": f"temperature {config.generate.temperature}, top_p {config.generate.top_p}, "
         f"at most {config.generate.max_new_tokens} tokens",
         "seed": config.seed,
     }
     return list(told.items())
+
+
+def _departures(config: RunConfig) -> dict[str, Any]:
+    """What is not the papers' method, where it was asked for."""
+    train, told = config.train, dict[str, Any]()
+    if train.length_normalised:
+        told["length-normalised"] = "each summed log-likelihood divided by its number of tokens"
+    if train.sft_weight:
+        told["weight of the annotation's likelihood in the loss"] = train.sft_weight
+    if config.triplets.same_answer is not None:
+        told["left out"] = (
+            "triplets whose y' has the annotated answer, as the extractor "
+            f"`{config.triplets.same_answer}` finds it"
+        )
+    return told
 
 
 def _provenance(
@@ -161,5 +180,9 @@ def _provenance(
         "triplets": trained.inputs.get("triplets"),
         "held-out records": evaluated and evaluated.inputs.get("annotated"),
         "prompt template": trained.template,
+        # A manifest without `tspin_commit` does not say whose commit its `git_commit` is.
+        "git commit of the project's folder": (
+            trained.git_commit if "tspin_commit" in trained.model_fields_set else None
+        ),
     }
     return [(name, value) for name, value in told.items() if value]

@@ -64,8 +64,8 @@ def verdict(history: History) -> str:
     value, title = found.get(number, f"{best['value']:.4g}"), metric_title(metric)
     if number == BASE:
         return f"No iteration beat the model that the run began with. {title}: {value}."
-    before = f", up from {found[BASE]}" if history.config.gate.direction == "max" else ""
-    before = before or f", down from {found[BASE]}" if BASE in found else ""
+    way = "up" if history.config.gate.direction == "max" else "down"
+    before = f", {way} from {found[BASE]}" if BASE in found else ""
     return f"Iteration {number} is the best. {title}: {value}{before}."
 
 
@@ -84,9 +84,8 @@ def facts(history: History) -> list[tuple[str, str]]:
     config = history.config
     triplets = history.manifests.get("iter-0/triplets.jsonl")
     kept = triplets.counts.get("triplets") if triplets else None
-    heldout = max(
-        (each.n for played in history.played for each in played.metrics.values()), default=0
-    )
+    # Not the largest n of a metric: a task of lm-eval asks questions of its own.
+    heldout = max((played.records for played in history.played), default=0)
     best = history.best["iteration"] if history.best else None
     told = {
         "Model it began with": config.model.path,

@@ -19,8 +19,6 @@ from tspin.runs.samples import Sample, heldout_samples, training_samples
 
 __all__ = ["History", "Played", "read_history"]
 
-MANIFESTS = ("*.manifest.json", "base/*.manifest.json", "iter-*/*.manifest.json")
-
 
 @dataclass(frozen=True)
 class Played:
@@ -28,6 +26,8 @@ class Played:
 
     number: int
     metrics: dict[str, Estimate] = field(default_factory=dict)
+    records: int = 0
+    """Held-out records that it was measured on; 0 where it was not."""
     steps: list[dict[str, Any]] = field(default_factory=list)
     """Of train_log.jsonl, one entry a logged optimiser step."""
     lm_eval: dict[str, Any] = field(default_factory=dict)
@@ -104,7 +104,7 @@ def read_history(run_dir: Path, *, samples: int) -> History:
         best=_read_json(folder.best) if folder.best.is_file() else None,
         heldout_samples=heldout_samples(folder, numbers),
         training_samples=training_samples(folder, numbers, samples),
-        manifests=_read_manifests(run_dir),
+        manifests=_read_manifests(folder),
     )
 
 
@@ -112,7 +112,13 @@ def _read_played(folder: RunFolder, number: int) -> Played:
     outputs = folder.iteration(number)
     evaluation = read_metrics(outputs.metrics) if outputs.metrics.is_file() else {"metrics": {}}
     steps = read_train_log(outputs.train_log) if outputs.train_log.is_file() else []
-    return Played(number, estimates_of(evaluation), steps, evaluation.get("lm_eval", {}))
+    return Played(
+        number,
+        metrics=estimates_of(evaluation),
+        records=evaluation.get("records", 0),
+        steps=steps,
+        lm_eval=evaluation.get("lm_eval", {}),
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -125,11 +131,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _read_manifests(run_dir: Path) -> dict[str, Manifest]:
+def _read_manifests(folder: RunFolder) -> dict[str, Manifest]:
     manifests = {}
-    for path in sorted(entry for pattern in MANIFESTS for entry in run_dir.glob(pattern)):
+    iterations = (folder.iteration(number).path for number in (BASE, *folder.numbers()))
+    places = (folder.path, *iterations)
+    for path in sorted(entry for place in places for entry in place.glob("*.manifest.json")):
         # Only parsed: to hash every model again would make the report as slow as the disk.
-        name = path.relative_to(run_dir).as_posix().removesuffix(".manifest.json")
+        name = path.relative_to(folder.path).as_posix().removesuffix(".manifest.json")
         try:
             manifests[name] = Manifest.model_validate_json(path.read_bytes())
         except ValidationError as error:

@@ -9,15 +9,14 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 from torch.utils.data import Dataset
 
 from tspin.config import Method
 from tspin.errors import InputError, located
-from tspin.records.records import AnnotatedRecord, Triplet, read_records
+from tspin.records.records import AnnotatedRecord, Triplet, is_annotated, read_records
 from tspin.tokens.prompts import PromptTemplate
 
-__all__ = ["ROLES", "Example", "Examples", "is_annotated", "load_examples", "roles_of"]
+__all__ = ["ROLES", "Example", "Examples", "load_examples", "roles_of"]
 
 Ids: TypeAlias = npt.NDArray[np.int32]
 
@@ -149,19 +148,6 @@ def _records(path: Path, roles: tuple[str, ...]) -> Iterator[Triplet | Annotated
     if len(roles) == 1 and is_annotated(path):
         return read_records(path, AnnotatedRecord)
     return read_records(path, Triplet)
-
-
-def is_annotated(path: Path) -> bool:
-    """Whether a file holds annotated records rather than triplets, by its first line."""
-    if not path.is_file():
-        return False  # read_records says so
-    with path.open("rb") as file:
-        first = file.readline()
-    try:
-        record = orjson.loads(first)
-    except orjson.JSONDecodeError:
-        return False  # read_records names the line
-    return isinstance(record, dict) and "response" in record
 
 
 def _tokenise(

@@ -12,7 +12,7 @@ from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.models.policy import policy_identity
 from tspin.records.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
-from tspin.tokens.examples import is_annotated
+from tspin.records.records import is_annotated
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["TrainJob"]

@@ -12,7 +12,7 @@ import pytest
 from made_runs import EXACT, SCRIPT, make_run
 from report_page import Page
 
-from tspin.report.overview import state, verdict
+from tspin.report.overview import facts, state, verdict
 from tspin.report.page import write_report
 from tspin.runs.history import read_history
 
@@ -174,6 +174,39 @@ def test_spin_without_held_out_records_stopped_early(tmp_path: Path) -> None:
     page = Page(write_report(run))
     [shares] = page.titled("Higher reward, yet less likely")["data"]
     assert shares["y"][0] == 0.4
+
+
+def test_held_out_records_are_not_a_tasks_questions(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "asked", iterations=1, planned=1)
+    path = run / "iter-0" / "metrics.json"
+    content = json.loads(path.read_bytes())
+    content["metrics"]["lm_eval/mmlu/acc"] = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 14042}
+    path.write_text(json.dumps(content))
+    assert dict(facts(read_history(run, samples=0)))["Held-out records"] == "256"
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction", "told"),
+    [
+        (EXACT, "max", "95.0% (92.4 to 97.7), up from 0.0% ("),
+        ("nll_per_token", "min", "0.3299 (0.2999 to 0.3599), down from 0.9 ("),
+    ],
+)
+def test_the_verdict_names_the_base_where_it_was_measured(
+    tmp_path: Path, metric: str, direction: str, told: str
+) -> None:
+    run = make_run(tmp_path / "judged")
+    for name, change in (
+        ("config.json", {"gate": {"metric": metric, "direction": direction}}),
+        ("best.json", {"metric": metric}),
+    ):
+        content = json.loads((run / name).read_bytes())
+        (run / name).write_text(json.dumps(content | change))
+    whole = verdict(read_history(run, samples=0))
+    assert told in whole
+    (run / "base" / "metrics.json").unlink()
+    without = verdict(read_history(run, samples=0))
+    assert without == f"{whole.rpartition(', ')[0]}."
 
 
 def test_a_metric_without_wording_is_shown_under_its_own_name(tmp_path: Path) -> None:
