@@ -16,6 +16,7 @@ from tspin.models.policy import (
     load_tokenizer,
     save_policy,
 )
+from tspin.models.threads import Work
 from tspin.records.manifest import Manifest, forget, write_manifest
 from tspin.records.training_log import TRAIN_LOG
 from tspin.seeds import derive_seed
@@ -62,15 +63,26 @@ def fit(job: TrainJob, wanted: Manifest, template: PromptTemplate) -> None:
     checkpoints = Checkpoints(job.checkpoints, wanted.asked(), mirror)
     # transformers draws one for each folder that it reads or writes.
     disable_progress_bar()  # type: ignore[no-untyped-call]
+    work = Work(
+        job.config.system,
+        wanted,
+        checkpoints.begun,
+        job.arithmetic,
+        inputs=(job.model, job.triplets),
+        processes=args.world_size,
+    )
     with checkpoints.held() if args.should_save else nullcontext(), _same_bytes(args.device):
-        _wait_for_all()
-        guards = Guards(settings.guards)
-        trainer = _trained(job, wanted, template, args, examples, checkpoints, guards)
         if args.should_save:
-            _finish(job, wanted, trainer, examples, guards)
+            work.begin()  # Here the other processes read with how many threads they compute.
         _wait_for_all()
-        if args.should_save:
-            checkpoints.remove()
+        with work.computing() as signed:
+            guards = Guards(settings.guards)
+            trainer = _trained(job, wanted, template, args, examples, checkpoints, guards)
+            if args.should_save:
+                _finish(job, signed, trainer, examples, guards)
+            _wait_for_all()
+            if args.should_save:
+                checkpoints.remove()
 
 
 def _trained(
