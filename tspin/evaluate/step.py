@@ -80,7 +80,9 @@ def evaluate(
     """
     evaluation = Evaluation.of(config, model, annotated, proto, iteration, temperature=temperature)
     if not is_current(out, evaluation.wanted):
-        inputs: tuple[str | Path, ...] = (model,) if proto is None else (model, proto)
+        inputs: dict[str, str | Path] = {"the policy": model}
+        if proto is not None:
+            inputs["the proto-synthetic responses"] = proto
         work = Work(config.system, evaluation.wanted, begun_path(out), arithmetic, inputs)
         with work.computing() as signed:
             _make(dataclasses.replace(evaluation, wanted=signed), out)

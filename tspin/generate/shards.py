@@ -137,7 +137,7 @@ def _whole(made: Sequence[tuple[Path, Manifest]], annotated: Path) -> Manifest:
                     f"{value!r} and {first[key]!r}"
                 )
     arithmetic = made[0][1].arithmetic
-    others = {f"shard {path} was made": manifest.arithmetic for path, manifest in made}
+    others = {f"shard {at}": manifest.arithmetic for at, (_, manifest) in enumerate(made)}
     return Manifest(
         **first,
         counts=dict(totals),

@@ -75,7 +75,7 @@ def generate(
         return made
     limits = (config.prompt.max_length, context_length(model, config.model))
     forget(out)
-    work = Work(config.system, wanted, begun_path(out), arithmetic, inputs=(model,))
+    work = Work(config.system, wanted, begun_path(out), arithmetic, inputs={"the policy": model})
     with work.computing() as signed:
         result = write_responses(
             open_engine=lambda: open_engine(config, model, template),

@@ -31,7 +31,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,7 @@ __all__ = ["Work", "arithmetic_here", "begin_run", "begun_path", "threads_held"]
 
 log = logging.getLogger(__name__)
 
+_RUN = "the beginning of the run"
 _GRAIN = 32768
 """Elements below which ATen gives no further thread a part (at::internal::GRAIN_SIZE)."""
 
@@ -68,8 +69,8 @@ class Work:
     """Where it is written down what the work was begun with."""
     run: Arithmetic | None
     """What the run was begun with; None outside of a run."""
-    inputs: tuple[str | Path, ...]
-    """What the output is computed from; what has no manifest says nothing."""
+    inputs: Mapping[str, str | Path]
+    """What the output is computed from, by name; what has no manifest says nothing."""
     processes: int | None = None
     """That share the work, if it can be shared."""
 
@@ -91,12 +92,12 @@ class Work:
         """
         before = self._before()
         here = self.begin()
-        own = {"this work was begun": before}
+        own = {"its own beginning": before}
         if self.run is None:
             own |= self._input_records()
         if told := differences(here, own):
             _warn(told)
-        note = differences(here, {"the run was begun": self.run, **own})
+        note = differences(here, {_RUN: self.run, **own})
         signed = {"arithmetic": here, "bytes_may_differ": note}
         try:
             with threads_held(here.threads):
@@ -105,7 +106,8 @@ class Work:
             if before is None:
                 self.begun.unlink(missing_ok=True)
             raise
-        self.begun.unlink(missing_ok=True)
+        if self.processes is None:  # Else it goes with the checkpoints, once all have read it.
+            self.begun.unlink(missing_ok=True)
 
     def _before(self) -> Arithmetic | None:
         return read_arithmetic(self.begun, self._key())
@@ -115,7 +117,7 @@ class Work:
         return hashlib.sha256(asked.encode()).hexdigest()
 
     def _input_records(self) -> dict[str, Arithmetic | None]:
-        return {f"{path} was made": computed_with(Path(path)) for path in self.inputs}
+        return {name: computed_with(Path(path)) for name, path in self.inputs.items()}
 
 
 def begun_path(out: Path) -> Path:
@@ -137,7 +139,7 @@ def begin_run(config: RunConfig, path: Path) -> Arithmetic:
     if begun is None:
         write_arithmetic(path, here)
         return here
-    if told := differences(here, {"the run was begun": begun}):
+    if told := differences(here, {_RUN: begun}):
         _warn(told)
     return begun
 

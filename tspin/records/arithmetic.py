@@ -45,14 +45,15 @@ def differences(here: Arithmetic, records: Mapping[str, Arithmetic | None]) -> s
 
     Args:
         here: Of the work at hand.
-        records: What was made before, such as 'the run was begun', to its arithmetic; None is
+        records: What was computed before, such as 'the policy', to its arithmetic; None is
             unknown and agrees with all.
 
     Returns:
         A sentence for the log and the manifest; None where all agree.
     """
     told = {what: here.difference(record) for what, record in records.items() if record}
-    return "; ".join(f"{what} otherwise: {text}" for what, text in told.items() if text) or None
+    parts = (f"computed otherwise than {what} ({text})" for what, text in told.items() if text)
+    return "; ".join(parts) or None
 
 
 def write_arithmetic(path: Path, arithmetic: Arithmetic, work: str | None = None) -> None:

@@ -68,7 +68,7 @@ def fit(job: TrainJob, wanted: Manifest, template: PromptTemplate) -> None:
         wanted,
         checkpoints.begun,
         job.arithmetic,
-        inputs=(job.model, job.triplets),
+        inputs={"the policy": job.model, "the examples": job.triplets},
         processes=args.world_size,
     )
     with checkpoints.held() if args.should_save else nullcontext(), _same_bytes(args.device):
