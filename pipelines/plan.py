@@ -53,8 +53,13 @@ class Plan:
         return task.set_caching_options(False).set_display_name(title)
 
     def config_json(self) -> str:
-        """The configuration that steps get: checkpoints on what outlives a pod, if there is any."""
+        """The configuration that steps get: what a pod cannot know is fixed for all of them.
+
+        Checkpoints go to what outlives a pod, if there is any; threads are the same on all nodes.
+        """
         system = self.config.system
+        if system.threads == "auto":
+            system = system.model_copy(update={"threads": self.profile.threads(self.config)})
         volumes = self.profile.stages.train.volumes
         if system.checkpoints is None and volumes:
             kept = {"checkpoints": f"{volumes[0].path}/checkpoints"}

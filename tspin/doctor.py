@@ -6,10 +6,17 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from tspin.config import RunConfig
+from tspin.config import RunConfig, SystemConfig
 from tspin.errors import TspinError
 from tspin.machine.check import Check
-from tspin.machine.hardware import check_disk, check_gpus, check_memory, check_processors, find_gpus
+from tspin.machine.hardware import (
+    check_arithmetic,
+    check_disk,
+    check_gpus,
+    check_memory,
+    check_processors,
+    find_gpus,
+)
 from tspin.machine.packages import check_extras, check_packages, check_python
 from tspin.store import exists, is_remote, working_folder
 
@@ -47,6 +54,7 @@ def doctor_report(config: RunConfig | None) -> list[Check]:
         check_packages(),
         *check_extras(),
         check_processors(),
+        check_arithmetic(SystemConfig() if config is None else config.system),
         check_memory(),
         check_gpus(gpus),
         check_disk(folder),

@@ -10,6 +10,7 @@ from tspin.config import RunConfig
 from tspin.evaluate.step import evaluate
 from tspin.files import atomic_file
 from tspin.generate.step import generate
+from tspin.models.threads import begin_run
 from tspin.records.estimate import read_estimates
 from tspin.records.manifest import (
     content_hash,
@@ -56,6 +57,7 @@ def run(
     folder = RunFolder(Path(config.run_dir))
     data = fetch_data(config)
     with folder.opened(config, data):
+        begin_run(config, folder.arithmetic)
         policy = config.model.path
         _evaluate(config, data, folder, policy, BASE, timed)
         best = Best.first(config, folder)
@@ -102,7 +104,14 @@ def _play(
                 out=examples,
             )
     with timed("train"):
-        train(config, model=policy, triplets=examples, iteration=iteration, out=made.model)
+        train(
+            config,
+            model=policy,
+            triplets=examples,
+            iteration=iteration,
+            out=made.model,
+            arithmetic=folder.begun(),
+        )
     _evaluate(config, data, folder, str(made.model), iteration, timed)
     return str(made.model)
 
@@ -110,13 +119,18 @@ def _play(
 def _generate(
     config: RunConfig, annotated: Path, folder: RunFolder, policy: str, iteration: int
 ) -> None:
-    out = folder.iteration(iteration).synthetic
-    if iteration > 0:
-        generate(config, model=policy, annotated=annotated, out=out, iteration=iteration)
-        return
     # The initial policy plays once: at iteration 0 its responses are y0 and y' alike.
-    generate(config, model=policy, annotated=annotated, out=folder.proto, iteration=0)
-    _copy_output(folder.proto, out)
+    synthetic = folder.iteration(iteration).synthetic
+    generate(
+        config,
+        model=policy,
+        annotated=annotated,
+        out=synthetic if iteration else folder.proto,
+        iteration=iteration,
+        arithmetic=folder.begun(),
+    )
+    if iteration == 0:
+        _copy_output(folder.proto, synthetic)
 
 
 def _copy_output(source: Path, target: Path) -> None:
@@ -142,7 +156,14 @@ def _evaluate(
     if config.train.method != "sft":
         proto = folder.heldout_proto
         with timed("heldout_proto"):
-            generate(config, model=config.model.path, annotated=heldout, out=proto, iteration=0)
+            generate(
+                config,
+                model=config.model.path,
+                annotated=heldout,
+                out=proto,
+                iteration=0,
+                arithmetic=folder.begun(),
+            )
     with timed("base" if iteration == BASE else "evaluate"):
         evaluate(
             config,
@@ -151,4 +172,5 @@ def _evaluate(
             out=folder.iteration(iteration).metrics,
             proto=None if iteration == BASE else proto,
             iteration=iteration,
+            arithmetic=folder.begun(),
         )

@@ -105,6 +105,7 @@ class TripletSources:
             template=known.template if known else None,
             parameters=config.model_dump(mode="json"),
             seed=known.seed if known else None,
+            arithmetic=known.arithmetic if known else None,
         )
 
 

@@ -13,6 +13,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pipelines.profiles.names import Labels, Name
+from pipelines.profiles.quantity import in_units
 from pipelines.profiles.stage import Stage
 from trainjob.nodes import Nodes
 from tspin.config import RunConfig, load_yaml
@@ -119,11 +120,9 @@ class Profile(Strict):
                 "TrainingRuntime, and stages.train and stages.light must mount a claim at the "
                 "same path, where the model passes from one to the other"
             )
-        asked = config.system.num_processes
-        gpus = stage.accelerator.count if stage.accelerator else 1
         return Nodes(
             count=stage.nodes,
-            processes=gpus if asked == "auto" else asked,
+            processes=self._processes(config),
             namespace=self.namespace,
             runtime=self.training_runtime,
             image=self.image(stage),
@@ -132,6 +131,24 @@ class Profile(Strict):
             env=stage.env,
             shared=f"{shared[0]}/trainjobs",
         )
+
+    def threads(self, config: RunConfig) -> int:
+        """Of each computing process: as many as every stage has whole cores for.
+
+        One number for all stages, since equal bytes need equal numbers (`tspin.models.threads`),
+        and from the profile, not from the node that a pod happens to land on.
+        """
+        stages = self.stages
+        cores = [in_units(stage.cpu.request) for stage in (stages.generate, stages.evaluate)]
+        cores.append(in_units(stages.train.cpu.request) / self._processes(config))
+        return max(1, int(min(cores)))
+
+    def _processes(self, config: RunConfig) -> int:
+        """Training processes on a node: as many as configured, or one a GPU."""
+        asked, accelerator = config.system.num_processes, self.stages.train.accelerator
+        if asked != "auto":
+            return asked
+        return accelerator.count if accelerator else 1
 
 
 def _resources(stage: Stage) -> dict[str, dict[str, str]]:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from pipelines.profile import load_profile
 
 from tests.local_pipelines import LocalKubeflow
 from tspin.files import sha256_folder
@@ -44,7 +45,9 @@ def test_every_task_ran(kubeflow: LocalKubeflow) -> None:
 
 
 def test_the_models_are_those_of_tspin_run(kubeflow: LocalKubeflow) -> None:
-    folder = play(kubeflow.config())
+    # The profile fixes the number of threads for all tasks.
+    threads = load_profile("cpu").threads(kubeflow.config())
+    folder = play(kubeflow.config(f"system.threads={threads}"))
     trained = [path / "model" for path in kubeflow.all("train", "trained", 0)]
     assert [content_hash(path) for path in trained] == [
         content_hash(folder.iteration(number).model) for number in range(2)

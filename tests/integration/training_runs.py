@@ -106,11 +106,11 @@ def make_job(folder: Path, model: Path, name: str = "made", **settings: Any) -> 
     )
 
 
-def start(job: TrainJob) -> subprocess.Popen[str]:
-    """`train` in a process of its own."""
+def start(job: TrainJob, threads: int = 1) -> subprocess.Popen[str]:
+    """`train` in a process of its own, which computes with so many threads by itself."""
     return warm.Popen(
         [sys.executable, "-c", TRAIN, job.model_dump_json()],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -56,6 +56,14 @@ def test_a_report_without_a_configuration() -> None:
     assert "memory for training" not in names
 
 
+def test_what_bytes_depend_on_stands_in_one_line(
+    tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = run_config(tmp_path, tiny_model_dir, system={"device": "cpu", "threads": 5})
+    detail = named(doctor_report(config), "arithmetic").detail
+    assert re.fullmatch(r"5 threads, cpu, \S+, torch \S+, \w+.*", detail), detail
+
+
 def test_a_small_run_fits(tmp_path: Path, tiny_model_dir: Path) -> None:
     checks = doctor_report(run_config(tmp_path, tiny_model_dir))
     assert named(checks, "data.annotated").status == "ok"

@@ -173,6 +173,7 @@ def _measure(
                 iteration=number,
                 # Nothing is fitted to what only measures.
                 temperature=None if fitted is None else fitted.value,
+                arithmetic=run_folder.begun(),
             )
             paths.setdefault(name, {})[number] = out
     return paths

@@ -5,7 +5,7 @@ Defaults are the setting of the T-SPIN and SPIN papers (docs/reference/papers.md
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -119,6 +119,10 @@ class SystemConfig(Strict):
     """auto is a GPU where torch sees one."""
     num_processes: int | Literal["auto"] = "auto"
     """Training processes on this node; auto is one a GPU, or one on a CPU."""
+    threads: Annotated[int, Field(gt=0)] | Literal["auto"] = "auto"
+    """Of each process that computes on a CPU; equal bytes need equal numbers. auto is what the run,
+    the work that is continued, or its inputs were begun with; at the beginning OMP_NUM_THREADS, or
+    the cores shared out over the training processes."""
     tokens_per_device: int = Field(8192, gt=0)
     """Tokens a forward pass on one device: prompts, each once, and all responses to them. A larger
     triplet still runs, alone. How many triplets a step has is train.global_batch_size."""

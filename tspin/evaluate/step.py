@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from tspin.evaluate.temperature import check_temperature, fitted_temperature
 from tspin.files import write_json
 from tspin.forward.responses import response_likelihoods
 from tspin.models.policy import Policy, load_policy, resolve_device
+from tspin.models.threads import Work, begun_path
+from tspin.records.arithmetic import Arithmetic
 from tspin.records.estimate import Likelihood, read_metrics
 from tspin.records.manifest import forget, is_current, write_manifest
 from tspin.records.records import Response, write_records
@@ -41,6 +44,7 @@ def evaluate(
     proto: Path | None,
     iteration: int,
     temperature: float | None = None,
+    arithmetic: Arithmetic | None = None,
 ) -> dict[str, Any]:
     """Measure a policy on held-out records and write metrics.json.
 
@@ -61,6 +65,7 @@ def evaluate(
         iteration: The one that the policy ended; -1 for the initial policy.
         temperature: This policy's, fitted on other records; None fits it on these, if
             `evaluate.fit_temperature` asks for one. Not used otherwise.
+        arithmetic: What the run was begun with; None outside of a run (`tspin.models.threads`).
 
     Returns:
         What metrics.json holds: `iteration`, `model` (its identity), `records`, and `metrics`, a
@@ -75,7 +80,12 @@ def evaluate(
     """
     evaluation = Evaluation.of(config, model, annotated, proto, iteration, temperature=temperature)
     if not is_current(out, evaluation.wanted):
-        _make(evaluation, out)
+        inputs: dict[str, str | Path] = {"the policy": model}
+        if proto is not None:
+            inputs["the proto-synthetic responses"] = proto
+        work = Work(config.system, evaluation.wanted, begun_path(out), arithmetic, inputs)
+        with work.computing() as signed:
+            _make(dataclasses.replace(evaluation, wanted=signed), out)
     return read_metrics(out)
 
 

@@ -13,6 +13,7 @@ import orjson
 
 from tspin.errors import InputError
 from tspin.files import atomic_file
+from tspin.records.arithmetic import differences
 from tspin.records.manifest import (
     Manifest,
     content_hash,
@@ -135,7 +136,15 @@ def _whole(made: Sequence[tuple[Path, Manifest]], annotated: Path) -> Manifest:
                     f"{other_path} and {path}: do not belong together, their {key} differs: "
                     f"{value!r} and {first[key]!r}"
                 )
-    return Manifest(**first, counts=dict(totals), dropped_ids=_dropped(made, annotated))
+    arithmetic = made[0][1].arithmetic
+    others = {f"shard {at}": manifest.arithmetic for at, (_, manifest) in enumerate(made)}
+    return Manifest(
+        **first,
+        counts=dict(totals),
+        dropped_ids=_dropped(made, annotated),
+        arithmetic=arithmetic,
+        bytes_may_differ=differences(arithmetic, others) if arithmetic else None,
+    )
 
 
 def _unsharded(manifest: Manifest) -> dict[str, Any]:

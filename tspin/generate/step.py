@@ -12,6 +12,8 @@ from tspin.generate.responses import write_responses
 from tspin.generate.shards import WHOLE, Shard
 from tspin.models.policy import load_tokenizer, policy_identity
 from tspin.models.shape import context_length
+from tspin.models.threads import Work, begun_path
+from tspin.records.arithmetic import Arithmetic
 from tspin.records.manifest import (
     Manifest,
     content_hash,
@@ -35,6 +37,7 @@ def generate(
     out: Path,
     iteration: int,
     shard: Shard = WHOLE,
+    arithmetic: Arithmetic | None = None,
 ) -> Manifest:
     """Sample a response to every prompt of an annotated file from a policy.
 
@@ -48,6 +51,7 @@ def generate(
         out: Response records, in the order of `annotated`.
         iteration: Part of every seed, so that iterations draw anew.
         shard: Which of the records to answer; `merge_responses` puts shards together.
+        arithmetic: What the run was begun with; None outside of a run (`tspin.models.threads`).
 
     Returns:
         The manifest of `out`, with the finish reasons counted and the over-long records listed.
@@ -71,21 +75,23 @@ def generate(
         return made
     limits = (config.prompt.max_length, context_length(model, config.model))
     forget(out)
-    result = write_responses(
-        open_engine=lambda: open_engine(config, model, template),
-        template=template,
-        records=shard.select(read_records(annotated, AnnotatedRecord)),
-        sampling=sampling,
-        seed_of=lambda record: derive_seed(config.seed, "synthetic", iteration, record),
-        out=out,
-        decisive={"model": wanted.model, "engine": wanted.engine, **engine_parameters(config)},
-        max_length=min(limit for limit in limits if limit is not None),
-        over_long=config.prompt.over_long,
-    )
-    return write_manifest(
-        out,
-        wanted.model_copy(update={"counts": result.counts, "dropped_ids": result.dropped_ids}),
-    )
+    work = Work(config.system, wanted, begun_path(out), arithmetic, inputs={"the policy": model})
+    with work.computing() as signed:
+        result = write_responses(
+            open_engine=lambda: open_engine(config, model, template),
+            template=template,
+            records=shard.select(read_records(annotated, AnnotatedRecord)),
+            sampling=sampling,
+            seed_of=lambda record: derive_seed(config.seed, "synthetic", iteration, record),
+            out=out,
+            decisive={"model": wanted.model, "engine": wanted.engine, **engine_parameters(config)},
+            max_length=min(limit for limit in limits if limit is not None),
+            over_long=config.prompt.over_long,
+        )
+        return write_manifest(
+            out,
+            signed.model_copy(update={"counts": result.counts, "dropped_ids": result.dropped_ids}),
+        )
 
 
 def _wanted(

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from tspin.config import SystemConfig
 from tspin.machine.check import Check, gib
 
 __all__ = [
     "Gpu",
     "available_memory",
+    "check_arithmetic",
     "check_disk",
     "check_gpus",
     "check_memory",
@@ -46,6 +48,17 @@ def check_processors() -> Check:
     present = os.cpu_count() or usable
     of_all = f" of {present}" if usable != present else ""
     return Check("processors", "ok", f"{usable}{of_all} usable, {platform.machine()}")
+
+
+def check_arithmetic(system: SystemConfig) -> Check:
+    """What the bytes of a run that is begun here depend on besides its configuration and data."""
+    if find_spec("torch") is None:
+        return Check("arithmetic", "warn", "cannot tell: torch is not installed")
+    from tspin.models.threads import arithmetic_here
+
+    here = arithmetic_here(system)
+    detail = f"{here.threads} threads, {here.device}, torch {here.torch}, {here.blas}"
+    return Check("arithmetic", "ok", detail)
 
 
 def _usable_processors() -> int:

@@ -11,7 +11,14 @@ import torch
 from tspin.config import ModelConfig, SystemConfig
 from tspin.errors import InputError
 
-__all__ = ["denormals_flushed", "dtype_name", "numerics", "resolve_device", "resolve_dtype"]
+__all__ = [
+    "denormals_flushed",
+    "dtype_name",
+    "numerics",
+    "resolve_device",
+    "resolve_dtype",
+    "training_processes",
+]
 
 
 def resolve_device(system: SystemConfig) -> torch.device:
@@ -26,6 +33,13 @@ def resolve_device(system: SystemConfig) -> torch.device:
     if system.device == "cpu" or not has_gpu:
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def training_processes(system: SystemConfig) -> int:
+    """Training processes on this machine: `system.num_processes`, of which auto is one a GPU."""
+    if system.num_processes != "auto":
+        return system.num_processes
+    return max(1, torch.cuda.device_count() if system.device != "cpu" else 0)
 
 
 def resolve_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:

@@ -13,11 +13,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tspin.errors import InputError
 from tspin.files import sha256_file, sha256_folder, write_json
+from tspin.records.arithmetic import Arithmetic
 
 __all__ = [
     "MODEL_FILES",
     "RECORDED_LATER",
     "Manifest",
+    "computed_with",
     "content_hash",
     "forget",
     "is_current",
@@ -78,11 +80,16 @@ class Manifest(BaseModel):
     `tspin` here where they knew it, and had no `tspin_commit`."""
     tspin_commit: str | None = None
     """Of `tspin` itself: an image's, or that of the checkout which the package stands in."""
+    arithmetic: Arithmetic | None = None
+    """With what it was computed (of triplets: the responses in them); None is unknown."""
+    bytes_may_differ: str | None = None
+    """In what that differs from what the work was begun with, or its inputs were made with."""
 
     def asked(self) -> dict[str, Any]:
         """What was asked for, as JSON has it: all but the results and what made them."""
-        results = {"sha256", "counts", "dropped_ids", "versions", "git_commit", "tspin_commit"}
-        return self.model_dump(mode="json", exclude=results)
+        results = {"sha256", "counts", "dropped_ids"}
+        makers = {"versions", "git_commit", "tspin_commit", "arithmetic", "bytes_may_differ"}
+        return self.model_dump(mode="json", exclude=results | makers)
 
 
 def manifest_path(output: Path) -> Path:
@@ -137,6 +144,20 @@ def read_manifest(output: Path) -> Manifest | None:
             "made. Delete both to make it again"
         )
     return manifest
+
+
+def computed_with(output: Path) -> Arithmetic | None:
+    """With what an output was computed, by its manifest; None where nothing says so.
+
+    The output itself is not read, as hashing a model takes longer than many a step.
+    """
+    path = manifest_path(output.absolute())
+    if not path.is_file():
+        return None
+    try:
+        return Manifest.model_validate_json(path.read_bytes()).arithmetic
+    except ValidationError:
+        return None  # Whoever reads all of it says what is wrong.
 
 
 def is_current(output: Path, wanted: Manifest) -> bool:

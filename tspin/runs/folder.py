@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from tspin.config import RunConfig, config_differences, resolved
 from tspin.errors import InputError
 from tspin.files import write_json
+from tspin.records.arithmetic import Arithmetic, read_arithmetic
 from tspin.records.training_log import TRAIN_LOG
 from tspin.runs.inputs import Data
 
@@ -113,6 +114,15 @@ class RunFolder:
     def report(self) -> Path:
         """The HTML page."""
         return self.path / "report.html"
+
+    @property
+    def arithmetic(self) -> Path:
+        """What the run was begun with: threads, device, torch, BLAS (`tspin.models.threads`)."""
+        return self.path / "arithmetic.json"
+
+    def begun(self) -> Arithmetic | None:
+        """What the run was begun with; None where that is unknown."""
+        return read_arithmetic(self.arithmetic)
 
     def numbers(self) -> list[int]:
         """Of the iterations that have a folder, in order; a folder of another name is none."""

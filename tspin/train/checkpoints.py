@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from filelock import FileLock, Timeout
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tspin.errors import TspinError
-from tspin.files import remove, sync, write_json
+from tspin.files import atomic_file, remove, sync, write_json
 from tspin.store import open_store
 from tspin.train.launch import Termination
 
@@ -110,6 +111,7 @@ _STEP = re.compile(r"checkpoint-(\d+)")
 _MARKER = "complete.json"
 _KEY = "key.json"
 _LOCK = "lock"
+_BEGUN = "begun.json"
 _PICKLED_ARGUMENTS = "training_args.bin"
 
 
@@ -126,6 +128,11 @@ class Checkpoints:
         self.path = path
         self._key = key
         self._mirror = mirror
+
+    @property
+    def begun(self) -> Path:
+        """What the training was begun with (`tspin.models.threads`); each checkpoint has it too."""
+        return self.path / _BEGUN
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -164,6 +171,8 @@ class Checkpoints:
         folder = steps[step]
         # transformers pickles its arguments there. Nothing reads them, and pickles can run code.
         (folder / _PICKLED_ARGUMENTS).unlink(missing_ok=True)
+        if self.begun.is_file():
+            shutil.copyfile(self.begun, folder / _BEGUN)
         for entry in sorted(folder.rglob("*")):
             sync(entry)
         sync(self.path)
@@ -184,8 +193,13 @@ class Checkpoints:
         if self._mirror is None:
             return
         step = self._mirror.fetch(self.path, than=max(self._steps(), default=0))
-        if step is not None:
-            write_json(self._steps()[step] / _MARKER, {"step": step})
+        if step is None:
+            return
+        folder = self._steps()[step]
+        write_json(folder / _MARKER, {"step": step})
+        if (folder / _BEGUN).is_file():
+            with atomic_file(self.begun) as file:
+                file.write((folder / _BEGUN).read_bytes())
 
     def _clear(self) -> None:
         key = self.path / _KEY

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.models.policy import policy_identity
+from tspin.records.arithmetic import Arithmetic
 from tspin.records.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
 from tspin.records.records import is_annotated
 from tspin.tokens.prompts import PromptTemplate
@@ -34,6 +35,8 @@ class TrainJob(BaseModel):
     checkpoints: Path
     mirror: str | None = None
     """Prefix of a store that gets each checkpoint as well."""
+    arithmetic: Arithmetic | None = None
+    """What the run was begun with; None outside of a run."""
 
     def kept_in(self, root: str, wanted: Manifest) -> TrainJob:
         """The same job with its checkpoints below `root`, in a place of this work alone.

@@ -24,7 +24,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from tspin.config import SystemConfig
 from tspin.errors import InputError, TspinError
-from tspin.models.policy import resolve_device
+from tspin.models.device import resolve_device, training_processes
 
 __all__ = [
     "StoppedError",
@@ -88,14 +88,13 @@ def processes_wanted(system: SystemConfig) -> int:
         InputError: more processes than GPUs are asked for.
     """
     gpus = torch.cuda.device_count() if resolve_device(system).type == "cuda" else 0
-    if system.num_processes == "auto":
-        return max(gpus, 1)
-    if gpus and system.num_processes > gpus:
+    processes = training_processes(system)
+    if gpus and processes > gpus:
         raise InputError(
-            f"system.num_processes is {system.num_processes}, but there are {gpus} GPUs here; "
+            f"system.num_processes is {processes}, but there are {gpus} GPUs here; "
             "give at most as many, or 'auto'"
         )
-    return system.num_processes
+    return processes
 
 
 def launched() -> bool:

@@ -16,6 +16,7 @@ from tspin.models.policy import (
     save_policy,
 )
 from tspin.models.pretrained import without_bars
+from tspin.models.threads import Work
 from tspin.records.manifest import Manifest, forget, write_manifest
 from tspin.records.training_log import TRAIN_LOG
 from tspin.seeds import derive_seed
@@ -58,20 +59,31 @@ def fit(job: TrainJob, wanted: Manifest, template: PromptTemplate) -> None:
     leave_group_at_exit()
     mirror = None if job.mirror is None else CheckpointMirror(job.mirror)
     checkpoints = Checkpoints(job.checkpoints, wanted.asked(), mirror)
+    work = Work(
+        job.config.system,
+        wanted,
+        checkpoints.begun,
+        job.arithmetic,
+        inputs={"the policy": job.model, "the examples": job.triplets},
+        processes=args.world_size,
+    )
     with (
         nullcontext() if args.should_save else _errors_only(),
         without_bars(),
         checkpoints.held() if args.should_save else nullcontext(),
         _same_bytes(args.device),
     ):
-        _wait_for_all()
-        guards = Guards(settings.guards)
-        trainer = _trained(job, wanted, template, args, examples, checkpoints, guards)
         if args.should_save:
-            _finish(job, wanted, trainer, examples, guards)
+            work.begin()  # Here the other processes read with how many threads they compute.
         _wait_for_all()
-        if args.should_save:
-            checkpoints.remove()
+        with work.computing() as signed:
+            guards = Guards(settings.guards)
+            trainer = _trained(job, wanted, template, args, examples, checkpoints, guards)
+            if args.should_save:
+                _finish(job, signed, trainer, examples, guards)
+            _wait_for_all()
+            if args.should_save:
+                checkpoints.remove()
 
 
 def _trained(

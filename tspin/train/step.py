@@ -10,6 +10,7 @@ import torch
 
 from tspin.config import RunConfig
 from tspin.models.policy import load_tokenizer
+from tspin.records.arithmetic import Arithmetic
 from tspin.records.manifest import Manifest, is_current, read_manifest
 from tspin.tokens.prompts import PromptTemplate
 from tspin.train.job import TrainJob
@@ -29,6 +30,7 @@ def train(
     iteration: int,
     out: Path,
     checkpoints: Path | None = None,
+    arithmetic: Arithmetic | None = None,
 ) -> Manifest:
     """Train the next policy from a policy and triplets; a killed training continues.
 
@@ -43,6 +45,7 @@ def train(
         out: The folder of pi_{t+1}; appears whole or not at all.
         checkpoints: Where to keep checkpoints; default `NAME.checkpoints` beside `out`, deleted
             when the model is in place. With `system.checkpoints` a place of its own below that.
+        arithmetic: What the run was begun with; None outside of a run (`tspin.models.threads`).
 
     Returns:
         The model's manifest.
@@ -60,6 +63,7 @@ def train(
         iteration=iteration,
         out=out,
         checkpoints=checkpoints or out.with_name(f"{out.name}.checkpoints"),
+        arithmetic=arithmetic,
     )
     if launched():
         check_world(config.system)

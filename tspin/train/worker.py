@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
 import signal
 import sys
 
-import torch
 from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
 
 from tspin.errors import TspinError
@@ -24,7 +22,6 @@ def main() -> None:
     """Train as the job says; leave an error where the launcher looks for it."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("tspin").setLevel(logging.INFO)
-    _share_processors()
     if sys.platform == "linux":
         # A launcher killed by SIGKILL cannot tell its processes; they must not train on unseen.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -36,12 +33,6 @@ def main() -> None:
     except Exception as error:
         ErrorHandler().record_exception(error)
         raise
-
-
-def _share_processors() -> None:
-    if "OMP_NUM_THREADS" not in os.environ:
-        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tspin.config import DataConfig, GenerateConfig, ModelConfig, PromptConfig, RunConfig
+from tspin.config import (
+    DataConfig,
+    GenerateConfig,
+    ModelConfig,
+    PromptConfig,
+    RunConfig,
+    SystemConfig,
+)
 from tspin.errors import InputError
 from tspin.generate.shards import Shard, merge_responses
 from tspin.generate.step import generate
@@ -60,6 +67,18 @@ def test_merged_shards_are_the_bytes_and_manifest_of_one_generation(config, tmp_
     assert manifest.dropped_ids["over_long"]
     assert merged.read_bytes() == whole.read_bytes()
     assert manifest_path(merged).read_bytes() == manifest_path(whole).read_bytes()
+
+
+def test_shards_that_were_computed_otherwise_are_merged_and_it_is_told(config, tmp_path):
+    shards = []
+    for index in range(2):
+        system = SystemConfig(threads=1 + index)
+        one = config.model_copy(update={"system": system})
+        shards.append(answer(one, tmp_path / f"shard-{index}.jsonl", f"{index}/2"))
+    merged = tmp_path / "merged.jsonl"
+    manifest = merge_responses(shards, annotated=Path(config.data.annotated), out=merged)
+    assert manifest.arithmetic.threads == 1
+    assert manifest.bytes_may_differ == "computed otherwise than shard 1 (threads 1 instead of 2)"
 
 
 def test_shards_that_do_not_make_a_whole_are_refused(config, tmp_path):

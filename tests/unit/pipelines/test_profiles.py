@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -5,8 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipelines.plan import Plan
 from pipelines.profiles.profile import PROFILES, load_profile, profile_names
 from pipelines.profiles.quantity import in_units
+from tspin.config import RunConfig
 from tspin.errors import InputError
 
 
@@ -138,3 +141,25 @@ def test_profiles_load_without_torch_or_kfp() -> None:
         "sys.exit(bool({'torch', 'kfp', 'kubernetes'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=PROFILES.parents[1]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "processes", "threads"),
+    # The least of what generation, evaluation and each process of the training are promised.
+    [("cpu", "auto", 1), ("gke-h100", "auto", 20), ("gke-h100", 40, 4), ("onprem", "auto", 8)],
+)
+def test_all_stages_compute_with_the_threads_that_each_has_cores_for(
+    name: str, processes: object, threads: int
+) -> None:
+    config = RunConfig.model_validate(
+        {
+            "run_dir": "r",
+            "model": {"path": "m"},
+            "data": {"annotated": "a"},
+            "system": {"num_processes": processes},
+        }
+    )
+    plan = Plan(config, load_profile(name))
+    assert json.loads(plan.config_json())["system"]["threads"] == threads
+    asked = config.model_copy(update={"system": config.system.model_copy(update={"threads": 3})})
+    assert json.loads(Plan(asked, plan.profile).config_json())["system"]["threads"] == 3

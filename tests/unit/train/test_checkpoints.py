@@ -9,7 +9,7 @@ import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from tspin.errors import TspinError
-from tspin.train.checkpoints import CheckpointCallback, Checkpoints
+from tspin.train.checkpoints import CheckpointCallback, CheckpointMirror, Checkpoints
 from tspin.train.launch import StoppedError, Termination
 
 KEY = {"inputs": {"triplets": "abc"}, "parameters": {"learning_rate": 1e-6}}
@@ -58,6 +58,17 @@ def test_finishing_drops_older_ones_and_pickled_arguments(checkpoints: Checkpoin
     assert made == ["checkpoint-10"]  # by number, not by name
     files = sorted(path.name for path in (checkpoints.path / "checkpoint-10").iterdir())
     assert files == ["complete.json", "model.safetensors", "optimizer.pt"]
+
+
+def test_what_a_training_was_begun_with_moves_with_its_checkpoint(tmp_path: Path) -> None:
+    mirror = CheckpointMirror(str(tmp_path / "store"))
+    lost, moved = (Checkpoints(tmp_path / name, KEY, mirror) for name in ("lost", "moved"))
+    with lost.held():
+        lost.begun.write_text("two threads")
+        write_checkpoint(lost.path, 2)
+        lost.finish(2)
+    with moved.held():
+        assert moved.begun.read_text() == "two threads"
 
 
 def test_older_checkpoint_stays_until_the_next_is_whole(
