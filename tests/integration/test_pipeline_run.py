@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from pipelines.profile import load_profile
+from pipelines.profiles.profile import load_profile
 
 from tests.local_pipelines import LocalKubeflow
 from tspin.files import sha256_folder
