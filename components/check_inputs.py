@@ -40,7 +40,7 @@ def check_inputs(config: str, structure: str, model: str) -> NamedTuple(  # type
     """
     from collections import namedtuple
 
-    from tspin.config import parse_compiled, step_config
+    from tspin.config import parse_compiled, step_settings
     from tspin.models.policy import policy_identity
     from tspin.runs.inputs import data_hashes
 
@@ -49,7 +49,7 @@ def check_inputs(config: str, structure: str, model: str) -> NamedTuple(  # type
     initial = policy_identity(parsed.model.path, parsed.model)
     Checked = namedtuple("Checked", ["settings", "annotated", "heldout", "initial", "policy"])
     return Checked(
-        step_config(parsed),
+        step_settings(parsed),
         hashes.annotated,
         hashes.heldout or "",
         initial,

@@ -87,9 +87,9 @@ def _start(cluster: Cluster, document: dict[str, Any], every: float) -> None:
     """
     name = document["metadata"]["name"]
     while not cluster.create(document):
-        found = cluster.find(name)
-        if found is not None and "deletionTimestamp" not in found["metadata"]:
-            ended = condition(found)
+        trainjob = cluster.find(name)
+        if trainjob is not None and "deletionTimestamp" not in trainjob["metadata"]:
+            ended = condition(trainjob)
             if ended is None or ended["type"] == "Complete":
                 log.info("following TrainJob %s, which is there already", name)
                 cluster.own(name, owner())

@@ -88,11 +88,11 @@ def check_s3() -> Check:
 
 def _check_inputs(config: RunConfig) -> list[Check]:
     checks = []
-    wanted: list[tuple[str, str | None]] = [
+    inputs: list[tuple[str, str | None]] = [
         ("data.annotated", config.data.annotated),
         ("data.heldout", config.data.heldout),
     ]
-    for name, location in wanted:
+    for name, location in inputs:
         if location is None:
             detail = "not set: nothing will be evaluated, and no gate can hold"
             checks.append(Check(name, "warn", detail))
@@ -122,12 +122,12 @@ def _check_engine(config: RunConfig) -> Check:
         name = engine_name(config)
         if name != "vllm":
             return Check("generate.engine", "ok", name)
-        found, arguments = usable_vllm(config), vllm_args(config, config.model.path)
+        version, arguments = usable_vllm(config), vllm_args(config, config.model.path)
     except TspinError as error:
         return Check("generate.engine", "fail", str(error))
-    copies, each = (arguments.get(f"{kind}_parallel_size", 1) for kind in ("data", "tensor"))
-    place = "the CPU" if found.on_cpu else f"{copies} times {each} GPUs"
-    return Check("generate.engine", "ok", f"vllm ({found.name} {found.version}) on {place}")
+    copies, gpus = (arguments.get(f"{kind}_parallel_size", 1) for kind in ("data", "tensor"))
+    place = "the CPU" if version.on_cpu else f"{copies} times {gpus} GPUs"
+    return Check("generate.engine", "ok", f"vllm ({version.name} {version.version}) on {place}")
 
 
 def _check_tasks(config: RunConfig) -> list[Check]:

@@ -31,7 +31,7 @@ def chosen_iteration(run_dir: Path, asked: int | None) -> int:
         InputError: no such iteration, or none beat the model that the run began with.
     """
     history = read_history(run_dir, samples=0)
-    finished = [each.number for each in history.iterations]
+    finished = [played.number for played in history.iterations]
     best = history.best["iteration"] if history.best else BASE
     number = best if asked is None else asked
     if number in finished:
@@ -93,9 +93,9 @@ def export_model(
 
 
 def _fitted_temperature(history: History, number: int) -> float | None:
-    for each in history.iterations:
-        if each.number == number and "temperature/fitted" in each.metrics:
-            return each.metrics["temperature/fitted"].value
+    for played in history.iterations:
+        if played.number == number and "temperature/fitted" in played.metrics:
+            return played.metrics["temperature/fitted"].value
     return None
 
 

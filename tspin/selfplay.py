@@ -88,18 +88,18 @@ def _play(
     config: RunConfig, data: Data, folder: RunFolder, policy: str, iteration: int, timed: Timed
 ) -> str:
     """One iteration: y' from the current policy, triplets, the next policy, its evaluation."""
-    made = folder.iteration(iteration)
+    outputs = folder.iteration(iteration)
     if config.train.method == "sft":
         examples = data.annotated
     else:
-        examples = made.triplets
+        examples = outputs.triplets
         with timed("proto" if iteration == 0 else "generate"):
             _generate(config, data.annotated, folder, policy, iteration)
         with timed("triplets"):
             build_triplets(
                 config.triplets,
                 annotated=data.annotated,
-                synthetic=made.synthetic,
+                synthetic=outputs.synthetic,
                 proto=folder.proto,
                 out=examples,
             )
@@ -109,11 +109,11 @@ def _play(
             model=policy,
             triplets=examples,
             iteration=iteration,
-            out=made.model,
+            out=outputs.model,
             arithmetic=folder.begun(),
         )
-    _evaluate(config, data, folder, str(made.model), iteration, timed)
-    return str(made.model)
+    _evaluate(config, data, folder, str(outputs.model), iteration, timed)
+    return str(outputs.model)
 
 
 def _generate(

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tspin.evaluate.answers
 from tspin.config import RunConfig
-from tspin.engines import Generation, GenerationRequest, SamplingParams
+from tspin.engines import Completion, GenerationRequest, SamplingParams
 from tspin.engines.fake import FakeEngine
 from tspin.errors import TspinError
 from tspin.evaluate.step import evaluate
@@ -152,7 +152,7 @@ class FailingEngine(FakeEngine):
 
     def generate(
         self, requests: Iterable[GenerationRequest], sampling: SamplingParams
-    ) -> Iterator[list[Generation]]:
+    ) -> Iterator[list[Completion]]:
         yield next(super().generate(requests, sampling))
         raise TspinError("the machine is gone")
 
@@ -181,7 +181,7 @@ def test_a_killed_evaluation_continues_and_ends_with_the_same_bytes(
     class CountingEngine(FakeEngine):
         def generate(
             self, requests: Iterable[GenerationRequest], sampling: SamplingParams
-        ) -> Iterator[list[Generation]]:
+        ) -> Iterator[list[Completion]]:
             for group in super().generate(requests, sampling):
                 asked.append(len(group))
                 yield group

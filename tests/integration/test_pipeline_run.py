@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from pipelines.profiles.profile import load_profile
 
+from pipelines.profiles.profile import load_profile
 from tests.local_pipelines import LocalKubeflow
 from tspin.files import sha256_folder
 from tspin.records.manifest import content_hash

@@ -18,7 +18,7 @@ from vllm_setup import Served, alive, engine_processes, make_config
 
 import tspin.generate.step
 from tspin.config import RunConfig
-from tspin.engines import Engine, Generation, GenerationRequest, SamplingParams, open_engine
+from tspin.engines import Completion, Engine, GenerationRequest, SamplingParams, open_engine
 from tspin.errors import InputError, TspinError
 from tspin.generate.journal import journal_path
 from tspin.generate.shards import Shard, merge_responses
@@ -59,7 +59,7 @@ def _user(text: str) -> Message:
 
 def answers(
     engine: Engine, requests: Iterable[GenerationRequest], sampling: SamplingParams
-) -> dict[str, Generation]:
+) -> dict[str, Completion]:
     made = [made for group in engine.generate(requests, sampling) for made in group]
     found = {one.id: one for one in made}
     assert len(found) == len(made)

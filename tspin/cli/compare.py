@@ -54,10 +54,10 @@ def compare(
     out: Out = None,
 ) -> None:
     """Methods side by side on the same model and data, with what each costs; or continue."""
-    path, given = fetch(config), overrides or []
-    settings = load_config(path, given)
+    path, assignments = fetch(config), overrides or []
+    settings = load_config(path, assignments)
     chosen = _seeds(seeds) if seeds is not None else [settings.seed]
-    own_settings = _own(path, given, own or [])
+    own_settings = _own(path, assignments, own or [])
     sets = dict(_named(text) for text in measured or [])
     check_run_inputs(settings)
     from tspin.compare import Comparison, parse_arms
@@ -67,8 +67,8 @@ def compare(
     arms = parse_arms(methods.split(","))
     asked = Comparison(settings, arms, chosen, own_settings, sets, against)
     place = out or f"{settings.run_dir.rstrip('/')}-compare"
-    with output_at(place) as made:
-        result = play(asked, made.path, kept=made.push)
+    with output_at(place) as output:
+        result = play(asked, output.path, kept=output.push)
     _print(summary_table(result))
     typer.echo(f"page: {place}/compare.html")
 
@@ -84,7 +84,7 @@ def _seeds(text: str) -> list[int]:
 
 
 def _own(path: Path, overrides: list[str], own: list[str]) -> dict[str, RunConfig]:
-    given: dict[str, list[str]] = {}
+    assignments: dict[str, list[str]] = {}
     for text in own:
         name, separator, setting = text.partition(":")
         if not separator:
@@ -92,8 +92,10 @@ def _own(path: Path, overrides: list[str], own: list[str]) -> dict[str, RunConfi
         key = setting.partition("=")[0]
         if key in ("train.method", "seed", "run_dir") or key.startswith("data."):
             raise InputError(f"--set-for {text}: {key} is what a comparison sets itself")
-        given.setdefault(name, []).append(setting)
-    return {name: load_config(path, [*overrides, *settings]) for name, settings in given.items()}
+        assignments.setdefault(name, []).append(setting)
+    return {
+        name: load_config(path, [*overrides, *settings]) for name, settings in assignments.items()
+    }
 
 
 def _named(text: str) -> tuple[str, Path]:

@@ -42,10 +42,10 @@ def import_(
     ] = None,
 ) -> None:
     """Turn what other tools have on disk into annotated records."""
-    with output_at(out) as made:
+    with output_at(out) as output:
         summary = import_records(
             fetch(source),
-            made.path,
+            output.path,
             format=format_name,
             on_error=on_error,
             max_chars=max_chars,

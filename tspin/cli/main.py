@@ -36,8 +36,8 @@ for module in (run, compare, steps, registry, project):
         app.command(rich_help_panel=module.PANEL)(command)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(flag: bool) -> None:
+    if flag:
         typer.echo(f"tspin {tspin.__version__}")
         raise typer.Exit
 

@@ -101,10 +101,10 @@ def fetch_command(
     from tspin.registry import Registry
 
     opened = Registry(registry)
-    found = [r for r in opened.records() if number is None or r.number == number]
-    if not found:
+    champions = [r for r in opened.records() if number is None or r.number == number]
+    if not champions:
         raise InputError(f"{registry}: there is no champion{f' {number}' if number else ''}")
-    record = found[-1]
+    record = champions[-1]
     opened.fetch(record.model, out)
     typer.echo(f"{out}: champion {record.number}, {record.model}")
     if fitted := record.metrics.get("temperature/fitted"):

@@ -25,8 +25,8 @@ def run(config: ConfigFile, overrides: Overrides = None) -> None:
     from tspin.cli.table import iteration_table
     from tspin.selfplay import run as play
 
-    with output_at(settings.run_dir) as made:
-        folder = play(settings.model_copy(update={"run_dir": str(made.path)}), kept=made.push)
+    with output_at(settings.run_dir) as output:
+        folder = play(settings.model_copy(update={"run_dir": str(output.path)}), kept=output.push)
         table = iteration_table(folder)
     console = Console()
     # A narrow terminal wraps long lines, which is better than numbers cut in the middle.
@@ -42,8 +42,8 @@ def report(
     from tspin.report.page import write_report
 
     page = f"{run_dir.rstrip('/')}/report.html"
-    with output_at(page) as made:
-        write_report(fetch(run_dir, skip=("*.safetensors",)), made.path)
+    with output_at(page) as output:
+        write_report(fetch(run_dir, skip=("*.safetensors",)), output.path)
     typer.echo(page)
 
 

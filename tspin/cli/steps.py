@@ -63,12 +63,12 @@ def generate(
     policy = local_model(model, settings.model)
     from tspin.generate.step import generate as step
 
-    with output_at(out) as made:
+    with output_at(out) as output:
         manifest = step(
             settings,
             model=policy,
             annotated=records,
-            out=made.path,
+            out=output.path,
             iteration=iteration,
             shard=part,
         )
@@ -85,9 +85,9 @@ def merge_responses(
     """Put the shards of a generation together, as if there had been one."""
     from tspin.generate.shards import merge_responses as step
 
-    with output_at(out) as made:
+    with output_at(out) as output:
         parts = [fetch(shard) for shard in shards]
-        manifest = step(parts, annotated=fetch(annotated), out=made.path)
+        manifest = step(parts, annotated=fetch(annotated), out=output.path)
     _print_counts(out, manifest.counts)
 
 
@@ -108,8 +108,8 @@ def build_triplets(
     }
     from tspin.triplets import build_triplets as step
 
-    with output_at(out) as made:
-        manifest = step(settings.triplets, **sources, out=made.path)
+    with output_at(out) as output:
+        manifest = step(settings.triplets, **sources, out=output.path)
     _print_counts(out, manifest.counts)
 
 
@@ -130,13 +130,13 @@ def train(
     policy = local_model(model, settings.model)
     from tspin.train.step import train as step
 
-    with output_at(out) as made:
+    with output_at(out) as output:
         manifest = step(
             settings,
             model=policy,
             triplets=examples,
             iteration=iteration,
-            out=made.path,
+            out=output.path,
             checkpoints=checkpoints,
         )
     _print_counts(out, manifest.counts)
@@ -158,10 +158,10 @@ def evaluate(
     overrides: Overrides = None,
 ) -> None:
     """Measure a model on held-out records, and on tasks of lm-evaluation-harness."""
-    given = [*(overrides or []), f"data.heldout={json.dumps(annotated)}"]
+    settings_given = [*(overrides or []), f"data.heldout={json.dumps(annotated)}"]
     if tasks is not None:
-        given.append(f"evaluate.tasks={json.dumps(tasks.split(','))}")
-    settings = step_config(config, given, model=model, annotated=annotated)
+        settings_given.append(f"evaluate.tasks={json.dumps(tasks.split(','))}")
+    settings = step_config(config, settings_given, model=model, annotated=annotated)
     records = local_records(annotated, AnnotatedRecord)
     initial = None if proto is None else local_records(proto, Response)
     policy = local_model(model, settings.model)
@@ -169,12 +169,12 @@ def evaluate(
     from tspin.evaluate.step import evaluate as step
     from tspin.records.estimate import estimates_of
 
-    with output_at(out) as made:
+    with output_at(out) as output:
         measured = step(
             settings,
             model=policy,
             annotated=records,
-            out=made.path,
+            out=output.path,
             proto=initial,
             iteration=iteration,
         )

@@ -12,7 +12,7 @@ from tspin.config.run import (
     SystemConfig,
     TripletsConfig,
 )
-from tspin.config.structure import parse_compiled, step_config, structure
+from tspin.config.structure import parse_compiled, step_settings, structure
 from tspin.config.training import GuardConfig, LoraConfig, Method, TrainConfig
 
 __all__ = [
@@ -35,6 +35,6 @@ __all__ = [
     "load_yaml",
     "parse_compiled",
     "resolved",
-    "step_config",
+    "step_settings",
     "structure",
 ]

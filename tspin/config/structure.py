@@ -10,7 +10,7 @@ from tspin.config.loading import config_differences
 from tspin.config.run import GateConfig, RunConfig
 from tspin.errors import InputError
 
-__all__ = ["parse_compiled", "step_config", "structure"]
+__all__ = ["parse_compiled", "step_settings", "structure"]
 
 
 def structure(config: RunConfig) -> str:
@@ -48,7 +48,7 @@ def parse_compiled(config: str, compiled: str) -> RunConfig:
     return parsed
 
 
-def step_config(config: RunConfig) -> str:
+def step_settings(config: RunConfig) -> str:
     """The configuration as steps get it, as JSON: without what is decided between them.
 
     A step's cache then holds although the run is given more iterations, another gate or name.

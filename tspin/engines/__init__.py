@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from tspin.config import RunConfig
-from tspin.engines.base import Engine, Generation, GenerationRequest, SamplingParams
+from tspin.engines.base import Completion, Engine, GenerationRequest, SamplingParams
 from tspin.engines.choice import EngineName, engine_name, engine_parameters
+from tspin.models.folder import ModelFolder
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = [
+    "Completion",
     "Engine",
     "EngineName",
-    "Generation",
     "GenerationRequest",
     "SamplingParams",
     "engine_name",
@@ -19,12 +20,12 @@ __all__ = [
 ]
 
 
-def open_engine(config: RunConfig, model: str, template: PromptTemplate) -> Engine:
+def open_engine(config: RunConfig, model: str | ModelFolder, template: PromptTemplate) -> Engine:
     """Load a policy into the engine that the configuration names.
 
     Args:
         config: `generate`, `model`, `prompt` and `system` decide engine, precision and device.
-        model: A model folder, an adapter folder, or a name on the Hub.
+        model: A model folder, an adapter folder, or a name on the Hub; or one that was found.
         template: Of the model's tokenizer.
 
     Raises:

@@ -6,16 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from tspin.config import GenerateConfig
 from tspin.records.records import FinishReason
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = [
+    "Completion",
     "Engine",
-    "Generation",
     "GenerationRequest",
     "SamplingParams",
     "cut_at_stop",
-    "finished_generation",
+    "finished_completion",
 ]
 
 
@@ -32,6 +33,16 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     """A response ends before the first of these strings."""
 
+    @classmethod
+    def of(cls, settings: GenerateConfig) -> SamplingParams:
+        """As `generate` of the configuration samples."""
+        return cls(
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            max_new_tokens=settings.max_new_tokens,
+            stop=settings.stop,
+        )
+
 
 @dataclass(frozen=True)
 class GenerationRequest:
@@ -44,7 +55,7 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True)
-class Generation:
+class Completion:
     """One answer."""
 
     id: str
@@ -67,7 +78,7 @@ class Engine(Protocol):
 
     def generate(
         self, requests: Iterable[GenerationRequest], sampling: SamplingParams
-    ) -> Iterator[list[Generation]]:
+    ) -> Iterator[list[Completion]]:
         """Answer every request; finished responses come in groups, in any order.
 
         A group is what should become durable together. Requests are taken from the iterable as
@@ -87,16 +98,16 @@ def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
         >>> cut_at_stop("46; then ### Instruction", ["###", ";"])
         ('46', True)
     """
-    found = [at for at in (text.find(string) for string in stop) if at >= 0]
-    return (text[: min(found)], True) if found else (text, False)
+    positions = [at for at in (text.find(string) for string in stop) if at >= 0]
+    return (text[: min(positions)], True) if positions else (text, False)
 
 
-def finished_generation(
+def finished_completion(
     request: GenerationRequest,
     emitted: Sequence[int],
     sampling: SamplingParams,
     template: PromptTemplate,
-) -> Generation:
+) -> Completion:
     """A response from the tokens that a model emitted, up to and with the one that ended it.
 
     Args:
@@ -107,7 +118,7 @@ def finished_generation(
     """
     length = next((at for at, index in enumerate(emitted) if index in template.stop_ids), None)
     text, stopped = cut_at_stop(template.decode(emitted), sampling.stop)
-    return Generation(
+    return Completion(
         id=request.id,
         text=text,
         finish_reason="stop" if stopped or length is not None else "length",

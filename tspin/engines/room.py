@@ -116,13 +116,13 @@ def gpu_room(need: Need, engine_args: dict[str, Any], gpus: list[int]) -> dict[s
         InputError: the model fits on no number of them, or the number asked for.
     """
     share = engine_args.get("gpu_memory_utilization", _GPU_SHARE)
-    each = int(share * min(gpus))
+    budget = int(share * min(gpus))
     stages = engine_args.get("pipeline_parallel_size", 1)
     asked = engine_args.get("tensor_parallel_size")
     sizes = [asked] if asked else [n for n in range(1, len(gpus) + 1) if need.heads % n == 0]
     for size in sizes:
         over = size * stages
-        if over <= len(gpus) and (need.weights + need.sequence) / over <= each:
+        if over <= len(gpus) and (need.weights + need.sequence) / over <= budget:
             copies = engine_args.get("data_parallel_size", len(gpus) // over)
             return {
                 "gpu_memory_utilization": share,
@@ -130,7 +130,7 @@ def gpu_room(need: Need, engine_args: dict[str, Any], gpus: list[int]) -> dict[s
                 "data_parallel_size": copies,
             }
     raise InputError(
-        f"{need}; each of {len(gpus)} GPUs gives {gib(each)} "
+        f"{need}; each of {len(gpus)} GPUs gives {gib(budget)} "
         f"(generate.engine_args.gpu_memory_utilization is {share})"
         f"{f', and tensor_parallel_size is {asked}' if asked else ''}. Take more GPUs, lower "
         "prompt.max_length, or set generate.engine_args.quantization"

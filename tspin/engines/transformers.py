@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from transformers import PreTrainedModel
 
-from tspin.engines.base import Generation, GenerationRequest, SamplingParams, finished_generation
+from tspin.engines.base import Completion, GenerationRequest, SamplingParams, finished_completion
 from tspin.engines.decoding import decode
 from tspin.engines.sampling import RowSampler
 from tspin.errors import TspinError
@@ -47,7 +47,7 @@ class TransformersEngine:
 
     def generate(
         self, requests: Iterable[GenerationRequest], sampling: SamplingParams
-    ) -> Iterator[list[Generation]]:
+    ) -> Iterator[list[Completion]]:
         """Answer requests group by group.
 
         Raises:
@@ -65,7 +65,7 @@ class TransformersEngine:
 
     def _answer(
         self, group: Sequence[GenerationRequest], sampling: SamplingParams
-    ) -> list[Generation]:
+    ) -> list[Completion]:
         if self._model is None:
             raise TspinError("this engine is closed")
         ended = _Ending(self._template, sampling)
@@ -86,7 +86,7 @@ class TransformersEngine:
                 f"system.generate_batch_size and start again: {error}"
             ) from None
         return [
-            finished_generation(request, emitted, sampling, self._template)
+            finished_completion(request, emitted, sampling, self._template)
             for request, emitted in zip(group, rows, strict=True)
         ]
 

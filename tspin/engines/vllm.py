@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tspin.config import RunConfig
-from tspin.engines.base import Generation, GenerationRequest, SamplingParams, finished_generation
+from tspin.engines.base import Completion, GenerationRequest, SamplingParams, finished_completion
 from tspin.engines.event_loop import EventLoop
 from tspin.engines.lifeline import Lifeline
 from tspin.engines.vllm_args import adapter_folder, vllm_args, vllm_environment
 from tspin.errors import InputError, TspinError
+from tspin.models.folder import ModelFolder, find_model
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["VllmEngine", "open_vllm"]
@@ -24,7 +25,7 @@ _GROUP_SECONDS = 1.0
 """What finishes within this time becomes durable together."""
 
 
-def open_vllm(config: RunConfig, model: str, template: PromptTemplate) -> VllmEngine:
+def open_vllm(config: RunConfig, model: str | ModelFolder, template: PromptTemplate) -> VllmEngine:
     """Start vLLM with a policy: full weights, or a LoRA adapter served on its base.
 
     Args:
@@ -36,8 +37,9 @@ def open_vllm(config: RunConfig, model: str, template: PromptTemplate) -> VllmEn
         InputError: see `tspin.engines.vllm_args.vllm_args`, or vLLM refuses an argument.
         TspinError: vLLM did not start.
     """
-    arguments = vllm_args(config, model)
-    return VllmEngine(arguments, template, adapter=adapter_folder(model, config.model))
+    folder = find_model(model, config.model)
+    arguments = vllm_args(config, folder)
+    return VllmEngine(arguments, template, adapter=adapter_folder(folder, config.model))
 
 
 class VllmEngine:
@@ -76,7 +78,7 @@ class VllmEngine:
 
     def generate(
         self, requests: Iterable[GenerationRequest], sampling: SamplingParams
-    ) -> Iterator[list[Generation]]:
+    ) -> Iterator[list[Completion]]:
         """Answer requests as vLLM schedules them.
 
         Raises:
@@ -84,7 +86,7 @@ class VllmEngine:
         """
         if self._llm is None:
             raise TspinError("this engine is closed")
-        left, finished = iter(requests), deque[Generation]()
+        left, finished = iter(requests), deque[Completion]()
         workers = [
             self._loop.start(self._work(left, sampling, finished)) for _ in range(self._in_flight)
         ]
@@ -119,12 +121,12 @@ class VllmEngine:
         self,
         left: Iterator[GenerationRequest],
         sampling: SamplingParams,
-        finished: deque[Generation],
+        finished: deque[Completion],
     ) -> None:
         """Answer one request after another, until none is left."""
         for request in left:
             emitted = await self._emitted(request, sampling)
-            finished.append(finished_generation(request, emitted, sampling, self._template))
+            finished.append(finished_completion(request, emitted, sampling, self._template))
 
     async def _emitted(self, request: GenerationRequest, sampling: SamplingParams) -> list[int]:
         from vllm.exceptions import VLLMServerError

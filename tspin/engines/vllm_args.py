@@ -43,7 +43,7 @@ _ENVIRONMENT = {
 """Where the user has set nothing else."""
 
 
-def vllm_args(config: RunConfig, model: str) -> dict[str, Any]:
+def vllm_args(config: RunConfig, model: str | ModelFolder) -> dict[str, Any]:
     """Arguments of vLLM's engine for a policy: the configured ones and what they leave open.
 
     Args:
@@ -55,22 +55,18 @@ def vllm_args(config: RunConfig, model: str) -> dict[str, Any]:
             or the model does not fit.
     """
     package = usable_vllm(config)
-    given = dict(config.generate.engine_args)
-    for name in given.keys() & _OWN.keys():
-        raise InputError(
-            f"generate.engine_args.{name} is {given[name]!r}; every step must agree on it, so set "
-            f"{_OWN[name]} instead"
-        )
-    found = find_model(model, config.model)
-    base = found.base(config.model) if found.is_adapter else found
-    limits = (config.prompt.max_length, context_length(model, config.model))
+    own_arguments = dict(config.generate.engine_args)
+    _refuse_owned(own_arguments)
+    folder = find_model(model, config.model)
+    base = folder.base(config.model) if folder.is_adapter else folder
+    limits = (config.prompt.max_length, context_length(folder, config.model))
     tokens = min(limit for limit in limits if limit is not None)
     device = vllm_device(config)
     dtype = resolve_dtype(config.model, device)
     need = need_of(
-        base, config.model, tokens=tokens, dtype=dtype, quantized="quantization" in given
+        base, config.model, tokens=tokens, dtype=dtype, quantized="quantization" in own_arguments
     )
-    made: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "model": str(base.path),
         "tokenizer": str(base.path),
         "trust_remote_code": config.model.trust_remote_code,
@@ -82,48 +78,58 @@ def vllm_args(config: RunConfig, model: str) -> dict[str, Any]:
         "skip_tokenizer_init": not config.generate.stop,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
-        **adapter_args(found),
+        **adapter_args(folder),
     }
     if package.on_cpu:
-        made |= {
+        arguments |= {
             # A prompt cut in pieces draws from its generator at an offset, which a CPU's has not.
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(tokens, 4096),
-            **cpu_room(need, given),
+            **cpu_room(need, own_arguments),
         }
     else:
-        gpus = [
-            torch.cuda.get_device_properties(index).total_memory
-            for index in range(torch.cuda.device_count())
-        ]
-        made |= gpu_room(need, given, gpus)
-    return made | given
+        arguments |= gpu_room(need, own_arguments, _memory_of_gpus())
+    return arguments | own_arguments
 
 
-def adapter_folder(model: str, config: ModelConfig) -> str | None:
+def _refuse_owned(arguments: dict[str, Any]) -> None:
+    for name in arguments.keys() & _OWN.keys():
+        raise InputError(
+            f"generate.engine_args.{name} is {arguments[name]!r}; every step must agree on it, so "
+            f"set {_OWN[name]} instead"
+        )
+
+
+def _memory_of_gpus() -> list[int]:
+    """In bytes, of each GPU that torch sees."""
+    devices = range(torch.cuda.device_count())
+    return [torch.cuda.get_device_properties(index).total_memory for index in devices]
+
+
+def adapter_folder(model: str | ModelFolder, config: ModelConfig) -> str | None:
     """The folder of the LoRA adapter that a policy is; None for full weights."""
-    found = find_model(model, config)
-    return str(found.path.resolve()) if found.is_adapter else None
+    folder = find_model(model, config)
+    return str(folder.path.resolve()) if folder.is_adapter else None
 
 
-def adapter_args(found: ModelFolder) -> dict[str, Any]:
+def adapter_args(folder: ModelFolder) -> dict[str, Any]:
     """What vLLM must know of an adapter before it loads its base; nothing for full weights.
 
     Raises:
         InputError: not a LoRA adapter, or one of a higher rank than vLLM serves.
     """
-    if not found.is_adapter:
+    if not folder.is_adapter:
         return {}
-    values = found.adapter_config()
+    values = folder.adapter_config()
     if values.get("peft_type") != "LORA":
         raise InputError(
-            f"{found.path}: is a {values.get('peft_type')} adapter; only LORA is supported"
+            f"{folder.path}: is a {values.get('peft_type')} adapter; only LORA is supported"
         )
     rank = max([int(values["r"]), *(values.get("rank_pattern") or {}).values()])
     fitting = [size for size in _RANKS if size >= rank]
     if not fitting:
         raise InputError(
-            f"{found.path}: its LoRA rank is {rank}; vLLM serves ranks up to {_RANKS[-1]}. Merge "
+            f"{folder.path}: its LoRA rank is {rank}; vLLM serves ranks up to {_RANKS[-1]}. Merge "
             "it into its base, or set generate.engine to 'transformers'"
         )
     return {"enable_lora": True, "max_loras": 1, "max_lora_rank": fitting[0]}
@@ -132,10 +138,10 @@ def adapter_args(found: ModelFolder) -> dict[str, Any]:
 @contextmanager
 def vllm_environment(mark: str) -> Iterator[None]:
     """What vLLM reads while it starts, with the mark of its processes; put back afterwards."""
-    wanted = _ENVIRONMENT | {k: os.environ[k] for k in _ENVIRONMENT if k in os.environ}
-    wanted["VLLM_PROCESS_NAME_PREFIX"] = mark
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+    variables = _ENVIRONMENT | {k: os.environ[k] for k in _ENVIRONMENT if k in os.environ}
+    variables["VLLM_PROCESS_NAME_PREFIX"] = mark
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tspin.engines import SamplingParams, engine_parameters, open_engine
 from tspin.evaluate.heldout import Heldout
-from tspin.evaluate.job import Evaluation, Mode
+from tspin.evaluate.job import EvaluationJob, Mode
 from tspin.generate.responses import write_responses
-from tspin.records.manifest import forget, is_current, write_manifest
+from tspin.records.manifest import Manifest, forget, is_current, write_manifest
 from tspin.records.records import Response, read_records
 from tspin.runs.folder import EvaluationFiles
 from tspin.seeds import derive_seed
@@ -18,7 +18,7 @@ __all__ = ["heldout_answers"]
 
 
 def heldout_answers(
-    evaluation: Evaluation, heldout: Heldout, out: Path, mode: Mode, sampling: SamplingParams
+    evaluation: EvaluationJob, heldout: Heldout, out: Path, mode: Mode, sampling: SamplingParams
 ) -> dict[str, Response]:
     """Answers by record id; made once, resumable, and kept beside metrics.json.
 
@@ -33,6 +33,34 @@ def heldout_answers(
         TspinError: the work failed; run again to continue.
     """
     path = EvaluationFiles(out).answers(mode)
+    config, manifest = evaluation.config, _manifest(evaluation, sampling)
+    if not is_current(path, manifest):
+        forget(path)
+        responses = write_responses(
+            open_engine=lambda: open_engine(config, evaluation.model, evaluation.template),
+            template=evaluation.template,
+            records=heldout.records,
+            sampling=sampling,
+            # Other draws than those that are trained on, should a prompt be in both sets.
+            seed_of=lambda record: derive_seed(
+                config.seed, "heldout", manifest.iteration or 0, record
+            ),
+            out=path,
+            decisive={
+                "model": manifest.model,
+                "engine": manifest.engine,
+                **engine_parameters(config),
+            },
+            max_length=evaluation.max_length,
+            over_long="error",  # What is too long is gone by now.
+            label=f"evaluate, {mode}",
+        )
+        write_manifest(path, manifest.model_copy(update={"counts": responses.counts}))
+    return {response.id: response for response in read_records(path, Response)}
+
+
+def _manifest(evaluation: EvaluationJob, sampling: SamplingParams) -> Manifest:
+    """Of the answers of one decoding, but for its counts."""
     config, metrics = evaluation.config, evaluation.wanted
     parameters = {
         **dataclasses.asdict(sampling),
@@ -42,29 +70,6 @@ def heldout_answers(
         "over_long": config.prompt.over_long,
         **engine_parameters(config),
     }
-    wanted = metrics.model_copy(
-        update={
-            "kind": "responses",
-            "inputs": {"annotated": metrics.inputs["annotated"]},
-            "parameters": parameters,
-        }
-    )
-    if not is_current(path, wanted):
-        forget(path)
-        made = write_responses(
-            open_engine=lambda: open_engine(config, evaluation.model, evaluation.template),
-            template=evaluation.template,
-            records=heldout.records,
-            sampling=sampling,
-            # Other draws than those that are trained on, should a prompt be in both sets.
-            seed_of=lambda record: derive_seed(
-                config.seed, "heldout", metrics.iteration or 0, record
-            ),
-            out=path,
-            decisive={"model": wanted.model, "engine": wanted.engine, **engine_parameters(config)},
-            max_length=evaluation.max_length,
-            over_long="error",  # What is too long is gone by now.
-            label=f"evaluate, {mode}",
-        )
-        write_manifest(path, wanted.model_copy(update={"counts": made.counts}))
-    return {response.id: response for response in read_records(path, Response)}
+    inputs = {"annotated": metrics.inputs["annotated"]}
+    update = {"kind": "responses", "inputs": inputs, "parameters": parameters}
+    return metrics.model_copy(update=update)

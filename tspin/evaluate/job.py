@@ -16,14 +16,15 @@ from tspin.evaluate.heldout import Heldout
 from tspin.files import sha256_folder
 from tspin.harness.loading import harness_version
 from tspin.models.device import numerics, resolve_device
-from tspin.models.policy import load_tokenizer, policy_identity
+from tspin.models.folder import find_model
+from tspin.models.policy import load_tokenizer
 from tspin.models.shape import context_length
 from tspin.records.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
 from tspin.records.records import Response, read_records
 from tspin.store import fetch
 from tspin.tokens.prompts import PromptTemplate
 
-__all__ = ["Evaluation", "Mode"]
+__all__ = ["EvaluationJob", "Mode"]
 
 Mode = Literal["greedy", "sampled", "fitted"]
 
@@ -32,7 +33,7 @@ _TASK_FILES = ("*yaml", "*.py", "*.json", "*.jsonl", "*.csv", "*.parquet", "*.tx
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationJob:
     """The inputs of one evaluation, checked against each other."""
 
     config: RunConfig
@@ -59,12 +60,11 @@ class Evaluation:
         iteration: int,
         *,
         temperature: float | None = None,
-    ) -> Evaluation:
+    ) -> EvaluationJob:
         """Look at all inputs without loading a policy (see `tspin.evaluate.step.evaluate`).
 
         Args:
-            config: `evaluate`, `generate`, `prompt`, `seed`, `model` and `system` are
-                used.
+            config: Of the run.
             model: The policy: a folder, or a name on the Hub.
             annotated: Held-out records.
             proto: Responses of the initial policy to them, or None.
@@ -74,22 +74,17 @@ class Evaluation:
         Raises:
             InputError: a file or the model is missing, or the settings do not fit the model.
         """
-        inputs = {}
-        for role, path in {"annotated": annotated, "proto_synthetic": proto}.items():
-            if path is not None and not path.is_file():
-                raise InputError(f"{path}: no such file; expected {role} records (JSON Lines)")
-            if path is not None:
-                inputs[role] = content_hash(path)
-        template = PromptTemplate.load(load_tokenizer(model, config.model), config.prompt.template)
-        context = context_length(model, config.model)
-        folder, task_settings = _tasks(config)
-        if folder is not None:
-            inputs["task_folder"] = sha256_folder(folder, *_TASK_FILES)
-        wanted = Manifest(
+        folder = find_model(model, config.model, weights=False)
+        tokenizer = load_tokenizer(folder, config.model)
+        template = PromptTemplate.load(tokenizer, config.prompt.template)
+        context = context_length(folder, config.model)
+        tasks, task_settings = _tasks(config)
+        inputs = _input_hashes(annotated, proto, tasks)
+        manifest = Manifest(
             kind="metrics",
             inputs=inputs,
             iteration=iteration,
-            model=policy_identity(model, config.model),
+            model=folder.identity(config.model),
             template=template.hash,
             engine=engine_name(config),
             parameters={
@@ -103,7 +98,7 @@ class Evaluation:
             },
             seed=config.seed,
         )
-        return cls(config, model, annotated, proto, template, context, folder, wanted, temperature)
+        return cls(config, model, annotated, proto, template, context, tasks, manifest, temperature)
 
     @property
     def max_length(self) -> int:
@@ -179,17 +174,17 @@ class Evaluation:
         if self.proto is None:
             return None
         manifest = read_manifest(self.proto)
-        made = manifest or Manifest(kind="responses")
+        proto_manifest = manifest or Manifest(kind="responses")
         here, there = str(self.annotated), str(self.proto)
         refuse_contradiction(
             "annotated set",
-            {here: self.wanted.inputs["annotated"], there: made.inputs.get("annotated")},
+            {here: self.wanted.inputs["annotated"], there: proto_manifest.inputs.get("annotated")},
         )
         refuse_contradiction(
-            "prompt template", {self.model: self.template.hash, there: made.template}
+            "prompt template", {self.model: self.template.hash, there: proto_manifest.template}
         )
         known = {response.id: response for response in read_records(self.proto, Response)}
-        left_out = {identity for ids in made.dropped_ids.values() for identity in ids}
+        left_out = {identity for ids in proto_manifest.dropped_ids.values() for identity in ids}
         for identity in heldout.prompts.keys() - left_out:
             if identity not in known:
                 raise InputError(
@@ -197,6 +192,19 @@ class Evaluation:
                     "it again from the same held-out records"
                 )
         return {identity: known[identity] for identity in heldout.prompts if identity in known}
+
+
+def _input_hashes(annotated: Path, proto: Path | None, tasks: Path | None) -> dict[str, str]:
+    """Content hashes of what is evaluated on, by role."""
+    hashes = {}
+    for role, path in {"annotated": annotated, "proto_synthetic": proto}.items():
+        if path is not None and not path.is_file():
+            raise InputError(f"{path}: no such file; expected {role} records (JSON Lines)")
+        if path is not None:
+            hashes[role] = content_hash(path)
+    if tasks is not None:
+        hashes["task_folder"] = sha256_folder(tasks, *_TASK_FILES)
+    return hashes
 
 
 def _tasks(config: RunConfig) -> tuple[Path | None, dict[str, str]]:

@@ -23,8 +23,8 @@ def write_likelihoods(metrics: Path, likelihoods: Mapping[str, Likelihood]) -> N
         likelihoods: Of the annotations, by record id.
     """
     with atomic_file(EvaluationFiles(metrics).likelihoods) as file:
-        for identity, each in likelihoods.items():
-            row = {"id": identity, "logp": each.logp, "tokens": each.tokens}
+        for identity, likelihood in likelihoods.items():
+            row = {"id": identity, "logp": likelihood.logp, "tokens": likelihood.tokens}
             file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
 
 
@@ -34,12 +34,12 @@ def read_likelihoods(metrics: Path) -> dict[str, Likelihood]:
     Raises:
         InputError: a line is damaged; with file and line.
     """
-    found = {}
+    likelihoods = {}
     path = EvaluationFiles(metrics).likelihoods
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             row = orjson.loads(line)
-            found[row["id"]] = Likelihood(row["logp"], row["tokens"])
+            likelihoods[row["id"]] = Likelihood(row["logp"], row["tokens"])
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise located(path, number, f"not a record's likelihood: {error}") from None
-    return found
+    return likelihoods

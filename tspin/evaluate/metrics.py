@@ -35,8 +35,8 @@ def verifiable_answers(
     answers = {}
     for name in extractors:
         extract = find_extractor(name)
-        found = {record.id: extract(record.response) for record in records}
-        answers[name] = {identity: answer for identity, answer in found.items() if answer}
+        by_id = {record.id: extract(record.response) for record in records}
+        answers[name] = {identity: answer for identity, answer in by_id.items() if answer}
         if not answers[name]:
             raise InputError(
                 f"evaluate.extractors: {name!r} finds an answer in none of the {len(records)} "
@@ -99,24 +99,28 @@ def likelihood_metrics(
     annotated = list(likelihoods["annotated"].values())
     metrics: Metrics = {
         "nll_per_token": ratio(
-            [-each.logp for each in annotated],
-            [each.tokens for each in annotated],
+            [-likelihood.logp for likelihood in annotated],
+            [likelihood.tokens for likelihood in annotated],
             confidence=confidence,
         ),
         "response_tokens/annotated": mean(
-            [each.tokens - 1 for each in annotated], confidence=confidence
+            [likelihood.tokens - 1 for likelihood in annotated], confidence=confidence
         ),
     }
     for role, by_id in likelihoods.items():
         if not by_id:
             continue
-        each_logp = [each.logp for each in by_id.values()]
-        per_token = [each.logp / each.tokens for each in by_id.values()]
+        each_logp = [likelihood.logp for likelihood in by_id.values()]
+        per_token = [likelihood.logp / likelihood.tokens for likelihood in by_id.values()]
         metrics[f"logps/{role}"] = mean(each_logp, confidence=confidence)
         metrics[f"logps_per_token/{role}"] = mean(per_token, confidence=confidence)
     for better, worse in (("annotated", "synthetic"), ("synthetic", "proto_synthetic")):
         a, b = likelihoods.get(better, {}), likelihoods.get(worse, {})
-        both = [(each.logp, b[identity].logp) for identity, each in a.items() if identity in b]
+        both = [
+            (likelihood.logp, b[identity].logp)
+            for identity, likelihood in a.items()
+            if identity in b
+        ]
         if both:
             gaps = [first - second for first, second in both]
             above = sum(x > y and not isclose(x, y, rel_tol=_ROUNDING) for x, y in both)

@@ -10,7 +10,7 @@ from typing import Any
 from tspin.config import RunConfig
 from tspin.evaluate.answers import heldout_answers
 from tspin.evaluate.heldout import Heldout
-from tspin.evaluate.job import Evaluation
+from tspin.evaluate.job import EvaluationJob
 from tspin.evaluate.likelihoods import write_likelihoods
 from tspin.evaluate.metrics import (
     Metrics,
@@ -48,12 +48,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a policy on held-out records and write metrics.json.
 
-    Generated answers stand beside it (`metrics.greedy.jsonl`, `metrics.sampled.jsonl`, and with
-    `evaluate.fit_temperature` `metrics.fitted.jsonl`), and so do a few held-out records to show
-    (`metrics.samples.jsonl`), how likely each annotation is (`metrics.likelihoods.jsonl`) and the
-    fitted temperature (`metrics.temperature.json`). A killed evaluation continues with its answers
-    where it stopped. Returns at once if `out` is in place and made from exactly these inputs.
-    `tspin.evaluate.metrics` says what is measured.
+    What stands beside it: `tspin.runs.folder.EvaluationFiles`; what is measured:
+    `tspin.evaluate.metrics`. A killed evaluation continues with its answers where it stopped.
+    Returns at once if `out` is in place and made from exactly these inputs.
 
     Args:
         config: `evaluate`, `generate`, `prompt`, `seed`, `model` and `system` are used.
@@ -68,37 +65,36 @@ def evaluate(
         arithmetic: What the run was begun with; None outside of a run (`tspin.models.threads`).
 
     Returns:
-        What metrics.json holds: `iteration`, `model` (its identity), `records`, and `metrics`, a
-        mapping of names to `value`, `low`, `high` and `n`; with tasks also `lm_eval`
-        (`tspin.evaluate.tasks`).
+        What metrics.json holds (`tspin.records.estimate.read_metrics`).
 
     Raises:
-        InputError: broken or over-long records, an extractor that is unknown or finds nothing in
-            the annotations, `proto` of other prompts or of another template, no such model, a
-            task that is unknown or whose data cannot be had.
+        InputError: broken or over-long records, an extractor that finds nothing in the
+            annotations, `proto` of other prompts or of another template, no such model, a task
+            that is unknown or whose data cannot be had.
         TspinError: the work failed; run again to continue.
     """
-    evaluation = Evaluation.of(config, model, annotated, proto, iteration, temperature=temperature)
+    evaluation = EvaluationJob.of(
+        config, model, annotated, proto, iteration, temperature=temperature
+    )
     if not is_current(out, evaluation.wanted):
-        inputs: dict[str, str | Path] = {"the policy": model}
-        if proto is not None:
-            inputs["the proto-synthetic responses"] = proto
+        named = {"the policy": model, "the proto-synthetic responses": proto}
+        inputs = {name: path for name, path in named.items() if path is not None}
         work = Work(config.system, evaluation.wanted, begun_path(out), arithmetic, inputs)
         with work.computing() as signed:
             _make(dataclasses.replace(evaluation, wanted=signed), out)
     return read_metrics(out)
 
 
-def _make(evaluation: Evaluation, out: Path) -> None:
+def _make(evaluation: EvaluationJob, out: Path) -> None:
     """All files of the evaluation, metrics.json and its manifest last."""
-    wanted, heldout = evaluation.wanted, evaluation.heldout()
+    manifest, heldout = evaluation.wanted, evaluation.heldout()
     tasks = TaskEvaluation.of(evaluation, out)
     forget(out)
     metrics = _measure(evaluation, heldout, tasks, out)
     _write_samples(heldout, out)
     result = {
-        "iteration": wanted.iteration,
-        "model": wanted.model,
+        "iteration": manifest.iteration,
+        "model": manifest.model,
         "records": len(heldout.records),
         "metrics": {name: estimate.as_json() for name, estimate in metrics.items()},
         **tasks.details(),
@@ -106,7 +102,7 @@ def _make(evaluation: Evaluation, out: Path) -> None:
     write_json(out, result)
     counts = {"records": len(heldout.records), "over_long": len(heldout.dropped)}
     dropped = {"over_long": heldout.dropped} if heldout.dropped else {}
-    write_manifest(out, wanted.model_copy(update={"counts": counts, "dropped_ids": dropped}))
+    write_manifest(out, manifest.model_copy(update={"counts": counts, "dropped_ids": dropped}))
 
 
 def _write_samples(heldout: Heldout, out: Path) -> None:
@@ -117,7 +113,9 @@ def _write_samples(heldout: Heldout, out: Path) -> None:
     )
 
 
-def _measure(evaluation: Evaluation, heldout: Heldout, tasks: TaskEvaluation, out: Path) -> Metrics:
+def _measure(
+    evaluation: EvaluationJob, heldout: Heldout, tasks: TaskEvaluation, out: Path
+) -> Metrics:
     """All metrics of the policy; a further kind of measurement is one more `|=` here."""
     settings = evaluation.config.evaluate
     # Before hours of generation: whatever can be wrong with the inputs.
@@ -151,7 +149,7 @@ def _measure(evaluation: Evaluation, heldout: Heldout, tasks: TaskEvaluation, ou
 
 
 def _likelihoods(
-    evaluation: Evaluation,
+    evaluation: EvaluationJob,
     heldout: Heldout,
     policy: Policy,
     responses: Mapping[str, Mapping[str, Response] | None],
@@ -170,7 +168,7 @@ def _likelihoods(
         for role, identity, ids in texts
         if ids and len(heldout.prompts[identity]) + len(ids) <= evaluation.max_length
     ]
-    found = response_likelihoods(
+    measured = response_likelihoods(
         policy,
         [(heldout.prompts[identity], ids) for _, identity, ids in fitting],
         pad_token_id=evaluation.template.pad_token_id,
@@ -178,6 +176,6 @@ def _likelihoods(
         chunk_size=config.system.logps_chunk_size,
     )
     likelihoods: dict[str, dict[str, Likelihood]] = {}
-    for (role, identity, _), likelihood in zip(fitting, found, strict=True):
+    for (role, identity, _), likelihood in zip(fitting, measured, strict=True):
         likelihoods.setdefault(role, {})[identity] = likelihood
     return likelihoods

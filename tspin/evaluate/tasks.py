@@ -18,7 +18,7 @@ from tspin.engines.lifeline import Lifeline
 from tspin.engines.vllm_args import adapter_args, vllm_environment
 from tspin.errors import InputError
 from tspin.evaluate.intervals import from_error
-from tspin.evaluate.job import Evaluation
+from tspin.evaluate.job import EvaluationJob
 from tspin.evaluate.metrics import Metrics
 from tspin.files import write_json
 from tspin.harness.loading import LoadedTask, harness_version, load_task
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 class TaskEvaluation:
     """Tasks of lm-evaluation-harness for one policy; each result is kept beside metrics.json."""
 
-    evaluation: Evaluation
+    evaluation: EvaluationJob
     out: Path
     """metrics.json; the result of a task is `metrics.task.NAME.json`."""
     requests: tuple[TaskRequest, ...]
@@ -49,7 +49,7 @@ class TaskEvaluation:
     """Those without a current result, with their questions."""
 
     @classmethod
-    def of(cls, evaluation: Evaluation, out: Path) -> TaskEvaluation:
+    def of(cls, evaluation: EvaluationJob, out: Path) -> TaskEvaluation:
         """Load the questions of whatever is still to be asked; no model is loaded.
 
         Raises:
@@ -69,14 +69,14 @@ class TaskEvaluation:
         if not (self.pending and self.evaluation.tasks_in_vllm):
             return
         config = self.evaluation.config
-        found = find_model(self.evaluation.model, config.model)
-        arguments = {k: v for k, v in adapter_args(found).items() if k == "max_lora_rank"}
+        folder = find_model(self.evaluation.model, config.model)
+        arguments = {k: v for k, v in adapter_args(folder).items() if k == "max_lora_rank"}
         lifeline = Lifeline()
         try:
             with vllm_environment(lifeline.mark):
                 model = vllm_model(
-                    str((found.base(config.model) if found.is_adapter else found).path),
-                    adapter=str(found.path) if found.is_adapter else None,
+                    str((folder.base(config.model) if folder.is_adapter else folder).path),
+                    adapter=str(folder.path) if folder.is_adapter else None,
                     trust_remote_code=config.model.trust_remote_code,
                     dtype=dtype_name(config.model, vllm_device(config)),
                     max_model_len=self.evaluation.context,
@@ -124,8 +124,8 @@ class TaskEvaluation:
         for request, result in zip(self.requests, self._results(), strict=True):
             for name in result["shown"]:
                 task = result["tasks"][name]
-                for key, found in task["scores"].items():
-                    value, error, n = found["value"], found["stderr"], task["n"]
+                for key, estimate in task["scores"].items():
+                    value, error, n = estimate["value"], estimate["stderr"], task["n"]
                     metric = f"lm_eval/{name}/{key.replace(',', '/')}".removesuffix("/none")
                     metrics[metric] = from_error(value, error, n, confidence=confidence)
                     if key == request.headline:
@@ -151,20 +151,20 @@ class TaskEvaluation:
         return EvaluationFiles(self.out).task(request.name)
 
     def _wanted(self, request: TaskRequest) -> Manifest:
-        found = self.evaluation.wanted
-        inputs = {role: found.inputs[role] for role in {"task_folder"} & found.inputs.keys()}
+        metrics = self.evaluation.wanted
+        inputs = {role: metrics.inputs[role] for role in {"task_folder"} & metrics.inputs.keys()}
         parameters = {
             **dataclasses.asdict(request),
             "chat_template": self.evaluation.chat,
-            "lm_eval": found.parameters["lm_eval"],
+            "lm_eval": metrics.parameters["lm_eval"],
             **_numerics(self.evaluation),
         }
         engine = "vllm" if self.evaluation.tasks_in_vllm else "transformers"
         changes = {"inputs": inputs, "parameters": parameters, "engine": engine}
-        return found.model_copy(update=changes)
+        return metrics.model_copy(update=changes)
 
 
-def _numerics(evaluation: Evaluation) -> dict[str, str | None]:
+def _numerics(evaluation: EvaluationJob) -> dict[str, str | None]:
     """As the policy itself computes, or as vLLM, which chooses its attention by itself."""
     config = evaluation.config
     if evaluation.tasks_in_vllm:

@@ -16,7 +16,7 @@ import torch
 from tspin.errors import InputError
 from tspin.evaluate.heldout import Heldout
 from tspin.evaluate.intervals import ratio
-from tspin.evaluate.job import Evaluation
+from tspin.evaluate.job import EvaluationJob
 from tspin.evaluate.likelihoods import read_likelihoods, write_likelihoods
 from tspin.evaluate.metrics import Metrics
 from tspin.evaluate.temperature_fit import LIMITS, Measure, Numbers, TemperatureFit, fit_temperature
@@ -48,15 +48,17 @@ class FittedTemperature:
 
     def metrics(self, *, confidence: float) -> Metrics:
         """`temperature/fitted` where it was fitted here, and `nll_per_token/fitted`."""
-        each = self.likelihoods.values()
+        likelihoods = self.likelihoods.values()
         nll = ratio(
-            [-one.logp for one in each], [one.tokens for one in each], confidence=confidence
+            [-one.logp for one in likelihoods],
+            [one.tokens for one in likelihoods],
+            confidence=confidence,
         )
         fitted = {} if self.estimate is None else {"temperature/fitted": self.estimate}
         return {**fitted, "nll_per_token/fitted": nll}
 
 
-def check_temperature(evaluation: Evaluation, heldout: Heldout) -> None:
+def check_temperature(evaluation: EvaluationJob, heldout: Heldout) -> None:
     """Refuse what cannot be fitted, before any work is done.
 
     Raises:
@@ -69,7 +71,7 @@ def check_temperature(evaluation: Evaluation, heldout: Heldout) -> None:
         )
 
 
-def fitted_temperature(evaluation: Evaluation, heldout: Heldout, out: Path) -> FittedTemperature:
+def fitted_temperature(evaluation: EvaluationJob, heldout: Heldout, out: Path) -> FittedTemperature:
     """Fit a temperature to the held-out annotations, or take the one that is there already.
 
     It stands in `metrics.temperature.json` with its manifest; a policy is loaded only to fit it,
@@ -80,24 +82,24 @@ def fitted_temperature(evaluation: Evaluation, heldout: Heldout, out: Path) -> F
         heldout: The records.
         out: metrics.json.
     """
-    path, wanted = EvaluationFiles(out).temperature, _wanted(evaluation)
-    if not is_current(path, wanted):
+    path, manifest = EvaluationFiles(out).temperature, _wanted(evaluation)
+    if not is_current(path, manifest):
         forget(path)
-        made = _made(evaluation, heldout)
+        fitted = _made(evaluation, heldout)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        write_likelihoods(path, made.likelihoods)
-        estimate = made.estimate and made.estimate.as_json()
-        write_json(path, {"value": made.value, "estimate": estimate})
-        write_manifest(path, wanted)
+        write_likelihoods(path, fitted.likelihoods)
+        estimate = fitted.estimate and fitted.estimate.as_json()
+        write_json(path, {"value": fitted.value, "estimate": estimate})
+        write_manifest(path, manifest)
     values = json.loads(path.read_bytes())
     estimate = values["estimate"] and Estimate(**values["estimate"])
     return FittedTemperature(values["value"], estimate, read_likelihoods(path))
 
 
-def _wanted(evaluation: Evaluation) -> Manifest:
-    found, config = evaluation.wanted, evaluation.config
+def _wanted(evaluation: EvaluationJob) -> Manifest:
+    metrics, config = evaluation.wanted, evaluation.config
     parameters = {
         "temperature": evaluation.temperature,
         "max_records": config.evaluate.max_records,
@@ -106,14 +108,14 @@ def _wanted(evaluation: Evaluation) -> Manifest:
         "confidence": config.evaluate.confidence,
         **numerics(config.model, resolve_device(config.system)),
     }
-    inputs = {"annotated": found.inputs["annotated"]}
+    inputs = {"annotated": metrics.inputs["annotated"]}
     changes = {"kind": "temperature", "inputs": inputs, "parameters": parameters}
-    return found.model_copy(update={**changes, "engine": None, "seed": None})
+    return metrics.model_copy(update={**changes, "engine": None, "seed": None})
 
 
-def _made(evaluation: Evaluation, heldout: Heldout) -> FittedTemperature:
+def _made(evaluation: EvaluationJob, heldout: Heldout) -> FittedTemperature:
     identities = [record.id for record in heldout.records]
-    responses = [evaluation.template.response_ids(each.response) for each in heldout.records]
+    responses = [evaluation.template.response_ids(held.response) for held in heldout.records]
     tokens = [len(response) for response in responses]
     pairs = zip((heldout.prompts[identity] for identity in identities), responses, strict=True)
     measure = _measure(evaluation, list(pairs))
@@ -123,9 +125,9 @@ def _made(evaluation: Evaluation, heldout: Heldout) -> FittedTemperature:
     else:
         half = {*choose(identities, len(identities) // 2)}
         first = np.array([identity in half for identity in identities])
-        found = fit_temperature(measure, first, confidence=evaluation.config.evaluate.confidence)
-        value, estimate, nll = found.temperature.value, found.temperature, found.nll
-        _tell(found)
+        fit = fit_temperature(measure, first, confidence=evaluation.config.evaluate.confidence)
+        value, estimate, nll = fit.temperature.value, fit.temperature, fit.nll
+        _tell(fit)
     likelihoods = {
         identity: Likelihood(-nats, count)
         for identity, nats, count in zip(identities, nll.tolist(), tokens, strict=True)
@@ -133,7 +135,7 @@ def _made(evaluation: Evaluation, heldout: Heldout) -> FittedTemperature:
     return FittedTemperature(value, estimate, likelihoods)
 
 
-def _measure(evaluation: Evaluation, pairs: list[tuple[list[int], list[int]]]) -> Measure:
+def _measure(evaluation: EvaluationJob, pairs: list[tuple[list[int], list[int]]]) -> Measure:
     config = evaluation.config
     device = resolve_device(config.system)
     policy = load_policy(evaluation.model, config.model, device=device, trainable=False)
@@ -155,8 +157,8 @@ def _measure(evaluation: Evaluation, pairs: list[tuple[list[int], list[int]]]) -
     return measure
 
 
-def _tell(found: TemperatureFit) -> None:
-    estimate = found.temperature
+def _tell(fit: TemperatureFit) -> None:
+    estimate = fit.temperature
     if estimate.low is None:
         log.warning(
             "the held-out annotations are likelier the further the temperature goes, to %.3g where "
@@ -170,5 +172,5 @@ def _tell(found: TemperatureFit) -> None:
         estimate.value,
         estimate.low,
         estimate.high,
-        *found.halves,
+        *fit.halves,
     )

@@ -59,12 +59,12 @@ def fit_temperature(
     """
     fits = np.stack([np.ones_like(first), first, ~first])
     inverses = _minima(measure, fits)
-    found = measure(inverses)
+    measurements = measure(inverses)
     others = np.where(first, 2, 1)
     return TemperatureFit(
-        _estimate(float(inverses[0]), found[:, 0, 1], found[:, 0, 2], confidence),
+        _estimate(float(inverses[0]), measurements[:, 0, 1], measurements[:, 0, 2], confidence),
         (float(1 / inverses[1]), float(1 / inverses[2])),
-        found[np.arange(len(first)), others, 0],
+        measurements[np.arange(len(first)), others, 0],
     )
 
 
@@ -74,7 +74,7 @@ def _minima(measure: Measure, fits: NDArray[np.bool_]) -> Numbers:
     rising = _slopes(measure, logs, fits) > 0
     # The first node with a rising objective; without one the minimum is the last node.
     after = np.where(rising.any(axis=1), rising.argmax(axis=1), _NODES - 1)
-    found = logs[after]
+    minima = logs[after]
     (open_fits,) = np.nonzero(rising.any(axis=1) & (after > 0))
 
     def slope(at: Numbers, which: Any) -> Numbers:
@@ -86,8 +86,8 @@ def _minima(measure: Measure, fits: NDArray[np.bool_]) -> Numbers:
         root = elementwise.find_root(
             slope, ends, args=(open_fits,), tolerances={"xatol": _TOLERANCE, "xrtol": 0}
         )
-        found[open_fits] = root.x
-    return np.asarray(np.exp(found))
+        minima[open_fits] = root.x
+    return np.asarray(np.exp(minima))
 
 
 def _slopes(measure: Measure, logs: Numbers, fits: NDArray[np.bool_]) -> Numbers:

@@ -136,10 +136,10 @@ def _identity(line: bytes) -> str | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        found = orjson.loads(line)
+        row = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    identity = found.get("id") if isinstance(found, dict) else None
+    identity = row.get("id") if isinstance(row, dict) else None
     return identity if isinstance(identity, str) else None
 
 

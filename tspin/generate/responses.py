@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import orjson
 
-from tspin.engines import Engine, Generation, SamplingParams
+from tspin.engines import Completion, Engine, SamplingParams
 from tspin.errors import InputError, TspinError
 from tspin.files import atomic_file
 from tspin.generate.journal import Journal, journal_path
@@ -105,21 +105,23 @@ def _answer(
     done = len(journal)
     with closing(open_engine()) as engine, progress(label, len(plan), done=done) as shown:
         for group in engine.generate(plan.requests(journal), sampling):
-            made = [_as_record(generation) for generation in group]
-            journal.append(made)
-            shown.advance(len(made), tokens=sum(response.response_tokens for response in made))
+            responses = [_as_record(completion) for completion in group]
+            journal.append(responses)
+            shown.advance(
+                len(responses), tokens=sum(response.response_tokens for response in responses)
+            )
     if len(journal) < len(plan):
         raise TspinError(f"the engine left {len(plan) - len(journal)} prompts without a response")
 
 
-def _as_record(generation: Generation) -> Response:
+def _as_record(completion: Completion) -> Response:
     return Response(
-        id=generation.id,
-        response=generation.text,
-        finish_reason=generation.finish_reason,
-        prompt_tokens=generation.prompt_tokens,
-        response_tokens=generation.response_tokens,
-        seed=generation.seed,
+        id=completion.id,
+        response=completion.text,
+        finish_reason=completion.finish_reason,
+        prompt_tokens=completion.prompt_tokens,
+        response_tokens=completion.response_tokens,
+        seed=completion.seed,
     )
 
 

@@ -1,4 +1,4 @@
-"""Generation spread over several workers: what a shard holds, and the shards put together."""
+"""Completion spread over several workers: what a shard holds, and the shards put together."""
 
 from __future__ import annotations
 
@@ -76,38 +76,38 @@ def merge_responses(shards: Sequence[Path], *, annotated: Path, out: Path) -> Ma
         InputError: a shard is missing or given twice, the shards were made with different
             settings or from other records, or a response is missing.
     """
-    made = _by_index(shards, annotated)
-    wanted = _whole(made, annotated)
-    if is_current(out, wanted):
-        return read_manifest(out) or wanted
+    parts = _by_index(shards, annotated)
+    merged = _whole(parts, annotated)
+    if is_current(out, merged):
+        return read_manifest(out) or merged
     forget(out)
     with atomic_file(out) as file, ExitStack() as stack:
-        opened = [stack.enter_context(path.open("rb")) for path, _ in made]
+        opened = [stack.enter_context(path.open("rb")) for path, _ in parts]
         dropped = [
             {identity for ids in manifest.dropped_ids.values() for identity in ids}
-            for _, manifest in made
+            for _, manifest in parts
         ]
         for position, record in enumerate(read_records(annotated, AnnotatedRecord)):
-            index = position % len(made)
+            index = position % len(parts)
             if record.id not in dropped[index]:
-                file.write(_line(opened[index], made[index][0], record.id))
-        for lines, (path, _) in zip(opened, made, strict=True):
+                file.write(_line(opened[index], parts[index][0], record.id))
+        for lines, (path, _) in zip(opened, parts, strict=True):
             if lines.readline():
                 raise InputError(f"{path}: holds responses that belong to no record of {annotated}")
-    return write_manifest(out, wanted)
+    return write_manifest(out, merged)
 
 
 def _line(lines: IO[bytes], path: Path, identity: str) -> bytes:
     line = lines.readline()
-    found = orjson.loads(line)["id"] if line else "the end of the file"
-    if found != identity:
-        raise InputError(f"{path}: expected the response to {identity!r}, found {found!r}")
+    shown = orjson.loads(line)["id"] if line else "the end of the file"
+    if shown != identity:
+        raise InputError(f"{path}: expected the response to {identity!r}, found {shown!r}")
     return line
 
 
 def _by_index(shards: Sequence[Path], annotated: Path) -> list[tuple[Path, Manifest]]:
     """Files and manifests in the order of their indices."""
-    found: dict[int, tuple[Path, Manifest]] = {}
+    parts: dict[int, tuple[Path, Manifest]] = {}
     for path in shards:
         manifest = read_manifest(path) if path.is_file() else None
         if manifest is None or manifest.kind != "responses":
@@ -115,33 +115,33 @@ def _by_index(shards: Sequence[Path], annotated: Path) -> list[tuple[Path, Manif
         shard = Shard.parse(str(manifest.parameters.get("shard", WHOLE)))
         if shard.count != len(shards):
             raise InputError(f"{path}: is shard {shard}, but {len(shards)} files are given")
-        if shard.index in found:
-            raise InputError(f"{path} and {found[shard.index][0]}: both are shard {shard}")
+        if shard.index in parts:
+            raise InputError(f"{path} and {parts[shard.index][0]}: both are shard {shard}")
         if manifest.inputs.get("annotated") != content_hash(annotated):
             raise InputError(f"{path}: was not generated for the prompts of {annotated}")
-        found[shard.index] = (path, manifest)
-    return [found[index] for index in range(len(shards))]
+        parts[shard.index] = (path, manifest)
+    return [parts[index] for index in range(len(shards))]
 
 
-def _whole(made: Sequence[tuple[Path, Manifest]], annotated: Path) -> Manifest:
+def _whole(parts: Sequence[tuple[Path, Manifest]], annotated: Path) -> Manifest:
     """The manifest of all shards together."""
     totals: Counter[str] = Counter()
-    for _, manifest in made:
+    for _, manifest in parts:
         totals.update(manifest.counts)
-    path, first = made[0][0], _unsharded(made[0][1])
-    for other_path, manifest in made:
+    path, first = parts[0][0], _unsharded(parts[0][1])
+    for other_path, manifest in parts:
         for key, value in _unsharded(manifest).items():
             if value != first[key]:
                 raise InputError(
                     f"{other_path} and {path}: do not belong together, their {key} differs: "
                     f"{value!r} and {first[key]!r}"
                 )
-    arithmetic = made[0][1].arithmetic
-    others = {f"shard {at}": manifest.arithmetic for at, (_, manifest) in enumerate(made)}
+    arithmetic = parts[0][1].arithmetic
+    others = {f"shard {at}": manifest.arithmetic for at, (_, manifest) in enumerate(parts)}
     return Manifest(
         **first,
         counts=dict(totals),
-        dropped_ids=_dropped(made, annotated),
+        dropped_ids=_dropped(parts, annotated),
         arithmetic=arithmetic,
         bytes_may_differ=differences(arithmetic, others) if arithmetic else None,
     )
@@ -154,11 +154,11 @@ def _unsharded(manifest: Manifest) -> dict[str, Any]:
     return common
 
 
-def _dropped(made: Sequence[tuple[Path, Manifest]], annotated: Path) -> dict[str, list[str]]:
+def _dropped(parts: Sequence[tuple[Path, Manifest]], annotated: Path) -> dict[str, list[str]]:
     """Reason to the ids of the records left out, in the order of the records."""
     reasons = {
         identity: reason
-        for _, manifest in made
+        for _, manifest in parts
         for reason, ids in manifest.dropped_ids.items()
         for identity in ids
     }

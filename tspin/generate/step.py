@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 from tspin.config import RunConfig
 from tspin.engines import SamplingParams, engine_name, engine_parameters, open_engine
 from tspin.errors import InputError
-from tspin.generate.responses import write_responses
+from tspin.generate.responses import ResponseCounts, write_responses
 from tspin.generate.shards import WHOLE, Shard
-from tspin.models.policy import load_tokenizer, policy_identity
+from tspin.models.folder import ModelFolder, find_model
+from tspin.models.policy import load_tokenizer
 from tspin.models.shape import context_length
 from tspin.models.threads import Work, begun_path
 from tspin.records.arithmetic import Arithmetic
@@ -41,8 +43,8 @@ def generate(
 ) -> Manifest:
     """Sample a response to every prompt of an annotated file from a policy.
 
-    Returns at once if `out` is in place and made from exactly these inputs, and continues where a
-    killed run stopped (see `tspin.generate.responses.write_responses`).
+    Returns at once if `out` is current, and continues where a killed run stopped (see
+    `tspin.generate.responses.write_responses`).
 
     Args:
         config: `generate`, `prompt`, `seed`, `model` and `system` are used.
@@ -50,7 +52,7 @@ def generate(
         annotated: Annotated records; their responses are not looked at.
         out: Response records, in the order of `annotated`.
         iteration: Part of every seed, so that iterations draw anew.
-        shard: Which of the records to answer; `merge_responses` puts shards together.
+        shard: Which of the records to answer; `merge_responses` joins them.
         arithmetic: What the run was begun with; None outside of a run (`tspin.models.threads`).
 
     Returns:
@@ -60,55 +62,64 @@ def generate(
         InputError: broken records or configuration, no such model, an over-long prompt.
         TspinError: the work failed; run again to continue.
     """
-    sampling = SamplingParams(
-        temperature=config.generate.temperature,
-        top_p=config.generate.top_p,
-        max_new_tokens=config.generate.max_new_tokens,
-        stop=config.generate.stop,
-    )
-    template = PromptTemplate.load(load_tokenizer(model, config.model), config.prompt.template)
-    wanted = _wanted(config, model, annotated, iteration, template, sampling)
-    if shard != WHOLE:
-        parameters = {**wanted.parameters, "shard": str(shard)}
-        wanted = wanted.model_copy(update={"parameters": parameters})
-    if is_current(out, wanted) and (made := read_manifest(out)) is not None:
-        return made
-    limits = (config.prompt.max_length, context_length(model, config.model))
+    folder = find_model(model, config.model, weights=False)
+    template = PromptTemplate.load(load_tokenizer(folder, config.model), config.prompt.template)
+    manifest = _wanted(config, folder, annotated, iteration, template, shard)
+    if is_current(out, manifest) and (current := read_manifest(out)) is not None:
+        return current
     forget(out)
-    work = Work(config.system, wanted, begun_path(out), arithmetic, inputs={"the policy": model})
+    work = Work(config.system, manifest, begun_path(out), arithmetic, inputs={"the policy": model})
+    records = shard.select(read_records(annotated, AnnotatedRecord))
     with work.computing() as signed:
-        result = write_responses(
-            open_engine=lambda: open_engine(config, model, template),
-            template=template,
-            records=shard.select(read_records(annotated, AnnotatedRecord)),
-            sampling=sampling,
-            seed_of=lambda record: derive_seed(config.seed, "synthetic", iteration, record),
-            out=out,
-            decisive={"model": wanted.model, "engine": wanted.engine, **engine_parameters(config)},
-            max_length=min(limit for limit in limits if limit is not None),
-            over_long=config.prompt.over_long,
-        )
-        return write_manifest(
-            out,
-            signed.model_copy(update={"counts": result.counts, "dropped_ids": result.dropped_ids}),
-        )
+        answered = _answer(config, folder, template, records, manifest, out)
+        results = {"counts": answered.counts, "dropped_ids": answered.dropped_ids}
+        return write_manifest(out, signed.model_copy(update=results))
+
+
+def _answer(
+    config: RunConfig,
+    folder: ModelFolder,
+    template: PromptTemplate,
+    records: Iterable[AnnotatedRecord],
+    manifest: Manifest,
+    out: Path,
+) -> ResponseCounts:
+    iteration = manifest.iteration or 0
+    return write_responses(
+        open_engine=lambda: open_engine(config, folder, template),
+        template=template,
+        records=records,
+        sampling=SamplingParams.of(config.generate),
+        seed_of=lambda record: derive_seed(config.seed, "synthetic", iteration, record),
+        out=out,
+        decisive={"model": manifest.model, "engine": manifest.engine, **engine_parameters(config)},
+        max_length=_max_length(config, folder),
+        over_long=config.prompt.over_long,
+    )
+
+
+def _max_length(config: RunConfig, folder: ModelFolder) -> int:
+    """Tokens of prompt and response together: as configured, or what the model can look at."""
+    context = context_length(folder, config.model)
+    return min(config.prompt.max_length, context or config.prompt.max_length)
 
 
 def _wanted(
     config: RunConfig,
-    model: str,
+    folder: ModelFolder,
     annotated: Path,
     iteration: int,
     template: PromptTemplate,
-    sampling: SamplingParams,
+    shard: Shard,
 ) -> Manifest:
+    sampling = SamplingParams.of(config.generate)
     if not annotated.is_file():
         raise InputError(f"{annotated}: no such file; expected annotated records (JSON Lines)")
     return Manifest(
         kind="responses",
         inputs={"annotated": content_hash(annotated)},
         iteration=iteration,
-        model=policy_identity(model, config.model),
+        model=folder.identity(config.model),
         template=template.hash,
         engine=engine_name(config),
         parameters={
@@ -117,6 +128,7 @@ def _wanted(
             "max_length": config.prompt.max_length,
             "over_long": config.prompt.over_long,
             **engine_parameters(config),
+            **({} if shard == WHOLE else {"shard": str(shard)}),
         },
         seed=config.seed,
     )

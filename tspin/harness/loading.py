@@ -87,14 +87,14 @@ def _manager(name: str, folders: TaskFolders) -> Any:
     """The harness's index of the folders that hold a task and whatever its groups refer to."""
     from lm_eval.tasks import TaskManager
 
-    wanted = {name}
+    names = {name}
     while True:
-        found = folders.of(sorted(wanted))
-        manager = TaskManager(include_defaults=False, include_path=list(map(str, found)))
-        referred = wanted | set(_members([name], manager))
-        if folders.of(sorted(referred)) == found:
+        folders_of_tasks = folders.of(sorted(names))
+        manager = TaskManager(include_defaults=False, include_path=list(map(str, folders_of_tasks)))
+        referred = names | set(_members([name], manager))
+        if folders.of(sorted(referred)) == folders_of_tasks:
             return manager
-        wanted = referred
+        names = referred
 
 
 def _members(names: list[Any], manager: Any) -> Iterator[str]:
@@ -113,8 +113,8 @@ def _members(names: list[Any], manager: Any) -> Iterator[str]:
 
 
 def _configs(name: str, manager: Any) -> dict[str, dict[str, Any]]:
-    entries = {each: manager.task_index.get(each) for each in _members([name], manager)}
-    return {each: entry.cfg or {} for each, entry in entries.items() if entry is not None}
+    entries = {member: manager.task_index.get(member) for member in _members([name], manager)}
+    return {member: entry.cfg or {} for member, entry in entries.items() if entry is not None}
 
 
 def _refuse_unsafe(name: str, manager: Any) -> None:

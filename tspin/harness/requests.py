@@ -41,7 +41,7 @@ PAPER = (
 HellaSwag, WinoGrande, BBH and IFEval, as the Open LLM Leaderboard defined them."""
 
 PRESETS: Mapping[str, tuple[TaskRequest, ...]] = MappingProxyType(
-    {"paper": PAPER, "paper-quick": tuple(replace(each, fraction=0.1) for each in PAPER)}
+    {"paper": PAPER, "paper-quick": tuple(replace(task, fraction=0.1) for task in PAPER)}
 )
 """Name in `evaluate.tasks` to what it stands for."""
 
@@ -55,25 +55,25 @@ def task_requests(config: EvaluateConfig) -> tuple[TaskRequest, ...]:
     Raises:
         InputError: a task is named twice, or `num_fewshot` names one that is not asked for.
     """
-    found: dict[str, TaskRequest] = {}
+    requests: dict[str, TaskRequest] = {}
     for name in config.tasks:
         for request in PRESETS.get(name, (TaskRequest(name),)):
-            if request.name in found:
+            if request.name in requests:
                 raise InputError(
                     f"evaluate.tasks: {request.name!r} is asked for twice in {list(config.tasks)}"
                 )
-            found[request.name] = request
+            requests[request.name] = request
     counts = config.harness.num_fewshot
-    for name in counts.keys() - found.keys():
+    for name in counts.keys() - requests.keys():
         raise InputError(
             f"evaluate.harness.num_fewshot names {name!r}, which is not in evaluate.tasks; "
-            f"those are: {', '.join(found) or 'none'}"
+            f"those are: {', '.join(requests) or 'none'}"
         )
     return tuple(
         replace(
-            each,
-            num_fewshot=counts.get(name, each.num_fewshot),
-            fraction=each.fraction * config.harness.fraction,
+            task,
+            num_fewshot=counts.get(name, task.num_fewshot),
+            fraction=task.fraction * config.harness.fraction,
         )
-        for name, each in found.items()
+        for name, task in requests.items()
     )

@@ -35,8 +35,8 @@ def score(model: Any, task: LoadedTask, *, chat_template: bool, seed: int) -> di
 
     tasks = task.loaded["tasks"]
     chosen = {
-        name: _chosen(name, len(each.eval_docs), task.request.fraction)
-        for name, each in tasks.items()
+        name: _chosen(name, len(scores.eval_docs), task.request.fraction)
+        for name, scores in tasks.items()
     }
     with quiet(), torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -53,29 +53,29 @@ def score(model: Any, task: LoadedTask, *, chat_template: bool, seed: int) -> di
     own = scored.get(task.request.name, {"scores": {}})
     return {
         "shown": [task.request.name] if own["scores"] else sorted(tasks),
-        "tasks": {name: each for name, each in sorted(scored.items()) if each["scores"]},
+        "tasks": {name: scores for name, scores in sorted(scored.items()) if scores["scores"]},
     }
 
 
 def _scores(name: str, results: Any) -> dict[str, Any]:
-    found = results["results"][name]
-    values = {key: value for key, value in found.items() if "," in key and _is_number(value)}
+    metrics = results["results"][name]
+    values = {key: value for key, value in metrics.items() if "," in key and _is_number(value)}
     scores = {
-        key: {"value": float(value), "stderr": _stderr(found, key)}
+        key: {"value": float(value), "stderr": _stderr(metrics, key)}
         for key, value in sorted(values.items())
         if not key.split(",")[0].endswith("_stderr")
     }
     return {
         "version": str(results["versions"].get(name, "")),
         "num_fewshot": results["n-shot"].get(name),
-        "n": found.get("sample_len", 0),
+        "n": metrics.get("sample_len", 0),
         "scores": scores,
     }
 
 
-def _stderr(found: Any, key: str) -> float | None:
+def _stderr(values: Any, key: str) -> float | None:
     metric, _, kind = key.partition(",")
-    value = found.get(f"{metric}_stderr,{kind}")
+    value = values.get(f"{metric}_stderr,{kind}")
     return float(value) if _is_number(value) else None
 
 

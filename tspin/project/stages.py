@@ -47,22 +47,22 @@ class Stages:
 
     def stages(self) -> dict[str, Any]:
         """By name, in the order of the method."""
-        made: dict[str, Any] = {"check": check_stage()}
+        stages: dict[str, Any] = {"check": check_stage()}
         if self._pairs:
-            made["proto"] = self._initial_responses("annotated", "proto.jsonl")
+            stages["proto"] = self._initial_responses("annotated", "proto.jsonl")
         if self._pairs and self._measures:
-            made["heldout-proto"] = self._initial_responses("heldout", "heldout_proto.jsonl")
+            stages["heldout-proto"] = self._initial_responses("heldout", "heldout_proto.jsonl")
         if self._measures:
-            made["evaluate-initial"] = self._evaluate_initial()
+            stages["evaluate-initial"] = self._evaluate_initial()
         if self._pairs:
             if self._config.iterations > 1:
-                made["generate"] = foreach(self._items(1), self._generate())
-            made["triplets"] = foreach(self._triplet_items(), self._triplets())
-        made["train"] = foreach(self._items(0), self._train())
+                stages["generate"] = foreach(self._items(1), self._generate())
+            stages["triplets"] = foreach(self._triplet_items(), self._triplets())
+        stages["train"] = foreach(self._items(0), self._train())
         if self._measures:
-            made["evaluate"] = foreach(self._items(0), self._evaluate())
-        made["finish"] = self._finish()
-        return made
+            stages["evaluate"] = foreach(self._items(0), self._evaluate())
+        stages["finish"] = self._finish()
+        return stages
 
     def plots(self) -> list[dict[str, Any]]:
         """Curves over iterations and over optimiser steps."""
@@ -174,9 +174,9 @@ class Stages:
 
     def _finish(self) -> dict[str, Any]:
         run, numbers = self._config.run_dir, range(self._config.iterations)
-        made = [f"{run}/iter-{number}/train_log.jsonl" for number in numbers]
+        outputs = [f"{run}/iter-{number}/train_log.jsonl" for number in numbers]
         if self._measures:
-            made += [
+            outputs += [
                 f"{run}/{name}/metrics.json"
                 for name in ("base", *(f"iter-{number}" for number in numbers))
             ]
@@ -184,7 +184,7 @@ class Stages:
         names = ["config.json", "best.json", "iterations.json", "training.json"]
         return stage(
             "finish",
-            deps=made,
+            deps=outputs,
             params=["iterations", "data", *WATCHED],
             outs=[f"{_RUN}/{name}" for name in (*names, "report.html", "summary.md")],
             metrics=[f"{_RUN}/values/{label}.json" for label in labels],

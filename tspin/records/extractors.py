@@ -39,8 +39,8 @@ def gsm8k(text: str) -> str | None:
         >>> gsm8k("48 + 24 = 72 clips.\n#### 72")
         '72'
     """
-    found = _GSM8K.search(text)
-    return _canonical_number(found[1]) if found else None
+    match = _GSM8K.search(text)
+    return _canonical_number(match[1]) if match else None
 
 
 def answer_is(text: str) -> str | None:
@@ -50,8 +50,8 @@ def answer_is(text: str) -> str | None:
         >>> answer_is("So 3 + 4 = 7. The answer is $7.00.")
         '7'
     """
-    found = _ANSWER_IS.search(text)
-    return _canonical_number(found[1]) if found else None
+    match = _ANSWER_IS.search(text)
+    return _canonical_number(match[1]) if match else None
 
 
 def boxed(text: str) -> str | None:
@@ -81,8 +81,8 @@ def last_number(text: str) -> str | None:
         >>> last_number("She has 1,200 left, not 7-2.50.")
         '2.5'
     """
-    found = _ANY_NUMBER.findall(text)
-    return _canonical_number(found[-1]) if found else None
+    numbers = _ANY_NUMBER.findall(text)
+    return _canonical_number(numbers[-1]) if numbers else None
 
 
 def exact(text: str) -> str | None:
@@ -100,11 +100,11 @@ def equation(text: str) -> str | None:
         >>> equation("Parts: 4 and 13. 4 + 13 = 17"), equation("4 + 12 = 17")
         ('17', None)
     """
-    found = [(left, right) for left, right in _EQUATION.findall(text) if right]
-    if any(_TOO_LONG.search(left + " " + right) for left, right in found):
+    equations = [(left, right) for left, right in _EQUATION.findall(text) if right]
+    if any(_TOO_LONG.search(left + " " + right) for left, right in equations):
         return None
-    holds = all(str(_value(left)) == _canonical_number(right) for left, right in found)
-    return _canonical_number(found[-1][1]) if found and holds else None
+    holds = all(str(_value(left)) == _canonical_number(right) for left, right in equations)
+    return _canonical_number(equations[-1][1]) if equations and holds else None
 
 
 EXTRACTORS: Mapping[str, Extractor] = MappingProxyType(

@@ -169,11 +169,11 @@ def is_current(output: Path, wanted: Manifest) -> bool:
     """
     if not output.exists() or not manifest_path(output).is_file():
         return False
-    made = read_manifest(output)
-    if made is None:
+    manifest = read_manifest(output)
+    if manifest is None:
         return False
-    recorded, asked = made.asked(), wanted.asked()
-    if made.kind != "model":  # A model's manifest had the configured dtype from the beginning.
+    recorded, asked = manifest.asked(), wanted.asked()
+    if manifest.kind != "model":  # A model's manifest had the configured dtype from the beginning.
         for name in RECORDED_LATER:
             if recorded["parameters"].get(name, "auto") == "auto":
                 recorded["parameters"].pop(name, None)
@@ -181,17 +181,17 @@ def is_current(output: Path, wanted: Manifest) -> bool:
     return recorded == asked
 
 
-def refuse_contradiction(what: str, found: dict[str, str | None]) -> None:
+def refuse_contradiction(what: str, values: dict[str, str | None]) -> None:
     """Raise unless all known values agree.
 
     Args:
         what: What is compared, such as "prompt template".
-        found: Where each value comes from, to the value; None is unknown and agrees with all.
+        values: Where each value comes from, to the value; None is unknown and agrees with all.
 
     Raises:
         InputError: two sources name different values.
     """
-    known = {source: value for source, value in found.items() if value is not None}
+    known = {source: value for source, value in values.items() if value is not None}
     if len(set(known.values())) > 1:
         listed = "\n".join(f"  {source}: {value}" for source, value in known.items())
         raise InputError(f"these do not belong together, their {what} differs:\n{listed}")
@@ -199,13 +199,13 @@ def refuse_contradiction(what: str, found: dict[str, str | None]) -> None:
 
 @cache
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _tspin_commit() -> str | None:

@@ -66,8 +66,8 @@ class _Prompted(_Strict):
     def _turns_are_in_order(self) -> Self:
         roles = [message.role for message in self.messages]
         turns = roles[1:] if roles[:1] == ["system"] else roles
-        wanted = ["user" if i % 2 == 0 else "assistant" for i in range(len(turns))]
-        if turns != wanted or not turns or turns[-1] != "user":
+        alternating = ["user" if i % 2 == 0 else "assistant" for i in range(len(turns))]
+        if turns != alternating or not turns or turns[-1] != "user":
             raise ValueError(
                 f"'messages' has the roles {roles}; right would be an optional system turn, "
                 "then user and assistant in turn, ending with user"

@@ -10,11 +10,11 @@ from typing import Literal
 from tspin.errors import GateRefusedError, InputError
 from tspin.records.estimate import Estimate
 
-__all__ = ["Comparison"]
+__all__ = ["PromotionGate"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PromotionGate:
     """How much better a candidate is by one metric.
 
     The gain's interval takes both to be measured independently: half its width is the root of the
@@ -56,10 +56,10 @@ class Comparison:
         decisive = self.low if self.certain else self.gain
         if decisive >= self.min_gain and (self.gain > 0 or self.min_gain < 0):
             return
-        wanted = f"at least {self.min_gain:g}" if self.min_gain else "a gain"
+        threshold = f"at least {self.min_gain:g}" if self.min_gain else "a gain"
         how = "with its whole interval" if self.certain else "by value"
         raise GateRefusedError(
-            f"refused: {self.metric} must have {wanted} {how}; it has {self.gain:+.4g} "
+            f"refused: {self.metric} must have {threshold} {how}; it has {self.gain:+.4g} "
             f"(from {self.low:+.4g})\n{self.table()}"
         )
 

@@ -15,7 +15,7 @@ from tspin.errors import InputError
 from tspin.records.estimate import Estimate, read_estimates
 from tspin.records.manifest import RECORDED_LATER, Manifest, content_hash, read_manifest
 from tspin.registry.champions import Registry
-from tspin.registry.gate import Comparison
+from tspin.registry.gate import PromotionGate
 from tspin.registry.record import Record
 
 __all__ = ["promote", "rollback"]
@@ -60,7 +60,7 @@ def promote(
     opened = Registry(registry)
     champion = opened.champion()
     beaten = {} if champion is None else champion.metrics
-    gate = Comparison(metric, direction, min_gain, certain, measured, beaten)
+    gate = PromotionGate(metric, direction, min_gain, certain, measured, beaten)
     if champion is not None:
         if champion.model == content_hash(candidate):
             return champion
@@ -93,8 +93,8 @@ def rollback(registry: str, *, to: int | None = None, by: str | None = None) -> 
     if to is not None:
         earlier = [record for record in earlier if record.number == to]
     if not earlier:
-        wanted = "an earlier champion" if to is None else f"number {to} with another model"
-        raise InputError(f"{opened.uri}: there is no {wanted} to go back to")
+        champion = "an earlier champion" if to is None else f"number {to} with another model"
+        raise InputError(f"{opened.uri}: there is no {champion} to go back to")
     update = {
         "number": current.number + 1,
         "kind": "rollback",
@@ -131,7 +131,7 @@ def _measured(
 
 
 def _record(
-    gate: Comparison,
+    gate: PromotionGate,
     candidate: Path,
     manifest: Manifest,
     champion: Record | None,

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from tspin.config import RunConfig
 from tspin.records.manifest import Manifest
@@ -58,14 +58,7 @@ def model_card(
     trained = history.manifests.get(f"iter-{number}/model") or Manifest(kind="model")
     own, tasks = _metrics(history)
     tables = [measurements(history, names) for names in (own, tasks)]
-    environment = Environment(
-        loader=PackageLoader("tspin.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # noqa: S701  (Markdown; what is shown is the configuration's)
-    )
-    text = environment.get_template("model_card.md.j2").render(
+    text = _template().render(
         title=plain(name.rpartition("/")[2]),
         verdict=plain(verdict(history)),
         state=state(history),
@@ -88,6 +81,17 @@ def model_card(
     return f"---\n{_metadata(history, number, name, adapter, base).to_yaml()}\n---\n\n{text}\n"
 
 
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("tspin.report"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701  (Markdown; what is shown is the configuration's)
+    )
+    return environment.get_template("model_card.md.j2")
+
+
 def _metrics(history: History) -> tuple[list[str], list[str]]:
     """The report's first metrics, and those of tasks."""
     own = [name for name in headline_metrics(history) if not name.startswith("lm_eval/")]
@@ -97,7 +101,7 @@ def _metrics(history: History) -> tuple[list[str], list[str]]:
 def _metadata(
     history: History, number: int, name: str, adapter: bool, base: str | None
 ) -> ModelCardData:
-    measured = {each.number: each.metrics for each in history.played}.get(number, {})
+    measured = {played.number: played.metrics for played in history.played}.get(number, {})
     results = [
         EvalResult(
             task_type="text-generation",

@@ -32,7 +32,7 @@ _HEADLINES = (
 
 
 @dataclass(frozen=True)
-class Row:
+class IterationRow:
     """One iteration of a table; each cell is a value and its interval, either may be empty."""
 
     label: str
@@ -45,7 +45,7 @@ class Table:
     """Metrics by iteration."""
 
     titles: list[str]
-    rows: list[Row]
+    rows: list[IterationRow]
 
 
 def verdict(history: History) -> str:
@@ -56,16 +56,16 @@ def verdict(history: History) -> str:
     number, metric = best["iteration"], best["metric"]
     if best["value"] is None:
         return f"Iteration {number} is the latest; without held-out records none can be the best."
-    found = {
-        each.number: _with_interval(*shown(metric, each.metrics[metric]))
-        for each in history.played
-        if metric in each.metrics
+    values = {
+        played.number: _with_interval(*shown(metric, played.metrics[metric]))
+        for played in history.played
+        if metric in played.metrics
     }
-    value, title = found.get(number, f"{best['value']:.4g}"), metric_title(metric)
+    value, title = values.get(number, f"{best['value']:.4g}"), metric_title(metric)
     if number == BASE:
         return f"No iteration beat the model that the run began with. {title}: {value}."
     way = "up" if history.config.gate.direction == "max" else "down"
-    before = f", {way} from {found[BASE]}" if BASE in found else ""
+    before = f", {way} from {values[BASE]}" if BASE in values else ""
     return f"Iteration {number} is the best. {title}: {value}{before}."
 
 
@@ -101,7 +101,7 @@ def facts(history: History) -> list[tuple[str, str]]:
 
 def _tasks(history: History) -> str | None:
     """Version of the harness, and of each task that has a metric its shots and version."""
-    latest = next((each for each in reversed(history.played) if each.lm_eval), None)
+    latest = next((played for played in reversed(history.played) if played.lm_eval), None)
     if latest is None:
         return None
     measured = dict.fromkeys(
@@ -120,22 +120,22 @@ def warnings(history: History) -> list[str]:
     """What the guards found past their thresholds, in training and held out, by iteration."""
     told = []
     limits = history.config.train.guards
-    for each in history.iterations:
-        manifest = history.manifests.get(f"iter-{each.number}/model")
+    for played in history.iterations:
+        manifest = history.manifests.get(f"iter-{played.number}/model")
         for kind, words in GUARDS.items():
             count = manifest.counts.get(f"past_{kind}", 0) if manifest else 0
             if count:
                 sentence = words.format(count=count, threshold=getattr(limits, kind))
-                told.append(f"Iteration {each.number}: {sentence}")
-        until = [earlier.metrics for earlier in history.played if earlier.number <= each.number]
+                told.append(f"Iteration {played.number}: {sentence}")
+        until = [earlier.metrics for earlier in history.played if earlier.number <= played.number]
         drops = sampled_drops(until, limits.sampled_drop)
-        told += [f"Iteration {each.number}: {sentence}." for sentence in drops]
+        told += [f"Iteration {played.number}: {sentence}." for sentence in drops]
     return told
 
 
 def metric_names(history: History) -> list[str]:
     """Every held-out metric of the run, sorted."""
-    return sorted({name for each in history.played for name in each.metrics})
+    return sorted({name for played in history.played for name in played.metrics})
 
 
 def headline_metrics(history: History) -> list[str]:
@@ -149,15 +149,15 @@ def measurements(history: History, names: Sequence[str]) -> Table:
     """Values and intervals of these metrics, one row for the base and for each iteration."""
     best = history.best["iteration"] if history.best else None
     rows = [
-        Row(
-            each.label,
-            each.number == best,
+        IterationRow(
+            played.label,
+            played.number == best,
             [
-                shown(name, each.metrics[name]) if name in each.metrics else ("", "")
+                shown(name, played.metrics[name]) if name in played.metrics else ("", "")
                 for name in names
             ],
         )
-        for each in history.played
+        for played in history.played
     ]
     return Table([metric_title(name) for name in names], rows)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tspin.errors import GateRefusedError, TspinError
 from tspin.files import atomic_file
-from tspin.registry import Comparison, Record
+from tspin.registry import PromotionGate, Record
 from tspin.report.markdown import write_summary
 from tspin.retrain.request import Retraining
 from tspin.runs.history import History, read_history
@@ -24,7 +24,7 @@ class Outcome:
     """Before it."""
     record: Record | None = None
     """Of the champion after it."""
-    comparison: Comparison | None = None
+    comparison: PromotionGate | None = None
     run_dir: Path | None = None
     error: TspinError | None = None
 

@@ -12,7 +12,7 @@ from tspin.config import RunConfig, load_config
 from tspin.data import validate_records
 from tspin.errors import InputError, TspinError
 from tspin.files import sha256_file
-from tspin.registry import Comparison, Record, Registry, promote
+from tspin.registry import PromotionGate, Record, Registry, promote
 from tspin.retrain.outcome import Outcome, write_outcome
 from tspin.retrain.request import Retraining
 from tspin.retrain.tools import output_of, show
@@ -168,7 +168,7 @@ def _promote(asked: Retraining, config: RunConfig, outcome: Outcome) -> None:
         git_commit=output_of(asked.folder, "git", "rev-parse", "HEAD").strip(),
     )
     if outcome.champion is not None and outcome.champion.model != record.model:
-        outcome.comparison = Comparison(
+        outcome.comparison = PromotionGate(
             gate.metric,
             gate.direction,
             asked.min_gain,

@@ -48,10 +48,10 @@ class Decision:
 
     def as_metadata(self) -> dict[str, Any]:
         """For the artifact that the history is."""
-        found: dict[str, Any] = {"iteration": self.iteration, "best_model": self.model}
-        found["best_iteration"] = self.best.iteration
-        found |= {"value": self.best.value, "stopped": self.best.stopped}
-        return {name: value for name, value in found.items() if value is not None}
+        metadata: dict[str, Any] = {"iteration": self.iteration, "best_model": self.model}
+        metadata["best_iteration"] = self.best.iteration
+        metadata |= {"value": self.best.value, "stopped": self.best.stopped}
+        return {name: value for name, value in metadata.items() if value is not None}
 
 
 def gate(config: RunConfig, *, history: Path | None, step: Step, out: Path) -> Decision:
@@ -104,17 +104,17 @@ def _models(history: Path) -> dict[str, str]:
     return models
 
 
-def _add(made: IterationFolder, step: Step) -> None:
-    made.path.mkdir(exist_ok=True)
+def _add(outputs: IterationFolder, step: Step) -> None:
+    outputs.path.mkdir(exist_ok=True)
     if step.evaluation is not None:
         metrics = IterationFolder(step.evaluation).metrics
         if not metrics.is_file():
             raise InputError(f"{step.evaluation}: expected an evaluation with {metrics.name}")
-        shutil.copytree(step.evaluation, made.path, dirs_exist_ok=True)
+        shutil.copytree(step.evaluation, outputs.path, dirs_exist_ok=True)
     if step.training is not None:
-        shutil.copytree(step.training, made.path, dirs_exist_ok=True)
+        shutil.copytree(step.training, outputs.path, dirs_exist_ok=True)
     if step.triplets is not None:
-        write_shown(step.triplets, made.triplets)
+        write_shown(step.triplets, outputs.triplets)
 
 
 def _best(config: RunConfig, folder: RunFolder, last: int) -> Best:

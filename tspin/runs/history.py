@@ -60,15 +60,15 @@ class History:
     def finished(self) -> int:
         """How many iterations are done: trained, and evaluated where there is held-out data."""
         return sum(
-            f"iter-{each.number}/model" in self.manifests
-            and (bool(each.metrics) or self.config.data.heldout is None)
-            for each in self.iterations
+            f"iter-{iteration.number}/model" in self.manifests
+            and (bool(iteration.metrics) or self.config.data.heldout is None)
+            for iteration in self.iterations
         )
 
     @property
     def iterations(self) -> tuple[Played, ...]:
         """Those that trained, without the initial policy."""
-        return tuple(each for each in self.played if each.number != BASE)
+        return tuple(iteration for iteration in self.played if iteration.number != BASE)
 
 
 def read_history(run_dir: Path, *, samples: int) -> History:
@@ -95,7 +95,7 @@ def read_history(run_dir: Path, *, samples: int) -> History:
     played = [_read_played(folder, number) for number in (BASE, *folder.numbers())]
     if not (played[0].metrics or folder.iteration(BASE).path.is_dir()):
         played = played[1:]
-    numbers = [each.number for each in played]
+    numbers = [iteration.number for iteration in played]
     return History(
         name=Path(config.run_dir).name,
         config=config,

@@ -26,8 +26,8 @@ class DataHashes:
 
     def as_named(self) -> dict[str, str]:
         """By what a message calls them; what is not there is left out."""
-        found = {"data.annotated": self.annotated, "data.heldout": self.heldout}
-        return {f"content of {name}": value for name, value in found.items() if value is not None}
+        hashes = {"data.annotated": self.annotated, "data.heldout": self.heldout}
+        return {f"content of {name}": value for name, value in hashes.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ def copy_records(data: DataConfig, role: str, sha256: str, out: Path) -> dict[st
     """
     location: str = getattr(data, role)
     source = _fetched(f"data.{role}", location)
-    found = content_hash(source)
-    if found != sha256:
-        raise InputError(f"{location}: was changed after the run began: {found}, was {sha256}")
+    content = content_hash(source)
+    if content != sha256:
+        raise InputError(f"{location}: was changed after the run began: {content}, was {sha256}")
     records = sum(1 for _ in read_records(source, AnnotatedRecord))
     with atomic_file(out) as copy, source.open("rb") as original:
         shutil.copyfileobj(original, copy)
-    return {"sha256": found, "bytes": out.stat().st_size, "records": records, "source": location}
+    return {"sha256": content, "bytes": out.stat().st_size, "records": records, "source": location}

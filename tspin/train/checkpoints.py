@@ -220,8 +220,8 @@ class Checkpoints:
                 remove(folder)
 
     def _steps(self) -> dict[int, Path]:
-        found = ((_STEP.fullmatch(path.name), path) for path in self.path.iterdir())
-        return {int(match[1]): path for match, path in found if match}
+        matches = ((_STEP.fullmatch(path.name), path) for path in self.path.iterdir())
+        return {int(match[1]): path for match, path in matches if match}
 
 
 def _is_whole(folder: Path) -> bool:

@@ -38,14 +38,14 @@ class TrainJob(BaseModel):
     arithmetic: Arithmetic | None = None
     """What the run was begun with; None outside of a run."""
 
-    def kept_in(self, root: str, wanted: Manifest) -> TrainJob:
+    def kept_in(self, root: str, manifest: Manifest) -> TrainJob:
         """The same job with its checkpoints below `root`, in a place of this work alone.
 
         Args:
             root: A folder, or `s3://bucket/prefix`, where checkpoints are copied to.
-            wanted: Of the model.
+            manifest: Of the model.
         """
-        work = json.dumps(wanted.asked(), sort_keys=True).encode()
+        work = json.dumps(manifest.asked(), sort_keys=True).encode()
         place = hashlib.sha256(work).hexdigest()[:16]
         if "://" in root:
             return self.model_copy(update={"mirror": f"{root.rstrip('/')}/{place}"})
@@ -60,10 +60,14 @@ class TrainJob(BaseModel):
         if not self.triplets.is_file():
             raise InputError(f"{self.triplets}: no such file; expected triplets (JSON Lines)")
         identity = policy_identity(self.model, self.config.model)
-        made = read_manifest(self.triplets)
-        carried = {} if made is None else {k: made.inputs[k] for k in _CARRIED if k in made.inputs}
-        if made is not None:
-            self._refuse_contradictions(made, identity, template)
+        triplets_manifest = read_manifest(self.triplets)
+        carried = (
+            {}
+            if triplets_manifest is None
+            else {k: triplets_manifest.inputs[k] for k in _CARRIED if k in triplets_manifest.inputs}
+        )
+        if triplets_manifest is not None:
+            self._refuse_contradictions(triplets_manifest, identity, template)
         role = "annotated" if is_annotated(self.triplets) else "triplets"
         inputs = carried | {role: content_hash(self.triplets)}
         self._refuse_other_run(inputs)
@@ -78,15 +82,17 @@ class TrainJob(BaseModel):
         )
 
     def _refuse_contradictions(
-        self, made: Manifest, identity: str, template: PromptTemplate
+        self, triplets_manifest: Manifest, identity: str, template: PromptTemplate
     ) -> None:
         triplets, model = str(self.triplets), self.model
-        refuse_contradiction("prompt template", {triplets: made.template, model: template.hash})
+        refuse_contradiction(
+            "prompt template", {triplets: triplets_manifest.template, model: template.hash}
+        )
         refuse_contradiction(
             "policy (synthetic responses must come from the one that is trained)",
-            {f"generated {triplets}": made.model, f"to be trained, {model}": identity},
+            {f"generated {triplets}": triplets_manifest.model, f"to be trained, {model}": identity},
         )
-        number = None if made.iteration is None else str(made.iteration)
+        number = None if triplets_manifest.iteration is None else str(triplets_manifest.iteration)
         refuse_contradiction(
             "iteration", {triplets: number, "asked for (--iteration)": str(self.iteration)}
         )

@@ -108,13 +108,13 @@ def check_world(system: SystemConfig) -> None:
     Raises:
         TspinError: the launcher started another number of processes on this node.
     """
-    wanted = processes_wanted(system)
+    processes = processes_wanted(system)
     started = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
-    if started < wanted or (system.num_processes != "auto" and started != wanted):
-        asked = f"system.num_processes '{system.num_processes}' asks for {wanted}"
+    if started < processes or (system.num_processes != "auto" and started != processes):
+        asked = f"system.num_processes '{system.num_processes}' asks for {processes}"
         raise TspinError(
             f"{asked} training processes on this node, but {started} were started; start as many "
-            f"(torchrun --nproc-per-node {wanted}), or start one without torchrun"
+            f"(torchrun --nproc-per-node {processes}), or start one without torchrun"
         )
 
 
@@ -196,12 +196,12 @@ def _own_messages_only() -> Iterator[None]:
 def _time_to_save() -> Iterator[None]:
     """Let processes write their last checkpoint, where nobody has said how long they may."""
     name = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
-    given = name in os.environ
+    named = name in os.environ
     os.environ.setdefault(name, _SHUTDOWN_SECONDS)
     try:
         yield
     finally:
-        if not given:
+        if not named:
             del os.environ[name]
 
 

@@ -66,14 +66,14 @@ class Speed:
         positions, tokens, triplets, done = reduce(self._counts).tolist()
         self._counts = torch.zeros_like(self._counts)
         self._began = None
-        found = {
+        speeds = {
             "tokens_per_second": tokens / seconds,
             "triplets_per_second": triplets / seconds,
             "padding": 1 - tokens / positions,
         }
         if self._rate is not None:
-            found["mfu"] = done / (seconds * self._rate * processes)
-        return {f"{SPEED}{name}": value for name, value in found.items()}
+            speeds["mfu"] = done / (seconds * self._rate * processes)
+        return {f"{SPEED}{name}": value for name, value in speeds.items()}
 
 
 def sample_metrics(

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager, nullcontext
 
 import torch
 import torch.distributed
+from transformers import TrainerCallback
 
 from tspin.forward.passes import choose_passes
 from tspin.models.policy import (
@@ -31,17 +32,17 @@ from tspin.train.log import DVCLIVE, TrainingProgress, TrainLog, dvclive_callbac
 from tspin.train.reference import needs_reference, reference_key, reference_logps
 from tspin.train.trainer import TSPINTrainer
 
-__all__ = ["fit"]
+__all__ = ["train_here"]
 
 log = logging.getLogger(__name__)
 
 
-def fit(job: TrainJob, wanted: Manifest, template: PromptTemplate) -> None:
+def train_here(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> None:
     """Train as `tspin.train.step.train` says, and put the model and its manifest in place.
 
     Args:
         job: What to train.
-        wanted: The model's manifest but for its counts; also what checkpoints belong to.
+        manifest: The model's manifest but for its counts; also what checkpoints belong to.
         template: Of the policy's tokenizer.
     """
     settings = job.config.train
@@ -58,10 +59,10 @@ def fit(job: TrainJob, wanted: Manifest, template: PromptTemplate) -> None:
     args = trainer_arguments(job)
     leave_group_at_exit()
     mirror = None if job.mirror is None else CheckpointMirror(job.mirror)
-    checkpoints = Checkpoints(job.checkpoints, wanted.asked(), mirror)
+    checkpoints = Checkpoints(job.checkpoints, manifest.asked(), mirror)
     work = Work(
         job.config.system,
-        wanted,
+        manifest,
         checkpoints.begun,
         job.arithmetic,
         inputs={"the policy": job.model, "the examples": job.triplets},
@@ -78,7 +79,7 @@ def fit(job: TrainJob, wanted: Manifest, template: PromptTemplate) -> None:
         _wait_for_all()
         with work.computing() as signed:
             guards = Guards(settings.guards)
-            trainer = _trained(job, wanted, template, args, examples, checkpoints, guards)
+            trainer = _trained(job, manifest, template, args, examples, checkpoints, guards)
             if args.should_save:
                 _finish(job, signed, trainer, examples, guards)
             _wait_for_all()
@@ -88,7 +89,7 @@ def fit(job: TrainJob, wanted: Manifest, template: PromptTemplate) -> None:
 
 def _trained(
     job: TrainJob,
-    wanted: Manifest,
+    manifest: Manifest,
     template: PromptTemplate,
     args: TSPINConfig,
     examples: Examples,
@@ -112,21 +113,16 @@ def _trained(
             device=args.device,
         )
     if needs_reference(args.method):
+        cache, key = job.checkpoints / "reference.safetensors", reference_key(manifest)
         examples.reference_logps = reference_logps(
-            policy,
-            examples,
-            job.checkpoints / "reference.safetensors",
-            key=reference_key(wanted),
-            passes=passes,
-            args=args,
+            policy, examples, cache, key=key, passes=passes, args=args
         )
     guards.check_lengths(examples)
     termination, progress = Termination(), TrainingProgress()
     train_log = TrainLog(job.out.with_name(TRAIN_LOG))
     # In this order: the guards' warnings go into the row that is written.
     callbacks = [guards, train_log, progress, CheckpointCallback(checkpoints, termination)]
-    if DVCLIVE in job.config.system.report_to and args.should_save:
-        callbacks.append(dvclive_callback(job.out.parent))
+    callbacks.extend(_trackers(job, args))
     trainer = TSPINTrainer(policy, args, examples, passes=passes, callbacks=callbacks)
     last = checkpoints.last()
     with closing(train_log), closing(progress), termination.noted():
@@ -139,8 +135,15 @@ def _trained(
     return trainer
 
 
+def _trackers(job: TrainJob, args: TSPINConfig) -> list[TrainerCallback]:
+    """Those that transformers does not make by itself."""
+    if DVCLIVE in job.config.system.report_to and args.should_save:
+        return [dvclive_callback(job.out.parent)]
+    return []
+
+
 def _finish(
-    job: TrainJob, wanted: Manifest, trainer: TSPINTrainer, examples: Examples, guards: Guards
+    job: TrainJob, manifest: Manifest, trainer: TSPINTrainer, examples: Examples, guards: Guards
 ) -> None:
     """Put the model in place, then its manifest: a kill in between makes it count as not made."""
     counts = {
@@ -153,7 +156,7 @@ def _finish(
     forget(job.out)
     save_policy(policy, load_tokenizer(job.model, job.config.model), job.out)
     dropped = {"over_long": examples.dropped} if examples.dropped else {}
-    write_manifest(job.out, wanted.model_copy(update={"counts": counts, "dropped_ids": dropped}))
+    write_manifest(job.out, manifest.model_copy(update={"counts": counts, "dropped_ids": dropped}))
 
 
 def _wait_for_all() -> None:

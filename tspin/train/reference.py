@@ -35,11 +35,16 @@ def needs_reference(method: str) -> bool:
     return method in ("spin", "tspin_ref")
 
 
-def reference_key(wanted: Manifest) -> str:
+def reference_key(manifest: Manifest) -> str:
     """What a cache of reference logps belongs to: policy, data, template, method and precision."""
     names = ("method", "beta", "max_length", "over_long", "dtype", "lora")
-    parts: list[Any] = [wanted.model, wanted.template, wanted.seed, sorted(wanted.inputs.items())]
-    parts += [wanted.parameters[name] for name in names]
+    parts: list[Any] = [
+        manifest.model,
+        manifest.template,
+        manifest.seed,
+        sorted(manifest.inputs.items()),
+    ]
+    parts += [manifest.parameters[name] for name in names]
     return hashlib.sha256(orjson.dumps(parts)).hexdigest()
 
 
@@ -117,8 +122,8 @@ def _load(cache: Path, key: str) -> npt.NDArray[np.float64] | None:
     with safe_open(cache, framework="numpy") as file:
         if (file.metadata() or {}).get("key") != key:
             return None
-        found: npt.NDArray[np.float64] = file.get_tensor(_NAME)
-        return found
+        logps: npt.NDArray[np.float64] = file.get_tensor(_NAME)
+        return logps
 
 
 def _save(cache: Path, key: str, logps: npt.NDArray[np.float64]) -> None:

@@ -15,7 +15,7 @@ from tspin.records.manifest import Manifest, is_current, read_manifest
 from tspin.tokens.prompts import PromptTemplate
 from tspin.train.job import TrainJob
 from tspin.train.launch import check_world, launch, launched, processes_wanted
-from tspin.train.process import fit
+from tspin.train.process import train_here
 
 __all__ = ["run_job", "train"]
 
@@ -65,20 +65,25 @@ def train(
         checkpoints=checkpoints or out.with_name(f"{out.name}.checkpoints"),
         arithmetic=arithmetic,
     )
+    return _train(job, keep_apart=checkpoints is None)
+
+
+def _train(job: TrainJob, *, keep_apart: bool) -> Manifest:
+    system = job.config.system
     if launched():
-        check_world(config.system)
-    processes = 1 if launched() else processes_wanted(config.system)
+        check_world(system)
+    processes = 1 if launched() else processes_wanted(system)
     template = _template(job)
     wanted = job.wanted(template)
-    if checkpoints is None and config.system.checkpoints is not None:
-        job = job.kept_in(config.system.checkpoints, wanted)
-    if is_current(out, wanted):
-        return read_manifest(out) or wanted
+    if keep_apart and system.checkpoints is not None:
+        job = job.kept_in(system.checkpoints, wanted)
+    if is_current(job.out, wanted):
+        return read_manifest(job.out) or wanted
     if processes == 1:
         return _fitted(job, wanted, template)
     log.info("training with %d processes", processes)
     launch(processes, "tspin.train.worker", job.model_dump_json())
-    return read_manifest(out) or wanted
+    return read_manifest(job.out) or wanted
 
 
 def run_job(job: TrainJob) -> Manifest:
@@ -86,21 +91,21 @@ def run_job(job: TrainJob) -> Manifest:
     if launched():
         check_world(job.config.system)
     template = _template(job)
-    wanted = job.wanted(template)
-    if is_current(job.out, wanted):
-        return read_manifest(job.out) or wanted
-    return _fitted(job, wanted, template)
+    manifest = job.wanted(template)
+    if is_current(job.out, manifest):
+        return read_manifest(job.out) or manifest
+    return _fitted(job, manifest, template)
 
 
-def _fitted(job: TrainJob, wanted: Manifest, template: PromptTemplate) -> Manifest:
+def _fitted(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> Manifest:
     try:
-        fit(job, wanted, template)
+        train_here(job, manifest, template)
     finally:
         # Trainer and callbacks refer to each other; the next step needs their memory.
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    return read_manifest(job.out) or wanted
+    return read_manifest(job.out) or manifest
 
 
 def _template(job: TrainJob) -> PromptTemplate:

@@ -11,7 +11,7 @@ from evaluations import config_of, write_heldout
 import tspin.engines.choice
 from tspin.engines.choice import VllmPackage
 from tspin.errors import InputError
-from tspin.evaluate.job import Evaluation
+from tspin.evaluate.job import EvaluationJob
 from tspin.evaluate.tasks import TaskEvaluation
 
 registry = pytest.importorskip("lm_eval.api.registry", reason="lm-eval is not installed")
@@ -38,7 +38,7 @@ def test_vllm_gets_precision_and_trust_as_the_engine_does(
         evaluate={"tasks": ["anything"], "harness": {"backend": "vllm"}},
     )
     heldout = write_heldout(tmp_path / "heldout.jsonl")
-    evaluation = Evaluation.of(config, str(tiny_model_dir), heldout, None, -1)
+    evaluation = EvaluationJob.of(config, str(tiny_model_dir), heldout, None, -1)
     pending: Any = ("a task with its questions",)
     with pytest.raises(InputError, match="vLLM refuses them: not today"):
         TaskEvaluation(evaluation, tmp_path / "metrics.json", (), pending).ask_vllm()

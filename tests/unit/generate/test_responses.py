@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tspin.engines import Generation, GenerationRequest, SamplingParams
+from tspin.engines import Completion, GenerationRequest, SamplingParams
 from tspin.engines.fake import FakeEngine
 from tspin.errors import InputError, TspinError
 from tspin.generate.journal import Journal, journal_path
@@ -49,7 +49,7 @@ class CountingEngine(FakeEngine):
 
     def generate(
         self, requests: Iterable[GenerationRequest], sampling: SamplingParams
-    ) -> Iterator[list[Generation]]:
+    ) -> Iterator[list[Completion]]:
         for group in super().generate(requests, sampling):
             if self.survives is not None and len(self.batches) == self.survives:
                 raise Killed
@@ -299,7 +299,7 @@ class ScatteredEngine(CountingEngine):
 
     def generate(
         self, requests: Iterable[GenerationRequest], sampling: SamplingParams
-    ) -> Iterator[list[Generation]]:
+    ) -> Iterator[list[Completion]]:
         mixed = sorted(requests, key=lambda request: request.id[::-1], reverse=True)
         yield from super().generate(mixed, sampling)
 
@@ -319,7 +319,7 @@ def test_an_engine_that_leaves_prompts_out_is_an_error(template, tmp_path):
     class Forgetful(CountingEngine):
         def generate(
             self, requests: Iterable[GenerationRequest], sampling: SamplingParams
-        ) -> Iterator[list[Generation]]:
+        ) -> Iterator[list[Completion]]:
             yield from super().generate(list(requests)[1:], sampling)
 
     with pytest.raises(TspinError, match="left 1 prompts without a response"):
