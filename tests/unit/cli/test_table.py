@@ -16,7 +16,7 @@ import tspin.selfplay
 from tspin.cli import compare
 from tspin.cli.main import app
 from tspin.cli.table import iteration_table
-from tspin.compare.tables import Part, Row
+from tspin.compare.tables import MethodRow, Part
 from tspin.report.page import write_report
 from tspin.runs.folder import BASE, RunFolder
 from tspin.runs.history import read_history
@@ -83,6 +83,6 @@ def test_a_run_ends_with_its_table_and_its_report(
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_comparison_is_printed_as_it_is(capsys: pytest.CaptureFixture[str], name: str) -> None:
-    part = Part(name, f"note {name}", ["method", name], [Row(f"row {name}", [(name, "")])])
+    part = Part(name, f"note {name}", ["method", name], [MethodRow(f"row {name}", [(name, "")])])
     compare._print(part)
     assert capsys.readouterr().out.count(name) == 5
