@@ -1,4 +1,4 @@
-"""Peak memory of a real training in a process of its own: `python training_peak.py SPEC FOLDER`.
+"""Peak memory of a training in its own process: `python -m tests.training_peak SPEC MODEL FOLDER`.
 
 Prints, as JSON, how far resident memory rose above where it stood before (bytes), and what
 `tspin.machine.memory` had estimated for it.

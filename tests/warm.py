@@ -78,9 +78,7 @@ class Popen(subprocess.Popen[Any]):
         self._keeper = _server(order["environment"]).start(order, given)
         self.pid = int(self._keeper.recv(64))
         self._child_created = True
-        for stream in set(streams):
-            if stream >= 0 and stream != getattr(self, "_devnull", None):
-                os.close(stream)
+        self._close_pipe_fds(*others[3:9])
 
     def _internal_poll(self, *_: Any, **__: Any) -> int | None:
         with contextlib.suppress(subprocess.TimeoutExpired):

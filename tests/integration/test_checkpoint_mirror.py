@@ -26,11 +26,20 @@ def prefix() -> Iterator[str]:
         yield f"{uri}/checkpoints"
 
 
+@pytest.fixture
+def _one_thread() -> Iterator[None]:
+    """As many as `start` gives the other process: more could round otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("_one_thread")
 def test_a_training_moves_to_another_machine(
     tmp_path: Path, tiny_model_dir: Path, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     triplets = write_triplets(tmp_path / "triplets.jsonl")
-    torch.set_num_threads(1)
     jobs = {
         name: make_job(
             tmp_path, tiny_model_dir, name, epochs=20, triplets=triplets, system={"checkpoints": at}
@@ -74,8 +83,8 @@ def test_a_store_that_is_gone_does_not_end_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    with s3_bucket() as uri:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with s3_bucket() as uri, monkeypatch.context() as patched:
+        patched.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
         mirror = CheckpointMirror(f"{uri}/x")
     (tmp_path / "checkpoint-2").mkdir()
     (tmp_path / "checkpoint-2" / "state").write_bytes(b"1")

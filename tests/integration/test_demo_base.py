@@ -165,6 +165,18 @@ def test_the_same_seed_gives_the_same_weights_and_saving_records_their_hash(shor
     assert other.losses != short.losses
 
 
+def test_pre_training_gives_threads_and_random_numbers_back():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        state = torch.get_rng_state()
+        pretrain(replace(SHORT, steps=1, warmup_steps=1))
+        assert torch.get_num_threads() == threads + 1
+        assert torch.equal(torch.get_rng_state(), state)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_the_command_writes_a_model_that_loads(tmp_path):
     main(tmp_path / "base", seed=3, steps=2)
     record = json.loads((tmp_path / "base" / RECORD).read_text())

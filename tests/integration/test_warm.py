@@ -1,0 +1,107 @@
+"""Forked processes behave as new interpreters do, and the process of the tests stays as it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests import surroundings, warm
+
+pytestmark = pytest.mark.integration
+
+SAYS = """
+import atexit, os, sys
+atexit.register(print, "the end")
+print(sys.argv, sys.path[0], os.getcwd(), os.environ.get("ONLY_HERE"), __name__, sys.stdin.read())
+print("err", file=sys.stderr)
+"""
+
+
+def both(*arguments: str, **given: Any) -> list[tuple[int, str, str]]:
+    """Exit code, output and errors of a warm process and of a new interpreter."""
+    return [
+        (done.returncode, done.stdout, done.stderr)
+        for done in (
+            start([sys.executable, *arguments], capture_output=True, text=True, **given)
+            for start in (warm.run, subprocess.run)
+        )
+    ]
+
+
+@pytest.mark.parametrize("ending", ["", "sys.exit(3)", "sys.exit('no')", "os.kill(os.getpid(), 9)"])
+def test_code_runs_as_in_a_new_interpreter(tmp_path: Path, ending: str) -> None:
+    environment = os.environ | {"ONLY_HERE": "1"}
+    with (tmp_path / "in").open("w+") as given:
+        given.write("given")
+        given.flush()
+        results = []
+        for start in (warm.run, subprocess.run):
+            given.seek(0)
+            command = [sys.executable, "-c", SAYS + ending, "a", "b c"]
+            streams = {"stdin": given, "capture_output": True, "text": True}
+            done = start(command, cwd=tmp_path, env=environment, **streams)
+            results.append((done.returncode, done.stdout, done.stderr))
+    assert results[0] == results[1]
+    assert results[0][0] in (0, 1, 3, -signal.SIGKILL)
+    if "kill" not in ending:
+        assert f"['-c', 'a', 'b c']  {tmp_path} 1 __main__ given" in results[0][1]
+    assert "ONLY_HERE" not in os.environ
+
+
+def test_a_module_runs_as_in_a_new_interpreter(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import sys, json\nprint(sys.argv, sys.path[0], __name__)")
+    mine, other = both("-m", "mine", "x", cwd=tmp_path)
+    assert mine == other
+    assert mine[0] == 0
+    missing, other = both("-m", "no_such_module", cwd=tmp_path)
+    assert missing[0] == other[0] == 1
+
+
+def test_a_process_is_waited_for_and_killed() -> None:
+    code = "import sys; print('up', flush=True); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = warm.Popen([sys.executable, "-c", code], text=True, **pipes)
+    assert process.stdout.readline() == "up\n"
+    assert process.poll() is None
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == process.poll() == -signal.SIGTERM
+    process.communicate()
+
+
+def test_random_numbers_are_its_own() -> None:
+    code = "import random, uuid; print(random.random(), uuid.uuid4())"
+    command = [sys.executable, "-c", code]
+    printed = {warm.run(command, capture_output=True, text=True).stdout for _ in range(2)}
+    assert len(printed) == 2
+
+
+@pytest.mark.skipif(
+    "OMP_NUM_THREADS" not in os.environ, reason="torch decides how many threads it takes"
+)
+def test_torch_takes_the_threads_that_it_was_given() -> None:
+    assert torch.get_num_threads() == int(os.environ["OMP_NUM_THREADS"])
+    code = "import torch; print(torch.get_num_threads())"
+    for threads in ("1", "2"):
+        environment = os.environ | {"OMP_NUM_THREADS": threads}
+        for done in both("-c", code, env=environment):
+            assert done[1] == f"{threads}\n"
+
+
+def test_what_a_test_changes_is_found_and_put_back() -> None:
+    before = surroundings.state()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    os.environ["LEFT_BEHIND"] = "1"
+    assert surroundings.restored(before) == ["environment variables", "torch.get_num_threads()"]
+    assert torch.get_num_threads() == threads
+    assert "LEFT_BEHIND" not in os.environ
+    assert surroundings.restored(before) == []
