@@ -15,7 +15,7 @@ _SCRIPT = """
 import sys
 from pathlib import Path
 from tspin.errors import GateRefusedError
-from tspin.registry import promote, registry as module
+from tspin.registry import champions as module, promote
 
 append = module.Registry.append
 

@@ -98,7 +98,7 @@ def test_killed_before_the_record_the_old_champion_stands(tmp_path: Path) -> Non
     script = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from tspin.registry import promote, registry as module\n"
+        "from tspin.registry import champions as module, promote\n"
         "module.Registry.append = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"promote(Path({str(second[0])!r}), metrics=Path({str(second[1])!r}), "
         f"registry={str(registry)!r}, metric={METRIC!r}, direction='max')\n"

