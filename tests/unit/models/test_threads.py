@@ -201,8 +201,9 @@ def test_flushed_denormals_do_not_depend_on_what_the_process_did_before() -> Non
         if before:
             torch.ones(1 << 17).mul_(2)
         with threads_held(2), denormals_flushed():
-            tiny = torch.full((1 << 17,), 1e-38).mul_(0.1)
-            halves[name] = [bool((half == 0).all()) for half in tiny.chunk(2)]
+            tiny = torch.full((1 << 17,), 2e-38).mul_(0.1)  # Normal, and then not.
+        # As integers: a comparison would take denormals as 0 itself.
+        halves[name] = [bool((half == 0).all()) for half in tiny.view(torch.int32).chunk(2)]
 
     for name, before in (("first", False), ("later", True)):
         thread = threading.Thread(target=compute, args=(name,), kwargs={"before": before})
