@@ -1,6 +1,6 @@
 # setup  everything pinned, in .venv          demo  three iterations of T-SPIN, and the report
 # check  lint, types, import contracts        test  the fast tests
-# test-random  the fast tests in a random order, in WORKERS processes
+# test-random  the fast tests, or those of TESTS, in a random order, in WORKERS processes
 # test-processes  some of them with each command as a new interpreter
 # check-k8s  render every overlay and lint it (needs kubectl)
 # docs  the documentation as a site, in build/site; links and anchors are checked
@@ -68,7 +68,7 @@ test: setup
 
 # The first lines name the seed; `pytest -p randomly --randomly-seed SEED` is that order again.
 test-random: setup
-	$(FAST) -n $(WORKERS) -p randomly
+	$(FAST) -n $(WORKERS) -p randomly $(TESTS)
 
 # What the other targets fork from a process that has imported torch, as new interpreters.
 test-processes: setup
