@@ -32,7 +32,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +91,7 @@ class Work:
         ends well, and when it refuses the inputs.
         """
         before = self._before()
+        folders = [folder for folder in self.begun.parents if not folder.exists()]
         here = self.begin()
         own = {"its own beginning": before}
         if self.run is None:
@@ -104,7 +105,7 @@ class Work:
                 yield self.manifest.model_copy(update=signed)
         except InputError:
             if before is None:
-                self.begun.unlink(missing_ok=True)
+                _remove(self.begun, folders)
             raise
         if self.processes is None:  # Else it goes with the checkpoints, once all have read it.
             self.begun.unlink(missing_ok=True)
@@ -118,6 +119,14 @@ class Work:
 
     def _input_records(self) -> dict[str, Arithmetic | None]:
         return {name: computed_with(Path(path)) for name, path in self.inputs.items()}
+
+
+def _remove(path: Path, folders: Iterable[Path]) -> None:
+    """A file, and what folders were made for it, the inmost first; one with other files stays."""
+    path.unlink(missing_ok=True)
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def begun_path(out: Path) -> Path:
