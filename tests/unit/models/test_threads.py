@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tspin.records.records.arithmetic import Arithmetic, read_arithmetic
+from tspin.records.arithmetic import Arithmetic, read_arithmetic
 
 from tspin.config import RunConfig, SystemConfig
 from tspin.errors import InputError
