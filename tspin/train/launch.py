@@ -194,15 +194,20 @@ def _own_messages_only() -> Iterator[None]:
 
 @contextmanager
 def _time_to_save() -> Iterator[None]:
-    """Let processes write their last checkpoint, where nobody has said how long they may."""
-    name = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
-    named = name in os.environ
-    os.environ.setdefault(name, _SHUTDOWN_SECONDS)
+    """Let processes write their last checkpoint, where nobody has said how long they may.
+
+    The environment is given back: torch's launcher leaves the signals it handles there, too.
+    """
+    names = ("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "TORCHELASTIC_SIGNALS_TO_HANDLE")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.setdefault(names[0], _SHUTDOWN_SECONDS)
     try:
         yield
     finally:
-        if not named:
-            del os.environ[name]
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _first_error(folder: Path, error: ChildFailedError) -> TspinError:
