@@ -55,9 +55,9 @@ def blocked(spin_job: TrainJob) -> Iterator[subprocess.Popen[str]]:
     torn.mkdir()
     os.mkfifo(torn / "optimizer.pt")
     wait_for(process, (torn / "model.safetensors").is_file)
-    yield process
-    process.kill()
-    process.communicate()
+    with process:
+        yield process
+        process.kill()
 
 
 class Harmful:
