@@ -9,6 +9,7 @@
 # image  build TARGET (cpu, train, evaluate, generate) from PYTHON_IMAGE and VLLM_IMAGE
 # sbom   what is in the image TARGET, as CycloneDX JSON
 # test-dvc  projects under dvc and git
+# test-bench  benchmarks at toy size, each as a whole
 # test-study  the study of the paper's claims, and that its tables are those of its results
 # test-s3  stores, commands and faults on a real S3 server (needs memcached)
 # test-vllm  the vLLM engine on the CPU (an environment of 4 GB)
@@ -26,7 +27,8 @@ VENV_S3 := .venv-s3
 VENV_VLLM := .venv-vllm
 BIN := $(VENV)/bin
 FAST := $(BIN)/pytest --dist loadfile --no-loadscope-reorder \
-	-m "not vllm and not containers and not s3 and not dvc and not study and not gpu and not wheel"
+	-m "not vllm and not containers and not s3 and not dvc and not study and not bench \
+	and not gpu and not wheel"
 WORKERS ?= 2
 PROCESSES := cli run train_resume submit pipeline_run
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -39,7 +41,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' tspin/__init__.py)
 
 .PHONY: setup demo check check-k8s test test-random test-processes docs dist test-wheel \
 	release-tag release-dry-run publish build-containers test-containers test-s3 test-dvc \
-	test-study test-vllm bench bench-training_step bench-generation image sbom clean
+	test-bench test-study test-vllm bench bench-training_step bench-generation image sbom clean
 
 setup: $(VENV)/installed
 
@@ -84,6 +86,9 @@ test-containers: setup
 
 test-dvc: setup
 	$(BIN)/pytest -n 2 --dist loadfile -m dvc tests/dvc
+
+test-bench: setup
+	$(BIN)/pytest -m bench tests/integration
 
 test-study: setup
 	$(BIN)/pytest -n 2 --dist loadfile --timeout 1800 -o faulthandler_timeout=0 tests/study

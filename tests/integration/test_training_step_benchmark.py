@@ -88,6 +88,7 @@ def test_trl_scores_completion_tokens_only(
     assert scored == [tokens for step in steps for tokens in (step, step)]
 
 
+@pytest.mark.bench
 def test_the_command_writes_ratios_and_raw_figures(tmp_path: Path) -> None:
     document = tmp_path / "performance.md"
     document.write_text("<!-- training -->\n<!-- /training -->\n")
