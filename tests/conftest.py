@@ -47,13 +47,16 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     """Remember the state of the process before the test and the fixtures that are made for it."""
     item.stash[FOUND] = surroundings.state()
     yield
+    item.stash[SET_UP] = surroundings.state()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     """Fail a test that leaves the state of the process otherwise than it was, and put it back."""
     yield
-    changed = surroundings.restored(item.stash[FOUND])
+    found = item.stash[FOUND]
+    # What a fixture of several tests sets stays until the last of them.
+    changed = surroundings.restored(found, item.stash.get(SET_UP, found), AT_FIRST)
     if changed:
         pytest.fail(f"the test, its fixtures or the code left changed: {', '.join(changed)}")
 
@@ -74,7 +77,8 @@ def _kfp_looks_at_names_alone() -> Iterator[None]:
         yield
 
 
-FOUND = pytest.StashKey[dict[str, object]]()
+FOUND, SET_UP = pytest.StashKey[dict[str, object]](), pytest.StashKey[dict[str, object]]()
+AT_FIRST = surroundings.state()
 
 # Learned from: merges over spaces, digits and letters, so that borders could merge.
 TEXTS = [

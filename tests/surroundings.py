@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ _FOREIGN += (
 _OF_OTHERS = ("HF_HUB_ENABLE_HF_TRANSFER", "HF_XET_HIGH_PERFORMANCE", "PYTEST_CURRENT_TEST")
 """lm_eval sets the first two when it is imported, pytest the last one."""
 
+_VARIABLE = "environment variable "
+
 
 def _forget_the_machine() -> None:
     for name in list(os.environ):
@@ -69,10 +72,9 @@ def state() -> dict[str, Any]:
     import torch
     from transformers.utils import logging as transformers_logging
 
-    variables = {name: value for name, value in os.environ.items() if name not in _OF_OTHERS}
     tiny = torch.finfo(torch.float32).tiny
     return {
-        "environment variables": variables,
+        **{f"{_VARIABLE}{name}": v for name, v in os.environ.items() if name not in _OF_OTHERS},
         "folder": Path.cwd(),
         "torch.get_num_threads()": torch.get_num_threads(),
         "torch.get_default_dtype()": torch.get_default_dtype(),
@@ -86,31 +88,47 @@ def state() -> dict[str, Any]:
     }
 
 
-def restored(before: dict[str, Any]) -> list[str]:
-    """What differs from before; it is put back."""
+def restored(before: dict[str, Any], *allowed: dict[str, Any]) -> list[str]:
+    """What differs from before; it is put back.
+
+    Args:
+        before: The state before the test.
+        allowed: Further states, whose values are no change: as the fixtures of several tests have
+            set it up, and as it was before any of them.
+    """
+    after = state()
+    changed = [
+        name
+        for name in sorted(before.keys() | after.keys())
+        if after.get(name) not in [known.get(name) for known in (before, *allowed)]
+    ]
+    for name in changed:
+        _put_back(name, before.get(name))
+    return changed
+
+
+def _put_back(name: str, value: Any) -> None:
     import torch
     from transformers.utils import logging as transformers_logging
 
-    after = state()
-    changed = [name for name, value in before.items() if value != after[name]]
-    if changed:
-        variables = before["environment variables"]
-        for name in after["environment variables"].keys() - variables.keys():
-            del os.environ[name]
-        os.environ.update(variables)
-        os.chdir(before["folder"])
-        torch.set_num_threads(before["torch.get_num_threads()"])
-        torch.set_default_dtype(before["torch.get_default_dtype()"])
-        torch.use_deterministic_algorithms(before["deterministic algorithms"])
-        torch.set_flush_denormal(before["denormal numbers as 0"])
-        logging.getLogger("tspin").setLevel(before["level of log 'tspin'"])
-        logging.getLogger().setLevel(before["level of the root log"])
-        transformers_logging.set_verbosity(before["transformers' verbosity"])
-        bars = before["transformers' bars"]
-        (
-            transformers_logging.enable_progress_bar
-            if bars
-            else transformers_logging.disable_progress_bar
-        )()
-        signal.signal(signal.SIGTERM, before["SIGTERM"])
-    return changed
+    if name.startswith(_VARIABLE):
+        os.environ.pop(name.removeprefix(_VARIABLE), None)
+        if value is not None:
+            os.environ[name.removeprefix(_VARIABLE)] = value
+        return
+    bars = transformers_logging
+    setters: dict[str, Callable[[Any], Any]] = {
+        "folder": os.chdir,
+        "torch.get_num_threads()": torch.set_num_threads,
+        "torch.get_default_dtype()": torch.set_default_dtype,
+        "deterministic algorithms": torch.use_deterministic_algorithms,
+        "denormal numbers as 0": torch.set_flush_denormal,
+        "level of log 'tspin'": logging.getLogger("tspin").setLevel,
+        "level of the root log": logging.getLogger().setLevel,
+        "transformers' verbosity": transformers_logging.set_verbosity,
+        "transformers' bars": lambda on: (
+            bars.enable_progress_bar() if on else bars.disable_progress_bar()
+        ),
+        "SIGTERM": lambda handler: signal.signal(signal.SIGTERM, handler),
+    }
+    setters[name](value)
