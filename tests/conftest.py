@@ -10,6 +10,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,6 @@ import tests.surroundings as surroundings  # isort: skip
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
 from tokenizers import (
     Tokenizer,
     decoders,
@@ -31,15 +31,18 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 TokenizerFactory = Callable[..., PreTrainedTokenizerFast]
 
-# How long an example takes says how busy the machine is. On a CI server a failure must come of the
-# change that is tested: the examples are the same each time; elsewhere they are new ones.
-settings.register_profile(
-    "tspin",
-    deadline=None,
-    derandomize=surroundings.ON_CI,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("tspin")
+if find_spec("hypothesis"):  # Not in the environment of the vLLM engine's tests.
+    from hypothesis import HealthCheck, settings
+
+    # How long an example takes says how busy the machine is. On a CI server a failure must come of
+    # the change that is tested: the examples are the same each time; elsewhere they are new ones.
+    settings.register_profile(
+        "tspin",
+        deadline=None,
+        derandomize=surroundings.ON_CI,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    settings.load_profile("tspin")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
