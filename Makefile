@@ -39,7 +39,7 @@ TARGET ?= cpu
 BENCHMARK ?= training_step generation
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' tspin/__init__.py)
 
-.PHONY: setup demo check check-k8s test test-random test-processes docs dist test-wheel \
+.PHONY: setup demo check check-types check-style check-imports check-k8s test test-random test-processes docs dist test-wheel \
 	release-tag release-dry-run publish build-containers test-containers test-s3 test-dvc \
 	test-bench test-study test-vllm bench bench-training_step bench-generation image sbom clean
 
@@ -56,12 +56,20 @@ demo: setup
 	$(BIN)/python -m tspin.demo build/demo
 	$(BIN)/tspin run --config configs/demo.yaml
 
+# Side by side: the types take as long as all the rest together.
 check: setup
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target check-types check-style check-imports
+
+check-types:
+	$(BIN)/mypy
+
+check-style:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
+
+check-imports:
+	$(BIN)/lint-imports
 
 # In the order of the folders: the long files of tests/integration first, then the short ones fill
 # up whichever process is free.
