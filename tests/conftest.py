@@ -57,6 +57,8 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     """Fail a test that leaves the state of the process otherwise than it was, and put it back."""
     yield
+    if item.get_closest_marker("vllm"):
+        return  # vLLM sets a dozen variables of the process that imports it, for its workers.
     found = item.stash[FOUND]
     # What a fixture of several tests sets stays until the last of them.
     changed = surroundings.restored(found, item.stash.get(SET_UP, found), AT_FIRST)
