@@ -9,14 +9,25 @@ import typer
 
 from pipelines.options import (
     Cache,
+    CaFile,
     ConfigFile,
+    Cron,
+    Every,
+    Experiment,
+    Host,
+    InCluster,
     IterationNumber,
     Model,
+    Namespace,
     Overrides,
     PipelineName,
     ProfileName,
     Registry,
+    RunName,
     Shards,
+    Timeout,
+    TokenFile,
+    Wait,
     make_plan,
 )
 from tspin.errors import InputError
@@ -73,23 +84,17 @@ def submit_command(
     registry: Registry = None,
     model: Model = None,
     iteration: IterationNumber = 0,
-    host: Annotated[str | None, typer.Option(help="URL of the server; or KFP_HOST.")] = None,
-    namespace: Annotated[str | None, typer.Option(help="The profile's by default.")] = None,
-    token_file: Annotated[
-        Path | None, typer.Option(help="File with a bearer token; or KFP_TOKEN.")
-    ] = None,
-    in_cluster: Annotated[
-        bool, typer.Option("--in-cluster", help="With the pod's service account.")
-    ] = False,
-    ca_file: Annotated[Path | None, typer.Option(help="Certificates of the server.")] = None,
-    experiment: Annotated[str, typer.Option(help="Made where it is not there.")] = "tspin",
-    name: Annotated[str | None, typer.Option(help="Of the run.")] = None,
-    cron: Annotated[str | None, typer.Option(help="Recurring: six fields, seconds first.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Until the end; 1 if it fails.")] = False,
-    timeout: Annotated[
-        float | None, typer.Option(min=0, help="Seconds to wait; the run goes on.")
-    ] = None,
-    every: Annotated[float, typer.Option(min=0.05, help="Seconds between two looks.")] = 5.0,
+    host: Host = None,
+    namespace: Namespace = None,
+    token_file: TokenFile = None,
+    in_cluster: InCluster = False,
+    ca_file: CaFile = None,
+    experiment: Experiment = "tspin",
+    name: RunName = None,
+    cron: Cron = None,
+    wait: Wait = False,
+    timeout: Timeout = None,
+    every: Every = 5.0,
 ) -> None:
     """Compile a pipeline and run it on a server, once or on a schedule."""
     from pipelines.kubeflow.server import Server
@@ -107,13 +112,8 @@ def submit_command(
         model=model,
         iteration=iteration,
     )
-    server = Server.of(
-        host,
-        namespace or plan.profile.namespace,
-        token_file=token_file,
-        in_cluster=in_cluster,
-        ca_file=ca_file,
-    )
+    place = namespace or plan.profile.namespace
+    server = Server.of(host, place, token_file=token_file, in_cluster=in_cluster, ca_file=ca_file)
     run = start_run(plan, pipeline, server, name=name, experiment=experiment, cron=cron)
     typer.echo(f"{'recurring run' if cron else 'run'} {run}")
     if wait:

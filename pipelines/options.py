@@ -12,15 +12,26 @@ from pipelines.profiles.profile import load_profile
 from tspin.config import load_config
 
 __all__ = [
+    "CaFile",
     "Cache",
     "ConfigFile",
+    "Cron",
+    "Every",
+    "Experiment",
+    "Host",
+    "InCluster",
     "IterationNumber",
     "Model",
+    "Namespace",
     "Overrides",
     "PipelineName",
     "ProfileName",
     "Registry",
+    "RunName",
     "Shards",
+    "Timeout",
+    "TokenFile",
+    "Wait",
     "make_plan",
 ]
 
@@ -50,6 +61,17 @@ Model = Annotated[
 IterationNumber = Annotated[
     int, typer.Option("--iteration", min=0, help="Which one --pipeline iteration plays.")
 ]
+Host = Annotated[str | None, typer.Option(help="URL of the server; or KFP_HOST.")]
+Namespace = Annotated[str | None, typer.Option(help="The profile's by default.")]
+TokenFile = Annotated[Path | None, typer.Option(help="File with a bearer token; or KFP_TOKEN.")]
+InCluster = Annotated[bool, typer.Option("--in-cluster", help="With the pod's service account.")]
+CaFile = Annotated[Path | None, typer.Option(help="Certificates of the server.")]
+Experiment = Annotated[str, typer.Option(help="Made where it is not there.")]
+RunName = Annotated[str | None, typer.Option(help="Of the run.")]
+Cron = Annotated[str | None, typer.Option(help="Recurring: six fields, seconds first.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Until the end; 1 if it fails.")]
+Timeout = Annotated[float | None, typer.Option(min=0, help="Seconds to wait; the run goes on.")]
+Every = Annotated[float, typer.Option(min=0.05, help="Seconds between two looks.")]
 
 
 def make_plan(
@@ -66,7 +88,7 @@ def make_plan(
     """Load what the options name.
 
     Args:
-        config: Path or URI of the run configuration.
+        config: File of the run configuration.
         overrides: `section.key=value` over it.
         profile: Name of a shipped profile, or a path.
         shards: Parallel tasks of a generation.

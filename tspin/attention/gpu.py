@@ -91,12 +91,12 @@ def flex_attention(
     """On a GPU where there is no variable-length attention: blocks of the mask are skipped.
 
     Args:
-        query: (B, heads, L, width) of the packed row.
-        key: (B, key heads, L, width).
-        value: As `key`.
-        layout: Where each prompt and its responses stand.
-        scale: Of the scores; None is one over the root of the width.
-        window: Tokens that a token sees, itself included; None has no limit.
+        query: As for all functions here; so is what follows.
+        key: See there.
+        value: See there.
+        layout: See there.
+        scale: See there.
+        window: See there.
     """
     device, length = query.device, layout.length
     on_gpu = device.type == "cuda"

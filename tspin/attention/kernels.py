@@ -58,11 +58,11 @@ def flash_attention(
     """On a CPU, without windows: no mask, no gathered keys (see `tspin.attention.flash`).
 
     Args:
-        query: (B, heads, L, width) of the packed row.
-        key: (B, heads, L, width).
-        value: As `key`.
-        layout: Where each prompt and its responses stand.
-        scale: Of the scores; None is one over the root of the width.
+        query: As for all functions here; so is what follows.
+        key: See there.
+        value: See there.
+        layout: See there.
+        scale: See there.
     """
     result: Tensor = FlashTree.apply(query, key, value, layout, scale)  # type: ignore[no-untyped-call]
     return result
@@ -80,12 +80,12 @@ def segment_attention(
     """Anywhere: one call of torch's scaled dot-product attention a prompt and a response.
 
     Args:
-        query: (B, heads, L, width) of the packed row.
-        key: (B, heads, L, width).
-        value: As `key`.
-        layout: Where each prompt and its responses stand.
-        scale: Of the scores; None is one over the root of the width.
-        window: Tokens that a token sees, itself included; None has no limit.
+        query: As for all functions here; so is what follows.
+        key: See there.
+        value: See there.
+        layout: See there.
+        scale: See there.
+        window: See there.
     """
     gqa = query.shape[1] != key.shape[1]
     parts = []
