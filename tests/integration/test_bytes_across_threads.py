@@ -18,14 +18,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_runs import finish, make_job, start, wait_for, write_triplets
+from training_runs import finish, make_job, start, wait_for, write_sayings, write_triplets
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from tspin.config import load_config
 from tspin.evaluate.step import evaluate
 from tspin.generate.step import generate
 from tspin.records.manifest import Manifest, content_hash, read_manifest
-from tspin.records.records import AnnotatedRecord, write_records
 from tspin.selfplay import run as play
 from tspin.train.job import TrainJob
 from tspin.train.step import train
@@ -63,14 +62,7 @@ class Project:
     def __init__(self, folder: Path, model: Path) -> None:
         self.folder = folder
         folder.mkdir()
-        for name, count in (("annotated", 12), ("heldout", 4)):
-            records = (
-                AnnotatedRecord.model_validate(
-                    {"id": f"{name}-{i}", "prompt": f"say {i}", "response": f"{name} {i}"}
-                )
-                for i in range(count)
-            )
-            write_records(folder / f"{name}.jsonl", records)
+        write_sayings(folder, annotated=12, heldout=4)
         self.file = folder / "run.yaml"
         self.file.write_text(
             f"run_dir: {folder}/run\niterations: 1\nmodel: {{path: {model}}}\n"

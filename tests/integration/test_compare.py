@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_runs import wait_for
+from training_runs import wait_for, write_sayings
 
 from tests import warm
-from tspin.records.records import AnnotatedRecord, read_records, write_records
+from tspin.records.records import AnnotatedRecord, read_records
 
 pytestmark = pytest.mark.integration
 
@@ -31,14 +31,7 @@ class Project:
         self.folder = folder
         self.out = folder / "runs/r-compare"
         folder.mkdir()
-        for name, count in (("annotated", 12), ("heldout", 6), ("test", 5)):
-            records = (
-                AnnotatedRecord.model_validate(
-                    {"id": f"{name}-{i}", "prompt": f"say {i}", "response": f"{name} {i}"}
-                )
-                for i in range(count)
-            )
-            write_records(folder / f"{name}.jsonl", records)
+        write_sayings(folder, annotated=12, heldout=6, test=5)
         (folder / "run.yaml").write_text(
             f"run_dir: runs/r\niterations: 2\nmodel: {{path: {model}}}\n"
             "data: {annotated: annotated.jsonl, heldout: heldout.jsonl}\n"

@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from training_runs import wait_for
+from training_runs import wait_for, write_sayings
 
 from tests import warm
 from tspin.records.manifest import content_hash
-from tspin.records.records import AnnotatedRecord, write_records
 
 pytestmark = pytest.mark.integration
 
@@ -23,14 +22,7 @@ class Project:
     def __init__(self, folder: Path, model: Path) -> None:
         self.folder = folder
         folder.mkdir()
-        for name, count in (("annotated", 12), ("heldout", 6)):
-            records = (
-                AnnotatedRecord.model_validate(
-                    {"id": f"{name}-{i}", "prompt": f"say {i}", "response": f"{name} {i}"}
-                )
-                for i in range(count)
-            )
-            write_records(folder / f"{name}.jsonl", records)
+        write_sayings(folder, annotated=12, heldout=6)
         (folder / "run.yaml").write_text(
             f"run_dir: runs/r\niterations: 2\nmodel: {{path: {model}}}\n"
             "data: {annotated: annotated.jsonl, heldout: heldout.jsonl}\n"

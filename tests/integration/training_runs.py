@@ -13,7 +13,7 @@ from typing import Any
 
 from tests import warm
 from tspin.config import RunConfig
-from tspin.records.records import Message, Triplet, write_records
+from tspin.records.records import AnnotatedRecord, Message, Triplet, write_records
 from tspin.train.job import TrainJob
 
 TRAIN = """
@@ -31,6 +31,18 @@ except TspinError as error:
     sys.exit(f"{type(error).__name__}: {error}" if error.exit_code < 3 else error.exit_code)
 """
 """What the command line does: train, and end with the error's message or its exit code."""
+
+
+def write_sayings(folder: Path, **counts: int) -> None:
+    """NAME.jsonl for each name: so many annotated records, with prompts such as `say 3`."""
+    for name, count in counts.items():
+        records = (
+            AnnotatedRecord.model_validate(
+                {"id": f"{name}-{i}", "prompt": f"say {i}", "response": f"{name} {i}"}
+            )
+            for i in range(count)
+        )
+        write_records(folder / f"{name}.jsonl", records)
 
 
 def write_triplets(path: Path, count: int = 11, **same: str) -> Path:
