@@ -24,6 +24,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -76,6 +77,7 @@ class Popen(subprocess.Popen[Any]):
         }
         given = [own if own >= 0 else inherited for inherited, own in enumerate(streams)]
         self._keeper = _server(order["environment"]).start(order, given)
+        self._ending = threading.Lock()
         self.pid = int(self._keeper.recv(64))
         self._child_created = True
         self._close_pipe_fds(*others[3:9])
@@ -86,12 +88,20 @@ class Popen(subprocess.Popen[Any]):
         return self.returncode
 
     def _wait(self, timeout: float | None) -> int:
+        # Several threads may wait, as for any process: one of them reads how it ended. The socket
+        # stays open until all of them are gone.
         if self.returncode is None:
             if not select.select([self._keeper], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
-            self.returncode = int(self._keeper.recv(64))
-            self._keeper.close()
+            with self._ending:
+                if self.returncode is None:
+                    self.returncode = int(self._keeper.recv(64))
         return self.returncode
+
+    def __del__(self, *given: Any) -> None:
+        super().__del__(*given)
+        if hasattr(self, "_keeper"):
+            self._keeper.close()
 
 
 def run(

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,20 @@ def test_what_a_test_changes_is_found_and_put_back() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     os.environ["LEFT_BEHIND"] = "1"
-    assert surroundings.restored(before) == ["environment variables", "torch.get_num_threads()"]
+    assert surroundings.restored(before) == [
+        "environment variable LEFT_BEHIND",
+        "torch.get_num_threads()",
+    ]
     assert torch.get_num_threads() == threads
     assert "LEFT_BEHIND" not in os.environ
     assert surroundings.restored(before) == []
+
+
+def test_several_threads_may_wait_for_its_end() -> None:
+    process = warm.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE
+    )
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(process.wait, 60) for _ in range(8)]
+        process.stdin.close()
+        assert [future.result() for future in waiting] == [0] * 8
