@@ -119,6 +119,13 @@ class Triplet(_Prompted):
 
 Record = TypeVar("Record", AnnotatedRecord, Response, Triplet)
 
+_NAMES: dict[type[BaseModel], str] = {
+    AnnotatedRecord: "annotated records",
+    Response: "responses",
+    Triplet: "triplets",
+}
+"""What messages call them."""
+
 
 def content_id(messages: Iterable[Message], response: str) -> str:
     """A stable id from a record's content: 16 hex digits of SHA-256."""
@@ -179,7 +186,7 @@ def read_located(path: Path, kind: type[Record]) -> Iterator[tuple[int, Record]]
             or has an id that an earlier line has; with file, line and field.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file; expected {kind.__name__} records (JSON Lines)")
+        raise InputError(f"{path}: no such file; expected {_NAMES[kind]} (JSON Lines)")
     seen: set[bytes] = set()
     offset = 0
     with path.open("rb") as file:

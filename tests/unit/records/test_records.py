@@ -75,7 +75,7 @@ def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="expected Response records"):
+    with pytest.raises(InputError, match="expected responses"):
         list(read_records(tmp_path / "x.jsonl", Response))
 
 
