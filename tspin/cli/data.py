@@ -10,10 +10,13 @@ import typer
 from tspin.data import (
     DEFAULT_MAX_CHARS,
     FORMATS,
+    Choices,
+    hub_dataset,
     import_records,
     split_records,
     validate_records,
 )
+from tspin.errors import InputError
 from tspin.store import fetch, output_at
 
 __all__ = ["app"]
@@ -26,7 +29,10 @@ MaxChars = Annotated[int, typer.Option(min=1, help="Longest record, in character
 @app.command("import")
 def import_(
     source: Annotated[
-        str, typer.Argument(help="JSON Lines, JSON or parquet; or a folder.", show_default=False)
+        str,
+        typer.Argument(
+            help="A file, a folder, or ORG/NAME of the Hugging Face Hub.", show_default=False
+        ),
     ],
     out: Annotated[str, typer.Option(help="Where the records go.", show_default=False)],
     format_name: Annotated[
@@ -38,18 +44,39 @@ def import_(
     ] = "fail",
     max_chars: MaxChars = DEFAULT_MAX_CHARS,
     split: Annotated[
-        str | None, typer.Option(help="Which split of a folder that holds several.")
+        str | None, typer.Option(help="Which split of a source that holds several.")
     ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Hub only: a branch, a tag or a commit.")
+    ] = None,
+    subset: Annotated[
+        str | None, typer.Option(help="Hub only: which configuration of several.")
+    ] = None,
+    trailing_user: Annotated[
+        Literal["error", "drop"],
+        typer.Option(help="A conversation that ends with the user: drop takes what comes before."),
+    ] = "error",
+    on_duplicate: Annotated[
+        Literal["error", "rename", "skip"],
+        typer.Option(help="An id that stands twice: rename gives the second one a new id."),
+    ] = "error",
+    ignore_extra: Annotated[
+        bool, typer.Option("--ignore-extra", help="Leave out fields that mean nothing here.")
+    ] = False,
 ) -> None:
-    """Turn what other tools have on disk into annotated records."""
+    """Turn what other tools have on disk, or the Hub has, into annotated records."""
+    dataset = hub_dataset(source, revision, subset)
+    if dataset is None and (revision or subset):
+        raise InputError(f"{source}: --revision and --subset are for data sets on the Hub")
     with output_at(out) as output:
         summary = import_records(
-            fetch(source),
+            dataset or fetch(source),
             output.path,
             format=format_name,
             on_error=on_error,
             max_chars=max_chars,
             split=split,
+            choices=Choices(trailing_user, on_duplicate, ignore_extra),
         )
     typer.echo("\n".join(summary.lines()))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 import orjson
 from pydantic import (
@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-__all__ = ["Message", "Objects", "Role", "Strict", "content_id", "order_problem", "present"]
+__all__ = ["Message", "Objects", "Role", "Strict", "Turn", "content_id", "order_problem", "present"]
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -32,8 +32,8 @@ _ONLY_OF: dict[str, Role] = {
 """The fields that turns of one role alone may have."""
 
 _AFTER: dict[str | None, tuple[str, ...]] = {
-    None: ("system", "user"),
-    "system": ("user",),
+    None: ("system", "user", "assistant"),
+    "system": ("user", "assistant"),
     "user": ("assistant",),
     "assistant": ("user",),
     "tool": ("tool", "assistant"),
@@ -45,6 +45,21 @@ class Strict(BaseModel):
     """What stands in a file: no field too many, none of another type."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Turn(Protocol):
+    """A turn, checked by this module or not yet."""
+
+    @property
+    def role(self) -> Role:
+        """Who speaks."""
+
+    @property
+    def tool_calls(self) -> list[dict[str, Any]] | None:
+        """The tools that are called."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The turn as it stands in a file."""
 
 
 class Message(Strict):
@@ -82,22 +97,24 @@ def present(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def order_problem(turns: Sequence[Message], last: tuple[Role, ...]) -> str | None:
+def order_problem(turns: Sequence[Turn], last: tuple[Role, ...]) -> str | None:
     """What is wrong with the order of turns; None where nothing is.
+
+    An assistant may greet before the first user turn: that belongs to the prompt.
 
     Args:
         turns: Of one conversation.
         last: The roles that may come last.
     """
     before: str | None = None
-    calls = in_order = True
+    in_order, calls, asked = True, False, False
     for turn in turns:
-        follows = turn.role in _AFTER[before] or (
-            turn.role == "tool" and before == "assistant" and calls
-        )
-        in_order = in_order and follows
-        before, calls = turn.role, turn.tool_calls is not None
-    if in_order and before in last:
+        role = turn.role
+        if role not in _AFTER[before] and not (calls and role == "tool"):
+            in_order = False
+        before, calls = role, turn.tool_calls is not None
+        asked = asked or role == "user"
+    if in_order and asked and before in last:
         return None
     roles = [turn.role for turn in turns]
     shown = ", ".join(roles[:8]) + (", ..." if len(roles) > 8 else "")
@@ -109,7 +126,7 @@ def order_problem(turns: Sequence[Message], last: tuple[Role, ...]) -> str | Non
 
 
 def content_id(
-    messages: Iterable[Message], response: str, further: Mapping[str, Any] | None = None
+    messages: Iterable[Turn], response: str, further: Mapping[str, Any] | None = None
 ) -> str:
     """A stable id from a record's content: 16 hex digits of SHA-256.
 
