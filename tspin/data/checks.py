@@ -48,7 +48,7 @@ def _flaws(
     if not response.strip() and not conversation.target.tool_calls:
         message = "holds an empty response; give the annotated answer or remove the row"
         yield Flaw(Reason.EMPTY_RESPONSE, response_field, message)
-    elif response.strip() == asked.strip() and response.strip():
+    elif conversation.messages[-1].role == "user" and response.strip() == asked.strip():
         message = "holds a response identical to the prompt; give the annotated answer"
         yield Flaw(Reason.RESPONSE_IS_PROMPT, response_field, message)
     turns = [*conversation.messages, conversation.target]
@@ -59,7 +59,8 @@ def _flaws(
     for turn in turns:
         field = response_field if turn is conversation.target else prompt_field
         for text in (turn.content, turn.reasoning_content, turn.tool_call_id, turn.name):
-            if text and (flaw := surrogate_flaw(field, text)) is not None:
+            # What is ASCII has no surrogates, and knows that it is.
+            if text and not text.isascii() and (flaw := surrogate_flaw(field, text)) is not None:
                 yield flaw
 
 

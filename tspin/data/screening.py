@@ -189,12 +189,11 @@ class Screen:
 
     def _duplicate(self, row: RawRow, record: dict[str, Any], content: str) -> Flaw | None:
         flaw = self._seen.add(row.place, record["id"], content)
-        if (
-            flaw is None
-            or flaw.reason is not Reason.DUPLICATE_ID
-            or self._choices.on_duplicate != "rename"
-        ):
+        if flaw is None or flaw.reason is not Reason.DUPLICATE_ID or self._finished:
             return flaw
+        if self._choices.on_duplicate != "rename":
+            hint = "--on-duplicate rename gives it a new one"
+            return Flaw(flaw.reason, flaw.field, f"{flaw.message}; {hint}")
         record["id"] = f"{record['id']}-{content}"
         flaw = self._seen.add(row.place, record["id"], content)
         self.changed["repeated ids renamed"] += flaw is None

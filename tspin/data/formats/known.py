@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from tspin.data.formats.conversations import Conversation, conversation, require_order, single_turn
 from tspin.data.formats.fields import MEDIA, SYSTEM, RowFields
@@ -67,7 +68,7 @@ class Format:
         """The needed fields that are not among the keys."""
         return [names for names in self.needs if keys.isdisjoint(names)]
 
-    @property
+    @cached_property
     def reads(self) -> frozenset[str]:
         """Every field that becomes part of the record."""
         needed = {name for names in self.needs for name in names}
@@ -75,7 +76,7 @@ class Format:
         own = ("id", "tools", "reasoning_content", "tool_calls")
         return frozenset((*needed, *self.takes, *own, *others))
 
-    @property
+    @cached_property
     def imports(self) -> frozenset[str]:
         """Every field that an import understands: those, other names of them, and marks."""
         return self.reads.union(THOUGHTS[:2], TOOLS, MARKS, MEDIA)

@@ -18,6 +18,7 @@ _SWITCHES = ("train", "training", "trainable", "loss")
 MARKS = (*_LABELS, *_WEIGHTS, *_SWITCHES)
 """Every field that may mark a row."""
 
+_ANY = frozenset(MARKS)
 _BAD = frozenset(("false", "no", "bad", "rejected", "undesirable", "0", "-1", "0.0"))
 _GOOD = frozenset(("true", "yes", "good", "chosen", "desirable", "1", "+1", "1.0"))
 
@@ -33,6 +34,8 @@ def labelled_bad(row: Mapping[str, Any], *, lenient: bool) -> str | None:
     Raises:
         RowError: a label is a number that says neither.
     """
+    if _ANY.isdisjoint(row):
+        return None
     for name in _LABELS:
         value = row.get(name)
         if value is not None and _verdict(name, value, lenient) is False:
@@ -42,6 +45,8 @@ def labelled_bad(row: Mapping[str, Any], *, lenient: bool) -> str | None:
 
 def not_learned(fields: Mapping[str, Any]) -> str | None:
     """The field of a turn that takes it out of the loss: no weight, or a switch that is off."""
+    if _ANY.isdisjoint(fields):
+        return None
     for name in _WEIGHTS:
         weight = _number(fields.get(name))
         if weight is not None and weight <= 0:
