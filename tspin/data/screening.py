@@ -13,6 +13,7 @@ from tspin.data.formats.fields import RowFields, one_of
 from tspin.data.formats.known import FORMATS, Format
 from tspin.data.formats.labels import labelled_bad
 from tspin.data.formats.values import present_keys, shown
+from tspin.data.rows.opening import inner_suffix
 from tspin.data.rows.problems import Flaw, Problem, Reason, RowError
 from tspin.data.rows.row import RawRow
 from tspin.errors import InputError
@@ -92,7 +93,9 @@ class Screen:
 
     def record(self, row: RawRow) -> dict[str, Any] | list[Problem]:
         """The record that the row holds, as it stands in a file, or its problems (one or more)."""
-        fields = RowFields(row.fields, columnar=row.place.line is None)
+        place = row.place
+        texts = inner_suffix(place.file) in (".csv", ".tsv")
+        fields = RowFields(row.fields, columnar=place.line is None, texts=texts)
         keys = present_keys(row.fields)
         on_purpose = False
         record: dict[str, Any] | None = None

@@ -26,11 +26,16 @@ class RowFields:
     Args:
         row: The fields.
         columnar: Whether they come from columns; see `values.plain`.
+        texts: Whether they come from a file that holds texts alone. There a field that may be text
+            or turns is turns if it reads like them; elsewhere a text is a text.
     """
 
-    def __init__(self, row: Mapping[str, Any], *, columnar: bool = False) -> None:
+    def __init__(
+        self, row: Mapping[str, Any], *, columnar: bool = False, texts: bool = False
+    ) -> None:
         self._row = row
         self._columnar = columnar
+        self._texts = texts
         self.ignored: list[str] = []
         """Keys inside turns that a record has no place for, such as `messages[].weight`."""
 
@@ -85,13 +90,23 @@ class RowFields:
     def tools(self) -> list[dict[str, Any]] | None:
         """The tools that may be called."""
         name = self.first(*TOOLS)
-        return None if name is None else read_tools(self._row[name], name, self._columnar)
+        if name is not None:
+            return read_tools(self._row[name], name, self._columnar)
+        holder = self._row.get("input")  # Of OpenAI's preference rows; otherwise a text.
+        value = holder.get("tools") if isinstance(holder, dict) else None
+        return read_tools(value, "input.tools", self._columnar)
+
+    def nested(self, name: str) -> Any:
+        """A field that may hold an object or a list, decoded where a table holds it as text."""
+        value = self._row.get(name)
+        decoded = isinstance(value, str) and self._texts and value[:1] in ("[", "{")
+        return from_text(value, name) if decoded else value
 
     def holds_turns(self, name: str) -> bool:
         """Whether a field holds turns, or one, rather than a text."""
         value = self._row.get(name)
-        if isinstance(value, str):
-            return value.lstrip().startswith(('[{"', "[{'"))
+        if isinstance(value, str) and self._texts and value[:1] in ("[", "{"):
+            return _are_turns(value, name)
         return isinstance(value, list | dict)
 
     def turns(self, name: str) -> list[SpokenTurn]:
@@ -110,9 +125,9 @@ class RowFields:
 
     def _turn(self, turn: Any, name: str, index: int) -> SpokenTurn:
         if type(turn) is dict and len(turn) == 2:  # What most rows hold, without a detour.
-            role, content = _PLAIN.get(turn.get("role")), turn.get("content")
-            if role is not None and type(content) is str:
-                return SpokenTurn(role, content)
+            role, content = turn.get("role"), turn.get("content")
+            if type(role) is str and type(content) is str and role in _PLAIN:
+                return SpokenTurn(_PLAIN[role], content)
         path = f"{name}[{index}]"
         return read_turn(
             turn, path, self._columnar, lambda key: self.ignored.append(f"{name}[].{key}")
@@ -123,6 +138,17 @@ def one_of(names: Sequence[str]) -> str:
     """`'a', 'b' or 'c'`, for messages."""
     quoted = [f"'{name}'" for name in names]
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+
+
+def _are_turns(value: str, name: str) -> bool:
+    try:
+        turns = from_text(value, name)
+    except RowError:
+        return False
+    return isinstance(turns, list | dict) and all(
+        isinstance(turn, dict) and ("role" in turn or "from" in turn)
+        for turn in (turns if isinstance(turns, list) else [turns])
+    )
 
 
 def _any(value: Mapping[str, Any]) -> Any:

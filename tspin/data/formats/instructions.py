@@ -48,7 +48,7 @@ def history(row: RowFields) -> list[SpokenTurn]:
         RowError: it holds something else.
     """
     turns: list[SpokenTurn] = []
-    pairs = row.value("history") or []
+    pairs = row.nested("history") or []
     for index, exchange in enumerate(pairs if isinstance(pairs, list) else [pairs]):
         if not isinstance(exchange, list) or [type(text) for text in exchange] != [str, str]:
             message = "is not a pair of texts: expected [instruction, answer]"

@@ -116,7 +116,7 @@ def openai_preference(row: RowFields) -> Conversation:
     Raises:
         RowError: `input` holds no turns.
     """
-    value = row.value("input")
+    value = row.nested("input")
     if not isinstance(value, dict) or value.get("messages") is None:
         message = f"holds no {one_of(('messages',))}, the turns of the prompt"
         raise RowError(Reason.MISSING_FIELD, "input", message)
