@@ -25,6 +25,21 @@ app = typer.Typer(help="Annotated data: import, validate, split.", no_args_is_he
 
 MaxChars = Annotated[int, typer.Option(min=1, help="Longest record, in characters.")]
 
+Split = Annotated[str | None, typer.Option(help="Which split of a source that holds several.")]
+Revision = Annotated[str | None, typer.Option(help="Hub only: a branch, a tag or a commit.")]
+Subset = Annotated[str | None, typer.Option(help="Hub only: which configuration of several.")]
+TrailingUser = Annotated[
+    Literal["error", "drop"],
+    typer.Option(help="A conversation that ends with the user: drop takes what comes before."),
+]
+OnDuplicate = Annotated[
+    Literal["error", "rename", "skip"],
+    typer.Option(help="An id that stands twice: rename gives the second one a new id."),
+]
+IgnoreExtra = Annotated[
+    bool, typer.Option("--ignore-extra", help="Leave out fields that mean nothing here.")
+]
+
 
 @app.command("import")
 def import_(
@@ -43,26 +58,12 @@ def import_(
         Literal["fail", "skip"], typer.Option(help="skip keeps the good rows and counts the rest.")
     ] = "fail",
     max_chars: MaxChars = DEFAULT_MAX_CHARS,
-    split: Annotated[
-        str | None, typer.Option(help="Which split of a source that holds several.")
-    ] = None,
-    revision: Annotated[
-        str | None, typer.Option(help="Hub only: a branch, a tag or a commit.")
-    ] = None,
-    subset: Annotated[
-        str | None, typer.Option(help="Hub only: which configuration of several.")
-    ] = None,
-    trailing_user: Annotated[
-        Literal["error", "drop"],
-        typer.Option(help="A conversation that ends with the user: drop takes what comes before."),
-    ] = "error",
-    on_duplicate: Annotated[
-        Literal["error", "rename", "skip"],
-        typer.Option(help="An id that stands twice: rename gives the second one a new id."),
-    ] = "error",
-    ignore_extra: Annotated[
-        bool, typer.Option("--ignore-extra", help="Leave out fields that mean nothing here.")
-    ] = False,
+    split: Split = None,
+    revision: Revision = None,
+    subset: Subset = None,
+    trailing_user: TrailingUser = "error",
+    on_duplicate: OnDuplicate = "error",
+    ignore_extra: IgnoreExtra = False,
 ) -> None:
     """Turn what other tools have on disk, or the Hub has, into annotated records."""
     dataset = hub_dataset(source, revision, subset)

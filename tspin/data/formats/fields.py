@@ -99,8 +99,9 @@ class RowFields:
     def nested(self, name: str) -> Any:
         """A field that may hold an object or a list, decoded where a table holds it as text."""
         value = self._row.get(name)
-        decoded = isinstance(value, str) and self._texts and value[:1] in ("[", "{")
-        return from_text(value, name) if decoded else value
+        if isinstance(value, str) and self._texts and value[:1] in ("[", "{"):
+            return from_text(value, name)
+        return value
 
     def holds_turns(self, name: str) -> bool:
         """Whether a field holds turns, or one, rather than a text."""

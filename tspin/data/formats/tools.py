@@ -75,7 +75,7 @@ def _call(call: dict[str, Any], path: str) -> dict[str, Any]:
         return call
     if not isinstance(call.get("name"), str):
         raise RowError(Reason.WRONG_TYPE, path, f"is {shown(call)}; expected {_CALL}")
-    arguments = next((call[key] for key in ("arguments", "parameters") if key in call), {})
+    arguments: Any = next((call[key] for key in ("arguments", "parameters") if key in call), {})
     known = {"id": call["id"]} if "id" in call else {}
     return {
         **known,

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tspin.data.rows.opening import inner_suffix
 from tspin.data.rows.problems import Problem
 from tspin.data.rows.row import RawRow
+from tspin.data.rows.sources import ENDINGS
 from tspin.data.rows.splits import fitting_split
 from tspin.errors import InputError, TspinError
 
@@ -41,7 +43,7 @@ def hub_dataset(
 ) -> HubDataset | None:
     """The data set that a source names, if it can be one: `hf://datasets/ORG/NAME` or `ORG/NAME`.
 
-    What stands on this machine under that path comes first.
+    What stands on this machine under that path comes first, as does what ends like a file of rows.
 
     Args:
         source: As the user gave it.
@@ -49,7 +51,8 @@ def hub_dataset(
         subset: See `HubDataset`.
     """
     name = source.removeprefix(_PREFIX)
-    if _NAME.fullmatch(name) is None or (name == source and Path(source).exists()):
+    local = name == source and (Path(source).exists() or inner_suffix(Path(source)) in ENDINGS)
+    if local or _NAME.fullmatch(name) is None:
         return None
     return HubDataset(name, revision, subset)
 
