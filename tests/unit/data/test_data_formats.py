@@ -218,6 +218,20 @@ def test_worked_rows(
     assert validate_records(out).ok
 
 
+def test_the_docs_list_every_format_with_its_keys() -> None:
+    page = (Path(__file__).parents[3] / "docs/guides/data.md").read_text()
+    table = page.partition("| format |")[2].partition("\n\n")[0]
+    listed = {
+        cells[0].strip(" `"): cells[1]
+        for line in table.splitlines()[2:]
+        if (cells := line.strip("| ").split(" | "))
+    }
+    assert list(listed) == list(FORMATS)
+    for name, form in FORMATS.items():
+        for names in form.needs:
+            assert any(f"`{key}`" in listed[name] for key in names), name
+
+
 def test_every_format_has_a_worked_row() -> None:
     assert {name for name, *_ in WORKED} == set(FORMATS)
 
