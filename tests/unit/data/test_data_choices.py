@@ -81,6 +81,11 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         "conversations[].weight",
     ),
     (
+        {"messages": [U1, {**A2, "loss": 0}]},
+        {"messages": [U2, {**A2, "loss": 1}]},
+        "messages[].loss",
+    ),
+    (
         {"question": "2+2?", "answer": "5", "weight": 0},
         {"question": "1?", "answer": "1", "weight": 0.5},
         "weight",
@@ -143,6 +148,12 @@ def test_a_repeated_id_is_refused_renamed_or_skipped(tmp_path: Path) -> None:
     summary, records = run(tmp_path, [*rows, rows[0]], choices=Choices(on_duplicate="skip"))
     assert [record.response for record in records] == ["1"]
     assert summary.skipped == {"duplicate id": 2, "duplicate content": 1}
+
+
+def test_an_index_of_pandas_is_no_extra_field(tmp_path: Path) -> None:
+    rows = [{"prompt": "1?", "response": "1", "__index_level_0__": 7, "Unnamed: 0": 7}]
+    summary, _ = run(tmp_path, rows)
+    assert summary.ignored_fields == {"Unnamed: 0": 1, "__index_level_0__": 1}
 
 
 def test_extra_fields_of_our_own_format_may_be_ignored(tmp_path: Path) -> None:

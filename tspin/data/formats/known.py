@@ -78,8 +78,12 @@ class Format:
 
     @cached_property
     def imports(self) -> frozenset[str]:
-        """Every field that an import understands: those, other names of them, and marks."""
-        return self.reads.union(THOUGHTS[:2], TOOLS, MARKS, MEDIA)
+        """Every field that an import understands: those, other names of them, marks, indices."""
+        return self.reads.union(THOUGHTS[:2], TOOLS, MARKS, MEDIA, _INDICES)
+
+
+_INDICES = ("__index_level_0__", "Unnamed: 0")
+"""Columns that pandas makes of an index."""
 
 
 def _tspin(row: RowFields) -> Conversation:

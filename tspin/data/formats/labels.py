@@ -53,7 +53,7 @@ def not_learned(fields: Mapping[str, Any]) -> str | None:
             return name
     for name in _SWITCHES:
         value = fields.get(name)
-        if value is False or (isinstance(value, str) and value.strip().lower() == "false"):
+        if value == 0 or (isinstance(value, str) and value.strip().lower() in _BAD):
             return name
     return None
 
