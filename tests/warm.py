@@ -49,6 +49,9 @@ READ_AT_IMPORT = ("HF_", "HUGGING", "KMP_", "LD_", "MALLOC_", "MKL_", "OMP_", "O
 READ_AT_IMPORT += ("PYTHON", "TOKENIZERS_", "TORCH", "TRANSFORMERS_")
 """Variables that Python or the libraries look at but once: another value needs another server."""
 
+GIVEN_LATER = ("OMP_NUM_THREADS", "PYTHONPATH")
+"""What each process takes from its own environment all the same: see `_carry_out`."""
+
 
 class Popen(subprocess.Popen[Any]):
     """As `subprocess.Popen`, for a command that is this Python with `-m MODULE` or `-c CODE`."""
@@ -154,9 +157,14 @@ _servers: dict[frozenset[tuple[str, str]], _Server] = {}
 
 
 def _server(environment: dict[str, str]) -> _Server:
-    key = frozenset(each for each in environment.items() if each[0].startswith(READ_AT_IMPORT))
+    key = frozenset(
+        (name, value)
+        for name, value in environment.items()
+        if name.startswith(READ_AT_IMPORT) and name not in GIVEN_LATER
+    )
     if key not in _servers:
-        _servers[key] = _Server(environment)
+        others = {name: value for name, value in environment.items() if name not in GIVEN_LATER}
+        _servers[key] = _Server(others)
     return _servers[key]
 
 
@@ -206,15 +214,13 @@ def _carry_out(order: dict[str, Any]) -> None:
     if order["session"]:
         os.setsid()
     os.chdir(order["folder"])
-    # Without the folder of this file, and PYTHONPATH as the server had it.
-    libraries = sys.path[1:]
-    for each in os.environ.get("PYTHONPATH", "").split(os.pathsep):
-        if each in libraries:
-            libraries.remove(each)
+    libraries = sys.path[1:]  # Without the folder of this file.
     os.environ.clear()
     os.environ.update(order["environment"])
-    given = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
-    sys.path[:] = [order["folder"] if kind == "-m" else "", *given, *libraries]
+    folders = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    sys.path[:] = [order["folder"] if kind == "-m" else "", *folders, *libraries]
+    if threads := os.environ.get("OMP_NUM_THREADS"):
+        sys.modules["torch"].set_num_threads(int(threads))
     sys.argv = [kind, *arguments]
     if kind == "-m":
         runpy.run_module(what, run_name="__main__", alter_sys=True)

@@ -21,6 +21,7 @@ import torch
 from training_runs import finish, make_job, start, wait_for, write_sayings, write_triplets
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from tests import warm
 from tspin.config import load_config
 from tspin.evaluate.step import evaluate
 from tspin.generate.step import generate
@@ -77,10 +78,9 @@ class Project:
 
     def kill_when(self, pattern: str, threads: int) -> None:
         """Run in a process with so many threads by itself; SIGKILL it as soon as a path exists."""
-        process = subprocess.Popen(
+        process = warm.Popen(
             [sys.executable, "-m", "tspin", "run", "--config", str(self.file)],
-            # Threads that wait for others leave the cores to other processes.
-            env=os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"},
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
