@@ -25,15 +25,18 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["Popen", "run"]
+__all__ = ["Popen", "run", "spawn"]
 
 LIBRARIES = (
     "accelerate",
     "boto3",
+    "kfp.dsl.executor_main",
     "numpy",
     "peft",
     "plotly.graph_objects",
@@ -124,6 +127,38 @@ def run(
 
 if os.environ.get("TSPIN_TEST_PROCESSES") == "new":
     Popen, run = subprocess.Popen, subprocess.run  # type: ignore[misc,assignment]
+
+
+def spawn(function: Callable[..., None], *arguments: str, processes: int) -> None:
+    """Call `function(rank, *arguments)` in several processes, as `torch.multiprocessing.spawn`.
+
+    Raises:
+        AssertionError: one of them failed, with what it printed; the others are killed.
+    """
+    code = (
+        f"import json, sys; from {function.__module__} import {function.__name__} as work; "
+        "work(*json.loads(sys.argv[1]))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    ranks = [
+        Popen(
+            [sys.executable, "-c", code, json.dumps([rank, *arguments])],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(processes)
+    ]
+    failed = []
+    with ThreadPoolExecutor(processes) as pool:
+        ends = {pool.submit(process.communicate): process for process in ranks}
+        for end in as_completed(ends):
+            if ends[end].returncode != 0 and not failed:
+                failed.append(end.result()[0])
+                for process in ranks:
+                    process.kill()
+    assert not failed, failed[0]
 
 
 class _Server:
