@@ -55,12 +55,14 @@ def _share_cores() -> None:
 
     torch takes all of them: two processes on two cores then compute with four threads that wait
     for each other, in several times the time. OMP_NUM_THREADS says how many threads to use
-    instead, and TSPIN_TEST_THREADS=all leaves it to torch.
+    instead, and TSPIN_TEST_THREADS=all leaves it to torch. Where a test asks for more threads than
+    its part, those that wait leave the cores to the other process.
     """
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if processes > 1 and os.environ.get("TSPIN_TEST_THREADS") != "all":
         cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 _forget_the_machine()

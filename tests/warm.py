@@ -25,15 +25,18 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["Popen", "run"]
+__all__ = ["Popen", "run", "spawn"]
 
 LIBRARIES = (
     "accelerate",
     "boto3",
+    "kfp.dsl.executor_main",
     "numpy",
     "peft",
     "plotly.graph_objects",
@@ -48,6 +51,9 @@ LIBRARIES = (
 READ_AT_IMPORT = ("HF_", "HUGGING", "KMP_", "LD_", "MALLOC_", "MKL_", "OMP_", "OPENBLAS_")
 READ_AT_IMPORT += ("PYTHON", "TOKENIZERS_", "TORCH", "TRANSFORMERS_")
 """Variables that Python or the libraries look at but once: another value needs another server."""
+
+GIVEN_LATER = ("OMP_NUM_THREADS", "PYTHONPATH")
+"""What each process takes from its own environment all the same: see `_carry_out`."""
 
 
 class Popen(subprocess.Popen[Any]):
@@ -123,6 +129,38 @@ if os.environ.get("TSPIN_TEST_PROCESSES") == "new":
     Popen, run = subprocess.Popen, subprocess.run  # type: ignore[misc,assignment]
 
 
+def spawn(function: Callable[..., None], *arguments: str, processes: int) -> None:
+    """Call `function(rank, *arguments)` in several processes, as `torch.multiprocessing.spawn`.
+
+    Raises:
+        AssertionError: one of them failed, with what it printed; the others are killed.
+    """
+    code = (
+        f"import json, sys; from {function.__module__} import {function.__name__} as work; "
+        "work(*json.loads(sys.argv[1]))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    ranks = [
+        Popen(
+            [sys.executable, "-c", code, json.dumps([rank, *arguments])],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(processes)
+    ]
+    failed = []
+    with ThreadPoolExecutor(processes) as pool:
+        ends = {pool.submit(process.communicate): process for process in ranks}
+        for end in as_completed(ends):
+            if ends[end].returncode != 0 and not failed:
+                failed.append(end.result()[0])
+                for process in ranks:
+                    process.kill()
+    assert not failed, failed[0]
+
+
 class _Server:
     """This side of the process that the others are forked from."""
 
@@ -154,9 +192,14 @@ _servers: dict[frozenset[tuple[str, str]], _Server] = {}
 
 
 def _server(environment: dict[str, str]) -> _Server:
-    key = frozenset(each for each in environment.items() if each[0].startswith(READ_AT_IMPORT))
+    key = frozenset(
+        (name, value)
+        for name, value in environment.items()
+        if name.startswith(READ_AT_IMPORT) and name not in GIVEN_LATER
+    )
     if key not in _servers:
-        _servers[key] = _Server(environment)
+        others = {name: value for name, value in environment.items() if name not in GIVEN_LATER}
+        _servers[key] = _Server(others)
     return _servers[key]
 
 
@@ -206,15 +249,13 @@ def _carry_out(order: dict[str, Any]) -> None:
     if order["session"]:
         os.setsid()
     os.chdir(order["folder"])
-    # Without the folder of this file, and PYTHONPATH as the server had it.
-    libraries = sys.path[1:]
-    for each in os.environ.get("PYTHONPATH", "").split(os.pathsep):
-        if each in libraries:
-            libraries.remove(each)
+    libraries = sys.path[1:]  # Without the folder of this file.
     os.environ.clear()
     os.environ.update(order["environment"])
-    given = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
-    sys.path[:] = [order["folder"] if kind == "-m" else "", *given, *libraries]
+    folders = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    sys.path[:] = [order["folder"] if kind == "-m" else "", *folders, *libraries]
+    if threads := os.environ.get("OMP_NUM_THREADS"):
+        sys.modules["torch"].set_num_threads(int(threads))
     sys.argv = [kind, *arguments]
     if kind == "-m":
         runpy.run_module(what, run_name="__main__", alter_sys=True)

@@ -21,13 +21,15 @@ import torch
 from training_runs import finish, make_job, start, wait_for, write_sayings, write_triplets
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from tests import warm
+from tests.ports import free_port
 from tspin.config import load_config
 from tspin.evaluate.step import evaluate
 from tspin.generate.step import generate
 from tspin.records.manifest import Manifest, content_hash, read_manifest
 from tspin.selfplay import run as play
 from tspin.train.job import TrainJob
-from tspin.train.step import train
+from tspin.train.step import run_job, train
 from tspin.triplets import build_triplets
 
 pytestmark = pytest.mark.integration
@@ -77,10 +79,9 @@ class Project:
 
     def kill_when(self, pattern: str, threads: int) -> None:
         """Run in a process with so many threads by itself; SIGKILL it as soon as a path exists."""
-        process = subprocess.Popen(
+        process = warm.Popen(
             [sys.executable, "-m", "tspin", "run", "--config", str(self.file)],
-            # Threads that wait for others leave the cores to other processes.
-            env=os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"},
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -236,6 +237,14 @@ def test_a_training_goes_on_with_the_threads_of_its_checkpoint(
     assert content_hash(alone.out) != content_hash(job.out)
 
 
+def one_of_two(rank: int, job: str, port: str) -> None:
+    """As a launcher starts the processes of a training."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    os.environ |= {name: str(value) for name, value in place.items()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    run_job(TrainJob.model_validate_json(job))
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_the_processes_of_a_training_each_have_the_number(
     tmp_path: Path, model_dir: Path, examples: Path
@@ -245,7 +254,7 @@ def test_the_processes_of_a_training_each_have_the_number(
         system = {"num_processes": 2, "threads": threads}
         name = f"threads-{threads}"
         job = make_job(tmp_path, model_dir, name, triplets=examples, epochs=1, system=system)
-        run_train(job)
+        warm.spawn(one_of_two, job.model_dump_json(), str(free_port()), processes=2)
         arithmetic = manifest_of(job.out).arithmetic
         assert arithmetic is not None
         assert (arithmetic.threads, arithmetic.processes) == (threads, 2)

@@ -42,7 +42,7 @@ def test_a_training_moves_to_another_machine(
     triplets = write_triplets(tmp_path / "triplets.jsonl")
     jobs = {
         name: make_job(
-            tmp_path, tiny_model_dir, name, epochs=20, triplets=triplets, system={"checkpoints": at}
+            tmp_path, tiny_model_dir, name, epochs=8, triplets=triplets, system={"checkpoints": at}
         )
         for name, at in (("lost", prefix), ("moved", prefix), ("whole", str(tmp_path / "kept")))
     }

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed
-import torch.multiprocessing
 from safetensors.torch import load_file, save_file
 from tiny_models import Batch, llama, make_batch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tests import warm
 from tspin.forward.logprobs import response_logps
 from tspin.losses import tspin_loss
 
@@ -96,7 +96,7 @@ def one_of_two(rank: int, folder: str) -> None:
 
 
 def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
+    warm.spawn(one_of_two, str(tmp_path), processes=2)
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
     # DDP starts both from the weights of rank 0.
     model = llama(seed=0).double()

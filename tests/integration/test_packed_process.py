@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed
-import torch.multiprocessing
 from safetensors.torch import load_file, save_file
 from test_packed_architectures import PACKED, PADDED, examples
 from tiny_models import llama
@@ -20,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+from tests import warm
 from tspin.forward.passes import ForwardPasses
 from tspin.losses import tspin_loss
 
@@ -83,7 +83,7 @@ def one_of_two(rank: int, folder: str) -> None:
 
 
 def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
+    warm.spawn(one_of_two, str(tmp_path), processes=2)
     model = model_of(checkpointing=False)
     backward(model, PADDED, examples())
     for kind in ("ddp", "fsdp", "fsdp2"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests import warm
+from tests.ports import free_port
 
 __all__ = ["Job"]
 
@@ -68,9 +68,7 @@ class Job:
         self.document = document
         self.name = document["metadata"]["name"]
         trainer = document["spec"]["trainer"]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.nodes = [self._node(index, trainer, port) for index in range(trainer["numNodes"])]
         for node in self.nodes:
             threading.Thread(target=node.read, daemon=True).start()

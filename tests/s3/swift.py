@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -14,6 +13,8 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+from tests.ports import free_port
 
 __all__ = ["SWIFT", "Swift", "need_swift"]
 
@@ -102,7 +103,7 @@ class Swift:
         assert SWIFT is not None
         self.folder = folder
         (folder / "devices/d1").mkdir(parents=True)
-        self._ports = {name: _free_port() for name in (*_STORES, "proxy", "memcached")}
+        self._ports = {name: free_port() for name in (*_STORES, "proxy", "memcached")}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         (folder / "swift.conf").write_text(_SWIFT_CONF)
         for kind in _STORES:
@@ -188,9 +189,3 @@ class Swift:
                 check=True,
                 capture_output=True,
             )
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 import requests
 from vllm_setup import QUICK, make_config
 
+from tests.ports import free_port
 from tspin.engines import GenerationRequest, SamplingParams, open_engine
 from tspin.models.policy import load_tokenizer
 from tspin.records.manifest import content_hash, read_manifest
@@ -88,9 +88,7 @@ def test_the_finished_run_starts_no_engine(run_folder: Path) -> None:
 @contextmanager
 def _server(*arguments: str) -> Iterator[str]:
     """vLLM's server for OpenAI's protocol, once it answers; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     # What `vllm serve` runs; that command itself looks for a package of the name vllm.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments]
     command += ["--host", "127.0.0.1", "--port", str(port)]

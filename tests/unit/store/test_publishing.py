@@ -1,0 +1,58 @@
+"""What whoever looks in between sees of an output that is being put in its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tspin.errors import TspinError
+from tspin.store import output_at
+from tspin.store.folder import FolderStore
+
+
+class Breaking:
+    """A network that is gone from one change of the store on."""
+
+    def __init__(self, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = after
+        for name in ("upload", "delete"):
+            monkeypatch.setattr(FolderStore, name, self._counted(getattr(FolderStore, name)))
+
+    def _counted(self, change: object) -> object:
+        def counted(store: FolderStore, *args: object) -> object:
+            if self.left == 0:
+                raise TspinError("the network is gone")
+            self.left -= 1
+            return change(store, *args)  # type: ignore[operator]
+
+        return counted
+
+
+def publish(location: str, content: str) -> None:
+    with output_at(location) as output:
+        output.path.with_name("y.jsonl.manifest.json").write_text(content)
+        output.path.write_text(content)
+
+
+@pytest.mark.parametrize("changes", range(4))
+def test_a_manifest_is_never_seen_beside_another_output(
+    changes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TSPIN_CACHE", str(tmp_path / "cache"))
+    there = tmp_path / "store"
+    location = f"file://{there}/y.jsonl"
+    publish(location, "earlier")
+    with monkeypatch.context() as patch:
+        network = Breaking(changes, patch)
+        if changes < 3:
+            with pytest.raises(TspinError, match="network is gone"):
+                publish(location, "later")
+        else:  # One deletion and two uploads are all.
+            publish(location, "later")
+        assert network.left == 0 or changes == 3
+    output, manifest = there / "y.jsonl", there / "y.jsonl.manifest.json"
+    assert output.read_text() == ("earlier" if changes < 2 else "later")
+    assert manifest.exists() == (changes in (0, 3))
+    publish(location, "later")
+    assert output.read_text() == manifest.read_text() == "later"
