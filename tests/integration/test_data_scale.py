@@ -72,8 +72,8 @@ def test_time_grows_as_the_file_does_and_memory_does_not(tmp_path: Path, ending:
     # A row costs about the same in both, on a machine of any speed: eight times as many would cost
     # eight times as much each, if time grew with the square.
     assert large["seconds"] / rows < 4 * small["seconds"] / few, (small, large)
-    # 26 MB more of text; the cache of the duplicates (8 MiB) may fill up meanwhile.
-    assert large["mib"] - small["mib"] < 16, (small, large)
+    # 50 MB more of text; the cache of the duplicates (8 MiB) may fill up meanwhile.
+    assert large["mib"] - small["mib"] < 24, (small, large)
 
 
 @pytest.mark.skipif("TSPIN_GSM8K" not in os.environ, reason="TSPIN_GSM8K names no train.jsonl")
