@@ -117,6 +117,7 @@ def test_two_configurations_of_a_data_set_are_not_mixed(tmp_path: Path) -> None:
 def test_metadata_of_the_hubs_folders_are_no_rows(tmp_path: Path) -> None:
     metadata = ["dataset_infos.json", "data/dataset_info.json", "state.json", "dataset_dict.json"]
     metadata += [".cache/huggingface/download/train.jsonl", ".git/x.json", "data/._train.jsonl"]
+    metadata += ["data/train.jsonl.manifest.json"]
     touch(tmp_path, "data/train-00000-of-00001.jsonl", *metadata)
     found = find_sources(tmp_path)
     assert [file.path.name for file in found.files] == ["train-00000-of-00001.jsonl"]

@@ -27,7 +27,8 @@ _METADATA = (
     "config.json",
     "indices.arrow",
 )
-"""Files beside the rows in what `datasets` and the Hub write; `cache-*.arrow` are indices too."""
+"""Files beside the rows in what `datasets` and the Hub write; `cache-*.arrow` are indices too, and
+`*.manifest.json` are our own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ def _is_rows(relative: Path) -> bool:
         ending in ENDINGS
         and not hidden
         and relative.name not in _METADATA
+        and not relative.name.endswith(".manifest.json")
         and not (ending == ".arrow" and relative.name.startswith("cache-"))
     )
 
