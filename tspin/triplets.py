@@ -231,7 +231,10 @@ class _Join:
         return Triplet(
             id=record.id,
             messages=record.messages,
+            tools=record.tools,
             annotated=record.response,
+            annotated_reasoning_content=record.reasoning_content,
+            annotated_tool_calls=record.tool_calls,
             synthetic=y1.response,
             proto_synthetic=y0.response,
             synthetic_finish_reason=y1.finish_reason,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -38,8 +39,15 @@ def make(path: Path, rows: int) -> Path:
     ]
     if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(numbered), path, row_group_size=rows)
+    elif path.name.endswith("columns.json"):
+        columns = {n: {str(i): row[n] for i, row in enumerate(numbered)} for n in numbered[0]}
+        path.write_bytes(orjson.dumps(columns))
     elif path.suffix == ".json":
         path.write_bytes(orjson.dumps(numbered))
+    elif path.suffix == ".csv":
+        with path.open("w") as file:
+            writer = csv.writer(file)
+            writer.writerows([numbered[0], *(row.values() for row in numbered)])
     else:
         with path.open("wb") as file:
             file.writelines(orjson.dumps(row) + b"\n" for row in numbered)
@@ -55,7 +63,7 @@ def measure(source: Path, out: Path) -> dict[str, float]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read there")
-@pytest.mark.parametrize("ending", ["jsonl", "json", "parquet"])
+@pytest.mark.parametrize("ending", ["jsonl", "json", "columns.json", "csv", "parquet"])
 def test_time_grows_as_the_file_does_and_memory_does_not(tmp_path: Path, ending: str) -> None:
     few, rows = 5_000, 40_000
     small = measure(make(tmp_path / f"small.{ending}", few), tmp_path / "out.jsonl")

@@ -68,6 +68,29 @@ def test_joins_by_id_whatever_the_order(case: Case) -> None:
     assert manifest.dropped_ids == {}
 
 
+def test_thoughts_and_tools_come_along(case: Case) -> None:
+    calls = [{"type": "function", "function": {"name": "w", "arguments": {}}}]
+    tools = [{"type": "function", "function": {"name": "w"}}]
+    thinking = annotated_record("a", "").model_copy(
+        update={"tools": tools, "reasoning_content": "Look.", "tool_calls": calls}
+    )
+    rest = [annotated_record(identity, f"y {identity}") for identity in "bc"]
+    write_records(case.annotated, [thinking, *rest])
+    case.build()
+    first, second, _ = case.triplets()
+    assert (first.tools, first.annotated, first.annotated_tool_calls) == (tools, "", calls)
+    assert first.annotated_reasoning_content == "Look."
+    assert set(second.as_json()) == {
+        "id",
+        "prompt",
+        "annotated",
+        "synthetic",
+        "proto_synthetic",
+        "synthetic_finish_reason",
+        "proto_synthetic_finish_reason",
+    }
+
+
 def test_doubtful_responses_are_kept_and_counted_by_default(case: Case) -> None:
     write_records(
         case.synthetic, [response("a", "y a"), response("b", ""), response("c", "y'", "length")]

@@ -10,10 +10,13 @@ import typer
 from tspin.data import (
     DEFAULT_MAX_CHARS,
     FORMATS,
+    Choices,
+    hub_dataset,
     import_records,
     split_records,
     validate_records,
 )
+from tspin.errors import InputError
 from tspin.store import fetch, output_at
 
 __all__ = ["app"]
@@ -22,11 +25,29 @@ app = typer.Typer(help="Annotated data: import, validate, split.", no_args_is_he
 
 MaxChars = Annotated[int, typer.Option(min=1, help="Longest record, in characters.")]
 
+Split = Annotated[str | None, typer.Option(help="Which split of a source that holds several.")]
+Revision = Annotated[str | None, typer.Option(help="Hub only: a branch, a tag or a commit.")]
+Subset = Annotated[str | None, typer.Option(help="Hub only: which configuration of several.")]
+TrailingUser = Annotated[
+    Literal["error", "drop"],
+    typer.Option(help="A conversation that ends with the user: drop takes what comes before."),
+]
+OnDuplicate = Annotated[
+    Literal["error", "rename", "skip"],
+    typer.Option(help="An id that stands twice: rename gives the second one a new id."),
+]
+IgnoreExtra = Annotated[
+    bool, typer.Option("--ignore-extra", help="Leave out fields that mean nothing here.")
+]
+
 
 @app.command("import")
 def import_(
     source: Annotated[
-        str, typer.Argument(help="JSON Lines, JSON or parquet; or a folder.", show_default=False)
+        str,
+        typer.Argument(
+            help="A file, a folder, or ORG/NAME of the Hugging Face Hub.", show_default=False
+        ),
     ],
     out: Annotated[str, typer.Option(help="Where the records go.", show_default=False)],
     format_name: Annotated[
@@ -37,19 +58,26 @@ def import_(
         Literal["fail", "skip"], typer.Option(help="skip keeps the good rows and counts the rest.")
     ] = "fail",
     max_chars: MaxChars = DEFAULT_MAX_CHARS,
-    split: Annotated[
-        str | None, typer.Option(help="Which split of a folder that holds several.")
-    ] = None,
+    split: Split = None,
+    revision: Revision = None,
+    subset: Subset = None,
+    trailing_user: TrailingUser = "error",
+    on_duplicate: OnDuplicate = "error",
+    ignore_extra: IgnoreExtra = False,
 ) -> None:
-    """Turn what other tools have on disk into annotated records."""
+    """Turn what other tools have on disk, or the Hub has, into annotated records."""
+    dataset = hub_dataset(source, revision, subset)
+    if dataset is None and (revision or subset):
+        raise InputError(f"{source}: --revision and --subset are for data sets on the Hub")
     with output_at(out) as output:
         summary = import_records(
-            fetch(source),
+            dataset or fetch(source),
             output.path,
             format=format_name,
             on_error=on_error,
             max_chars=max_chars,
             split=split,
+            choices=Choices(trailing_user, on_duplicate, ignore_extra),
         )
     typer.echo("\n".join(summary.lines()))
 

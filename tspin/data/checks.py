@@ -23,7 +23,7 @@ def content_flaws(
     """Everything that is wrong with the texts of a conversation.
 
     Args:
-        conversation: The conversation; its last message is the user's.
+        conversation: The conversation; its last message is the user's, or a tool's.
         prompt_field: Name of the field with the prompt, for messages.
         response_field: Name of the field with the response, for messages.
         max_chars: Longest record in characters; None for no limit.
@@ -35,27 +35,33 @@ def _flaws(
     conversation: Conversation, prompt_field: str, response_field: str, max_chars: int | None
 ) -> Iterator[Flaw]:
     asked = conversation.messages[-1].content
-    if not asked.strip():
+    response = conversation.target.content
+    if not asked.strip() and conversation.messages[-1].role == "user":
         message = "holds an empty prompt; give the text that the response answers"
         yield Flaw(Reason.EMPTY_PROMPT, prompt_field, message)
     for number, message_ in enumerate(conversation.messages[:-1], start=1):
-        if message_.role != "system" and not message_.content.strip():
+        if message_.role in ("user", "assistant") and not (
+            message_.content.strip() or message_.tool_calls
+        ):
             message = f"holds an empty turn (turn {number}, {message_.role}); give its text"
             yield Flaw(Reason.EMPTY_TURN, prompt_field, message)
-    if not conversation.response.strip():
+    if not response.strip() and not conversation.target.tool_calls:
         message = "holds an empty response; give the annotated answer or remove the row"
         yield Flaw(Reason.EMPTY_RESPONSE, response_field, message)
-    elif conversation.response.strip() == asked.strip():
+    elif conversation.messages[-1].role == "user" and response.strip() == asked.strip():
         message = "holds a response identical to the prompt; give the annotated answer"
         yield Flaw(Reason.RESPONSE_IS_PROMPT, response_field, message)
-    length = sum(len(turn.content) for turn in conversation.messages) + len(conversation.response)
+    turns = [*conversation.messages, conversation.target]
+    length = sum(len(turn.content) + len(turn.reasoning_content or "") for turn in turns)
     if max_chars is not None and length > max_chars:
         message = f"the record has {length:,} characters, the limit is {max_chars:,} (--max-chars)"
         yield Flaw(Reason.OVER_LONG, None, message)
-    texts = [(prompt_field, turn.content) for turn in conversation.messages]
-    for field, text in (*texts, (response_field, conversation.response)):
-        if (flaw := surrogate_flaw(field, text)) is not None:
-            yield flaw
+    for turn in turns:
+        field = response_field if turn is conversation.target else prompt_field
+        for text in (turn.content, turn.reasoning_content, turn.tool_call_id, turn.name):
+            # What is ASCII has no surrogates, and knows that it is.
+            if text and not text.isascii() and (flaw := surrogate_flaw(field, text)) is not None:
+                yield flaw
 
 
 def surrogate_flaw(field: str, text: str) -> Flaw | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tspin.data.rows.hub import HubDataset
 from tspin.data.rows.problems import Problem, Reason, printable
 
 __all__ = ["ImportSummary", "ProblemCounts"]
@@ -57,7 +58,8 @@ class ProblemCounts:
 class ImportSummary:
     """The result of one import; every row that was read is either written or counted here."""
 
-    source: Path
+    source: Path | HubDataset
+    """Of the Hub: at the commit that was read."""
     out: Path
     format: str
     files: tuple[Path, ...]
@@ -65,7 +67,7 @@ class ImportSummary:
     """Rows read, empty lines not counted."""
     written: int
     skipped: dict[str, int]
-    """Reason to the number of rows left out; with on_error="fail" always empty."""
+    """Reason to the number of rows left out; with on_error="fail" these are left out on purpose."""
     problems: tuple[Problem, ...]
     """The first problems of the rows left out."""
     notes: tuple[Problem, ...]
@@ -76,6 +78,8 @@ class ImportSummary:
     """Fields that records have no place for, with the number of rows that had them."""
     ignored_files: tuple[Path, ...]
     """Files of the source folder that were not read."""
+    thoughts: int = 0
+    """Records whose response has a thought before it."""
 
     def as_dict(self) -> dict[str, Any]:
         """The summary as JSON values."""
@@ -92,6 +96,7 @@ class ImportSummary:
             "note_counts": self.note_counts,
             "ignored_fields": self.ignored_fields,
             "ignored_files": [str(path) for path in self.ignored_files],
+            "thoughts": self.thoughts,
         }
 
     def lines(self) -> list[str]:
@@ -99,6 +104,8 @@ class ImportSummary:
         lines = [
             f"format {self.format}: {self.written:,} of {self.rows:,} rows written to {self.out}"
         ]
+        if isinstance(self.source, HubDataset):
+            lines.append(f"from {self.source}")
         skipped = sum(self.skipped.values())
         if skipped:
             lines.append(f"skipped {skipped:,} rows:")
@@ -106,6 +113,11 @@ class ImportSummary:
             lines += [f"  {problem}" for problem in self.problems]
         lines += [f"note: {problem}" for problem in self.notes]
         lines += [f"note: {count:,} x {reason}" for reason, count in self.note_counts.items()]
+        if self.thoughts:
+            lines.append(
+                f"note: {self.thoughts:,} records have a thought before the response "
+                "(reasoning_content); training refuses them unless prompt.reasoning is keep or drop"
+            )
         if self.ignored_fields:
             lines.append("fields that records have no place for, left out:")
             lines += [

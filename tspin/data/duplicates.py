@@ -56,32 +56,34 @@ class SeenRecords:
         Raises:
             TspinError: the disk is full.
         """
+        keys = (_key(b"c", content), _key(b"i", record_id))
+        here = (self._files.setdefault(place.file, len(self._files)), place.line, place.row)
+        insert = "INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?), (?, ?, ?, ?)"
         try:
-            earlier = self._insert(_key(b"c", content), place)
-            if earlier is not None:
-                message = f"has the same prompt and response as {earlier}; keep one of the two"
-                return Flaw(Reason.DUPLICATE_CONTENT, None, message)
-            earlier = self._insert(_key(b"i", record_id), place)
-            if earlier is None:
+            if self._database.execute(insert, (keys[0], *here, keys[1], *here)).rowcount == 2:
                 return None
-            # The record is not kept, so its content has not been seen yet.
-            self._database.execute("DELETE FROM seen WHERE key = ?", (_key(b"c", content),))
+            earlier = [self._earlier(key, here) for key in keys]
+            # The record is not kept, so neither its content nor its id has been seen yet.
+            for key, before in zip(keys, earlier, strict=True):
+                if before is None:
+                    self._database.execute("DELETE FROM seen WHERE key = ?", (key,))
         except sqlite3.OperationalError as error:
             raise TspinError(f"temporary database for duplicates: {error}") from None
-        message = f"is {record_id!r:.80} as in {earlier}, whose content differs; ids are unique"
+        same, other = earlier
+        if same is not None:
+            message = f"has the same prompt and response as {same}; keep one of the two"
+            return Flaw(Reason.DUPLICATE_CONTENT, None, message)
+        message = f"is {record_id!r:.80} as in {other}, whose content differs; ids are unique"
         return Flaw(Reason.DUPLICATE_ID, "id", message)
 
-    def _insert(self, key: bytes, place: Place) -> str | None:
-        file = self._files.setdefault(place.file, len(self._files))
-        values = (key, file, place.line, place.row)
-        done = self._database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?)", values)
-        if done.rowcount:
-            return None
+    def _earlier(self, key: bytes, here: tuple[int, int | None, int | None]) -> str | None:
+        """Where a key stood first, seen from here; None if that is here."""
         matches = self._database.execute("SELECT file, line, row FROM seen WHERE key = ?", (key,))
         file, line, row = matches.fetchone()
+        if (file, line, row) == here:
+            return None
         number = f"line {line}" if line is not None else f"row {row}"
-        same_file = file == self._files[place.file]
-        return number if same_file else f"{number} of {list(self._files)[file]}"
+        return number if file == here[0] else f"{number} of {list(self._files)[file]}"
 
 
 def _key(kind: bytes, text: str) -> bytes:

@@ -27,19 +27,22 @@ class SplitCounts:
 
 
 def is_heldout(record: AnnotatedRecord, share: float, seed: int) -> bool:
-    """Whether a record is held out: decided by a hash of the seed and its prompt alone.
+    """Whether a record is held out: decided by a hash of the seed and how its prompt begins.
 
-    The hash is of the prompt rather than of the id: ids follow from content, and two records
-    with one prompt must not land on two sides, or the model would be tested on what it was
-    trained on. No other record has a say, so adding rows never moves one. Differences in white
-    space and in case do not make another prompt.
+    A prompt begins with all turns up to the first of the user's. The hash is of that rather than
+    of the id: ids follow from content, and two records with one prompt must not land on two sides,
+    or the model would be tested on what it was trained on; nor may a conversation and its
+    continuation, whose prompt holds the other's response. No other record has a say, so adding
+    rows never moves one. Differences in white space and in case do not make another prompt.
 
     Args:
         record: Any annotated record.
         share: Of the records that are held out, between 0 and 1.
         seed: Another one holds out others.
     """
-    turns = (part for turn in record.messages for part in (turn.role, _plain(turn.content)))
+    first = next(at for at, turn in enumerate(record.messages) if turn.role == "user")
+    beginning = record.messages[: first + 1]
+    turns = (part for turn in beginning for part in (turn.role, _plain(turn.content)))
     return derive_seed(seed, "split", *turns) < share * _SEEDS
 
 

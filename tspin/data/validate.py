@@ -63,7 +63,7 @@ def validate_records(
     reasons: dict[str, int] = {}
     rows = valid = 0
     with SeenRecords() as seen:
-        screen = Screen(FORMATS["tspin"], max_chars, seen, needs_id=True)
+        screen = Screen(FORMATS["tspin"], max_chars, seen, finished=True)
         for item in read_lines(path):
             problems = _problems(screen, item)
             is_row = isinstance(item, RawRow) or item.costs_row

@@ -35,6 +35,7 @@ _NEEDED_FOR = {
     "eval": "evaluate.tasks needs it",
     "eval-paper": "evaluate.tasks 'paper' needs it, in an environment without DVC",
     "vllm": "generate.engine 'vllm' needs it",
+    "hub": "data sets by name from the Hub need it",
     "pipelines": "Kubeflow pipelines need it",
     "dvc": "dvc repro needs it",
     "dev": "only for work on tspin itself",

@@ -56,11 +56,11 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["responses", "triplets", "model", "metrics", "temperature"]
+    kind: Literal["annotated", "responses", "triplets", "model", "metrics", "temperature"]
     sha256: str = ""
     """Of the output itself; filled in by `write_manifest`."""
     inputs: dict[str, str] = {}
-    """Role ('annotated', 'proto_synthetic', ...) to content hash."""
+    """Role ('annotated', 'proto_synthetic', ...) to content hash; 'hub' to a name with a commit."""
     iteration: int | None = None
     model: str | None = None
     """Identity of the policy that was used: content hash, or Hub name with commit."""

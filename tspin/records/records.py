@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, Literal, Self, TypeVar
+from typing import IO, Annotated, Any, Literal, Self, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from tspin.errors import InputError, located
 from tspin.files import atomic_file
+from tspin.records.messages import Message, Objects, Strict, content_id, order_problem, present
 
 __all__ = [
     "AnnotatedRecord",
@@ -31,26 +32,19 @@ __all__ = [
 
 FinishReason = Literal["stop", "length"]
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+Thought = Annotated[str, Field(min_length=1)]
 
 
-class Message(_Strict):
-    """One turn of a conversation."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-class _Prompted(_Strict):
-    """A record with an id and a conversation that ends with a user turn.
+class _Prompted(Strict):
+    """A record with an id and a conversation that ends with a user turn, or a tool's.
 
     JSON may give `prompt` (one user turn) instead of `messages`; never both.
     """
 
     id: str = Field(min_length=1)
     messages: list[Message]
+    tools: Objects | None = None
+    """The tools that may be called, as the chat template takes them."""
 
     @model_validator(mode="before")
     @classmethod
@@ -64,34 +58,35 @@ class _Prompted(_Strict):
 
     @model_validator(mode="after")
     def _turns_are_in_order(self) -> Self:
-        roles = [message.role for message in self.messages]
-        turns = roles[1:] if roles[:1] == ["system"] else roles
-        alternating = ["user" if i % 2 == 0 else "assistant" for i in range(len(turns))]
-        if turns != alternating or not turns or turns[-1] != "user":
-            raise ValueError(
-                f"'messages' has the roles {roles}; right would be an optional system turn, "
-                "then user and assistant in turn, ending with user"
-            )
+        problem = order_problem(self.messages, ("user", "tool"))
+        if problem is not None:
+            raise ValueError(f"'messages' {problem}")
         return self
 
     def as_json(self) -> dict[str, Any]:
         """The record as it stands in a file: `prompt` where one user turn is all there is."""
-        fields = self.model_dump()
-        messages = fields.pop("messages")
-        if [message["role"] for message in messages] == ["user"]:
-            prompted = {"id": fields.pop("id"), "prompt": messages[0]["content"]}
+        fields = present(self.__dict__)
+        head: dict[str, Any] = {"id": fields.pop("id")}
+        messages: list[Message] = fields.pop("messages")
+        if len(messages) == 1:
+            head["prompt"] = messages[0].content
         else:
-            prompted = {"id": fields.pop("id"), "messages": messages}
-        return {**prompted, **fields}
+            head["messages"] = [message.as_json() for message in messages]
+        return {**head, **fields}
 
 
 class AnnotatedRecord(_Prompted):
     """A prompt and the expert's response to it."""
 
     response: str
+    """May be empty where there are `tool_calls`."""
+    reasoning_content: Thought | None = None
+    """What the expert thought before the response."""
+    tool_calls: Objects | None = None
+    """The tools that the response calls."""
 
 
-class Response(_Strict):
+class Response(Strict):
     """One generated response; `length` marks one cut off at the token limit."""
 
     id: str = Field(min_length=1)
@@ -111,6 +106,8 @@ class Triplet(_Prompted):
     """The annotated response y, the synthetic y' and the proto-synthetic y0 of one prompt."""
 
     annotated: str
+    annotated_reasoning_content: Thought | None = None
+    annotated_tool_calls: Objects | None = None
     synthetic: str
     proto_synthetic: str
     synthetic_finish_reason: FinishReason = "stop"
@@ -125,12 +122,6 @@ _NAMES: dict[type[BaseModel], str] = {
     Triplet: "triplets",
 }
 """What messages call them."""
-
-
-def content_id(messages: Iterable[Message], response: str) -> str:
-    """A stable id from a record's content: 16 hex digits of SHA-256."""
-    turns = [[message.role, message.content] for message in messages]
-    return hashlib.sha256(orjson.dumps([turns, response])).hexdigest()[:16]
 
 
 def describe(error: ValidationError) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tspin.data import FORMATS, import_records
+from tspin.data import FORMATS, import_records, validate_records
 from tspin.data.formats.detection import detect_format
 from tspin.errors import InputError
 from tspin.records.records import AnnotatedRecord, content_id, read_records
@@ -21,6 +21,9 @@ SHARED = [
     {"from": "human", "value": "2+2?"},
     {"from": "gpt", "value": "4"},
 ]
+
+TOOL = {"role": "tool", "content": "4"}
+CALLS = [{"id": "c", "type": "function", "function": {"name": "add", "arguments": "{}"}}]
 
 # format, row, turns of the prompt, response
 WORKED: list[tuple[str, dict[str, Any], list[dict[str, str]], str]] = [
@@ -57,6 +60,138 @@ WORKED: list[tuple[str, dict[str, Any], list[dict[str, str]], str]] = [
     ("sharegpt", {"conversations": SHARED[1:], "system": "Be brief."}, [S, U1], "4"),
     ("question-answer", {"question": "2+2?", "answer": "4"}, [U1], "4"),
     ("input-output", {"input": "2+2?", "output": "4"}, [U1], "4"),
+    ("dolly", {"instruction": "2+2?", "context": "", "response": "4", "category": "qa"}, [U1], "4"),
+    (
+        "dolly",
+        {"instruction": "Add.", "context": "2 and 2", "response": "4"},
+        [{"role": "user", "content": "Add.\n2 and 2"}],
+        "4",
+    ),
+    # MetaMath, OpenOrca, Magpie
+    ("query-response", {"query": "2+2?", "response": "4", "type": "add"}, [U1], "4"),
+    (
+        "question-response",
+        {"id": "a", "system_prompt": "Be brief.", "question": "2+2?", "response": "4"},
+        [S, U1],
+        "4",
+    ),
+    (
+        "sharegpt",
+        {"instruction": "2+2?", "response": "4", "conversations": SHARED[1:], "uuid": "u"},
+        [U1],
+        "4",
+    ),
+    # LLaMA-Factory's preference pairs, Orca's, and one-turn objects
+    (
+        "preference",
+        {"conversations": SHARED[:2], "chosen": SHARED[2], "rejected": {}},
+        [S, U1],
+        "4",
+    ),
+    ("preference", {"messages": [S, U1], "chosen": A1, "rejected": A2}, [S, U1], "4"),
+    ("preference", {"messages": [U1, A1], "chosen": [U1, A1], "prompt": "2+2?"}, [U1], "4"),
+    ("preference", {"messages": [U1, A1], "chosen": [U1, A1]}, [U1], "4"),
+    (
+        "preference",
+        {"instruction": "Add.", "input": "2, 2", "chosen": "4", "rejected": "5", "history": []},
+        [{"role": "user", "content": "Add.\n2, 2"}],
+        "4",
+    ),
+    (
+        "preference",
+        {
+            "instruction": "and 3+3?",
+            "chosen": "6",
+            "history": [["2+2?", "4"]],
+            "system": "Be brief.",
+        },
+        [S, U1, A1, U2],
+        "6",
+    ),
+    (
+        "preference",
+        {"system": "Be brief.", "question": "2+2?", "chosen": "4", "rejected": "5"},
+        [S, U1],
+        "4",
+    ),
+    (
+        "preference",
+        {"system": "Be brief.", "input": "2+2?", "chosen": "4", "rejected": "5"},
+        [S, U1],
+        "4",
+    ),
+    ("preference", {"prompt": U1, "chosen": A1, "rejected": A2}, [U1], "4"),
+    ("preference", {"prompt": [U1], "chosen": [A1, U2, A2]}, [U1, A1, U2], "6"),
+    # The prompt is what both texts begin with, up to a whole word
+    (
+        "preference",
+        {"chosen": "The sky is blue.", "rejected": "The sky is green."},
+        [{"role": "user", "content": "The sky is"}],
+        " blue.",
+    ),
+    (
+        "preference",
+        {"chosen": "Look at the sky.", "rejected": "Look at the sea."},
+        [{"role": "user", "content": "Look at the"}],
+        " sky.",
+    ),
+    (
+        "preference",
+        {"chosen": "\u5929\u7a7a\u662f\u84dd", "rejected": "\u5929\u7a7a\u662f\u7eff"},
+        [{"role": "user", "content": "\u5929\u7a7a\u662f"}],
+        "\u84dd",
+    ),
+    (
+        "preference",
+        {
+            "chosen": "\n\nHuman: 2+2?\n\nAssistant: 4\n\nHuman: and 3+3?\n\nAssistant: 6",
+            "rejected": "\n\nHuman: 2+2?\n\nAssistant: 4\n\nHuman: and 3+3?\n\nAssistant: 66",
+        },
+        [U1, A1, U2],
+        "6",
+    ),
+    (
+        "openai-preference",
+        {"input": {"messages": [S, U1]}, "preferred_output": [A1], "non_preferred_output": [A2]},
+        [S, U1],
+        "4",
+    ),
+    # Content parts, other names of roles, turns in columns and as text
+    (
+        "messages",
+        {
+            "messages": [
+                {"role": "developer", "content": "Be brief."},
+                {"role": "user", "content": [{"type": "text", "text": "2+"}, {"text": "2?"}]},
+                {"role": "model", "parts": [{"text": "4"}]},
+            ]
+        },
+        [S, U1],
+        "4",
+    ),
+    (
+        "sharegpt",
+        {"conversation": [{"from": "User", "value": "2+2?"}, {"from": "chatgpt", "value": "4"}]},
+        [U1],
+        "4",
+    ),
+    (
+        "messages",
+        {"messages": {"role": ["user", "assistant"], "content": ["2+2?", "4"]}},
+        [U1],
+        "4",
+    ),
+    (
+        "messages",
+        {"messages": '[{"role":"user","content":"2+2?"},{"role":"ai","content":"4"}]'},
+        [U1],
+        "4",
+    ),
+    ("messages", {"messages": str([U1, A1])}, [U1], "4"),
+    ("prompt-completion", {"prompt": "2+2?", "completion": [A1]}, [U1], "4"),
+    ("prompt-completion", {"prompt": [U1], "completion": "4"}, [U1], "4"),
+    # A greeting belongs to the prompt
+    ("messages", {"messages": [S, A1, U2, A2]}, [S, A1, U2], "6"),
 ]
 
 
@@ -79,7 +214,22 @@ def test_worked_rows(
     (record,) = read_records(out, AnnotatedRecord)
     assert [turn.model_dump() for turn in record.messages] == messages
     assert record.response == response
-    assert record.id == content_id(record.messages, record.response)
+    assert record.id == row.get("id", content_id(record.messages, record.response))
+    assert validate_records(out).ok
+
+
+def test_the_docs_list_every_format_with_its_keys() -> None:
+    page = (Path(__file__).parents[3] / "docs/guides/data.md").read_text()
+    table = page.partition("| format |")[2].partition("\n\n")[0]
+    listed = {
+        cells[0].strip(" `"): cells[1]
+        for line in table.splitlines()[2:]
+        if (cells := line.strip("| ").split(" | "))
+    }
+    assert list(listed) == list(FORMATS)
+    for name, form in FORMATS.items():
+        for names in form.needs:
+            assert any(f"`{key}`" in listed[name] for key in names), name
 
 
 def test_every_format_has_a_worked_row() -> None:
@@ -96,12 +246,28 @@ def test_every_format_has_a_worked_row() -> None:
         ({"real": [U1, S, A1]}, "'real' has the roles [user, system, assistant]"),
         ({"real": "2+2?"}, "'real' is \"2+2?\"; expected a list of turns"),
         ({"real": [U1, "4"]}, "'real[1]' is \"4\"; expected an object with 'role' and 'content'"),
-        ({"real": [U1, {"role": "tool", "content": "4"}]}, "'real[1].role' is \"tool\"; expected"),
+        ({"real": [U1, {"role": "narrator", "content": "4"}]}, "'real[1].role' is \"narrator\"; "),
         ({"real": [U1, {"role": "assistant"}]}, "'real[1].content' is missing"),
         ({"real": [U1, {"role": "assistant", "content": 4}]}, "'real[1].content' is 4; expected"),
-        ({"prompt": [U1], "completion": "4"}, "'completion' is \"4\"; expected a list of turns"),
-        ({"prompt": "2+2?", "completion": [A1]}, "'completion' is [{"),
-        ({"chosen": "4", "rejected": "5"}, "'prompt' is missing, and 'chosen' is text"),
+        ({"prompt": [U1], "completion": 4}, "'completion' is 4; expected text"),
+        ({"prompt": [S], "completion": "4"}, "'prompt + completion' has the roles [system, ass"),
+        ({"messages": [U1, TOOL, A1]}, "'messages' has the roles [user, tool, assistant]; right"),
+        ({"messages": [U1, {**A1, "content": [{"type": "image"}]}]}, "'messages[1].content[0]' is"),
+        ({"messages": [U1, A1], "images": ["a.png"]}, "'images' is [\"a.png\"]; a record holds te"),
+        ({"messages": [U1, A1], "tools": "{"}, "'tools' is \"{\", which is neither JSON nor"),
+        ({"messages": [U1, A1], "tools": [1]}, "'tools[0]' is 1; expected a tool such as"),
+        ({"messages": [U1, {**A1, "tool_calls": [{}]}]}, "'messages[1].tool_calls[0]' is {}; expe"),
+        ({"messages": [{**U1, "tool_calls": CALLS}, A1]}, "'messages[0].tool_calls' belongs to tu"),
+        ({"messages": [U1, {**A1, "thinking": "a", "reasoning": "b"}]}, "'messages[1].reasoning' "),
+        (
+            {"messages": [U1, {**A1, "thinking": True}]},
+            "'messages[1].thinking' is true; expected t",
+        ),
+        ({"messages": [U1, A1, U2]}, "'messages' has the roles [user, assistant, user]; right wo"),
+        ({"prompt": "a", "completion": "b", "label": 3}, "'label' is 3; true and 1 mark a good re"),
+        ({"input": "a", "preferred_output": [A1]}, "'input' holds no 'messages'"),
+        ({"chosen": "4", "rejected": "5"}, "'prompt' is missing, and 'chosen' and 'rej"),
+        ({"chosen": "4"}, "'prompt' is missing, and 'chosen' is text"),
         ({"prompt": "9?", "chosen": [U1, A1]}, "'prompt' is none of the user turns of 'chosen'"),
         ({"prompt": [U2], "chosen": [U1, A1]}, "'chosen' begins neither with the turns of"),
         ({"prompt": "a", "messages": [U1], "response": "b"}, "'prompt' stands beside 'messages'"),
@@ -175,12 +341,12 @@ def test_unclear_shapes_are_refused(rows: list[dict[str, Any]], message: str) ->
 
 
 def test_an_ambiguous_shape_can_be_named(tmp_path: Path) -> None:
-    row = {"prompt": "2+2?", "chosen": [U1, A1], "rejected": [U1, A2], "messages": [U1, A1]}
+    row = {"prompt": "2+2?", "completion": "4", "messages": [U1, A1]}
     source = save(tmp_path / "in.jsonl", [row])
-    with pytest.raises(InputError, match="fit several formats: preference, messages"):
+    with pytest.raises(InputError, match="fit several formats: prompt-completion, messages"):
         import_records(source, tmp_path / "out.jsonl")
-    summary = import_records(source, tmp_path / "out.jsonl", format="preference")
-    assert summary.ignored_fields == {"messages": 1, "rejected": 1}
+    summary = import_records(source, tmp_path / "out.jsonl", format="prompt-completion")
+    assert summary.ignored_fields == {"messages": 1}
     with pytest.raises(InputError, match="unknown format 'dpo'; the formats"):
         import_records(source, tmp_path / "out.jsonl", format="dpo")
 

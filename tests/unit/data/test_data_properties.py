@@ -77,6 +77,14 @@ WRITERS: dict[str, tuple[Callable[[AnnotatedRecord], dict[str, Any]], bool, bool
     "alpaca": (alpaca, False, True),
     "sharegpt": (lambda r: {"conversations": shared(r)}, False, True),
     "question-answer": (lambda r: {"question": asked(r), "answer": r.response}, True, False),
+    "dolly": (lambda r: {"instruction": asked(r), "response": r.response}, True, False),
+    "question-response": (lambda r: {"question": asked(r), "response": r.response}, True, False),
+    "query-response": (lambda r: {"query": asked(r), "response": r.response}, True, False),
+    "openai-preference": (
+        lambda r: {"input": {"messages": turns_of(r)[:-1]}, "preferred_output": turns_of(r)[-1:]},
+        False,
+        True,
+    ),
     "input-output": (lambda r: {"input": asked(r), "output": r.response}, True, False),
 }
 

@@ -65,6 +65,33 @@ def test_one_prompt_is_on_one_side(prompts: list[int], seed: int) -> None:
     assert all(len(side) == 1 for side in sides.values())
 
 
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=5), st.integers(0, 5))
+@settings(max_examples=50)
+def test_a_conversation_and_its_continuations_are_on_one_side(said: list[int], seed: int) -> None:
+    turns = [Message(role="system", content="Be brief.")]
+    sides = set()
+    for number in said:
+        turns.append(Message(role="user", content=f"question {number}?"))
+        continued = AnnotatedRecord(id="a", messages=[*turns], response=f"answer {number}")
+        sides.add(is_heldout(continued, 0.5, seed))
+        turns.append(Message(role="assistant", content=f"answer {number}"))
+    assert len(sides) == 1
+
+
+def test_single_turns_stay_on_the_side_of_earlier_releases() -> None:
+    held = [number for number in range(30) if is_heldout(record(number), 0.3, 0)]
+    assert held == [2, 6, 15, 17, 19, 22, 28, 29]
+
+
+def test_a_greeting_belongs_to_the_beginning() -> None:
+    greeting = Message(role="assistant", content="Hello!")
+    first = record(1).messages[0]
+    turns = [greeting, first, Message(role="assistant", content="a"), record(2).messages[0]]
+    whole = AnnotatedRecord(id="a", messages=turns, response="b")
+    begun = AnnotatedRecord(id="b", messages=turns[:2], response="a")
+    assert all(is_heldout(whole, 0.5, seed) == is_heldout(begun, 0.5, seed) for seed in range(20))
+
+
 def test_a_larger_share_keeps_what_was_held_out(tmp_path: Path) -> None:
     records = [record(i) for i in range(300)]
     _, few = split(tmp_path, records, heldout_share=0.1)

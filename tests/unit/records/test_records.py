@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import orjson
 import pytest
 
 from tspin.errors import InputError
@@ -57,6 +58,17 @@ def test_conversations_round_trip(tmp_path: Path) -> None:
         ),
         ('{"id": "0", "prompt": "p", "response": "r"}', "id '0' stands on an earlier line"),
         ('{"id": "1", ', "not a JSON object in UTF-8"),
+        (
+            '{"id": "1", "messages": [{"role": "user", "content": "c", "tool_calls": [{}]}],'
+            ' "response": "r"}',
+            "'tool_calls' belongs to turns of assistant, not of user",
+        ),
+        (
+            '{"id": "1", "messages": [{"role": "user", "content": "a"},{"role": "assistant",'
+            ' "content": "b"},{"role": "tool", "content": "c"}], "response": "r"}',
+            "tool turns only after an assistant turn with 'tool_calls'",
+        ),
+        ('{"id": "1", "prompt": "p", "response": "r", "tools": []}', "field 'tools' is []"),
         ("[]", "a.jsonl:2"),
         ("", "not a JSON object"),
     ],
@@ -89,6 +101,47 @@ def test_offsets_find_their_records(tmp_path: Path) -> None:
     with path.open("rb") as file:
         assert read_record_at(file, offsets["c"], AnnotatedRecord) == records[2]
         assert read_record_at(file, offsets["a"], AnnotatedRecord) == records[0]
+
+
+CALLS = [{"id": "1", "type": "function", "function": {"name": "w", "arguments": "{}"}}]
+ASKED = {
+    "id": "1",
+    "messages": [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": "", "reasoning_content": "Look.", "tool_calls": CALLS},
+        {"role": "tool", "content": "sunny", "tool_call_id": "1", "name": "w"},
+    ],
+    "tools": [{"type": "function", "function": {"name": "w", "parameters": None}}],
+    "response": "",
+    "reasoning_content": "Once more.",
+    "tool_calls": CALLS,
+}
+
+
+def test_thoughts_and_tools_round_trip(tmp_path: Path) -> None:
+    line = orjson.dumps(ASKED) + b"\n"
+    [record] = read(tmp_path, line)
+    write_records(tmp_path / "b.jsonl", [record])
+    assert (tmp_path / "b.jsonl").read_bytes() == line
+    assert [message.model_dump() for message in record.messages] == ASKED["messages"]
+
+
+def test_the_content_id_sees_thoughts_and_tools() -> None:
+    record = AnnotatedRecord.model_validate(ASKED)
+    plain = [Message(role=turn.role, content=turn.content) for turn in record.messages]
+    ids = {
+        content_id(record.messages, ""),
+        content_id(plain, ""),
+        content_id(plain, "", {"tools": record.tools}),
+        content_id(plain, "", {"tool_calls": CALLS}),
+        content_id(plain, "", {"reasoning_content": "a"}),
+    }
+    assert len(ids) == 5
+
+
+def test_content_ids_of_earlier_releases_hold() -> None:
+    turns = [Message(role="system", content="s"), Message(role="user", content="a")]
+    assert content_id(turns, "r", {"tools": None, "tool_calls": None}) == "1223a0d7fc77851d"
 
 
 def test_the_content_id_sees_roles_turns_and_response() -> None:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tspin.data.formats.known import FORMATS, Format, format_list
+from tspin.data.formats.values import present_keys
 from tspin.data.rows.problems import printable
 from tspin.errors import InputError
 
-__all__ = ["ROWS_LOOKED_AT", "detect_format", "named_format", "present_keys"]
+__all__ = ["ROWS_LOOKED_AT", "detect_format", "named_format"]
 
 ROWS_LOOKED_AT = 100
 """Detection looks at the keys of this many rows from the beginning."""
@@ -27,11 +28,6 @@ def named_format(name: str) -> Format:
     if name not in FORMATS:
         raise InputError(f"unknown format '{name}'; the formats and their keys:\n{format_list()}")
     return FORMATS[name]
-
-
-def present_keys(row: Mapping[str, Any]) -> frozenset[str]:
-    """The keys of a row whose values are not null."""
-    return frozenset(key for key, value in row.items() if value is not None)
 
 
 def detect_format(source: str, rows: Iterable[Mapping[str, Any]]) -> Format:

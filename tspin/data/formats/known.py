@@ -4,29 +4,39 @@
 | --- | --- | --- |
 | tspin | prompt or messages, response, id | `response` |
 | spin | real (turns), generated | last turn of `real`, an assistant's |
-| prompt-completion | prompt, completion (both text or both turns) | `completion` |
-| preference | chosen, prompt (may stand inside chosen), rejected | the end of `chosen` |
+| prompt-completion | prompt, completion (text or turns) | `completion` |
+| preference | chosen, rejected; the prompt in one of many places | the end of `chosen` |
+| openai-preference | input (messages in it), preferred_output | `preferred_output` |
 | messages | messages | last turn, an assistant's |
 | alpaca | instruction, input, output, system, history | `output` |
+| dolly | instruction, context, response | `response` |
 | sharegpt | conversations (from, value) | last turn, gpt's |
 | question-answer | question, answer | `answer` |
+| question-response | question, response, system_prompt | `response` |
+| query-response | query, response | `response` |
 | input-output | input, output | `output` |
 
-All but tspin's own may have `system` (text of a system turn) and `id`. Other fields have no place
-in a record: in tspin's own format they are problems, in the others they are counted by name.
-`generated` and `rejected` are other models' answers, which T-SPIN makes itself: counted too.
+All may have `id`, `tools` (or `functions`), `tool_calls` and `reasoning_content` (or `thinking`) of
+the response, and marks such as `label` (see `labels`); all but tspin's own `system` or
+`system_prompt`, the text of a system turn. Other fields have no place in a record: in tspin's own
+format they are problems, in the others they are counted by name. `generated` and `rejected` are
+other models' answers, which T-SPIN makes itself: counted too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from tspin.data.formats.conversations import Conversation, conversation, require_order, single_turn
-from tspin.data.formats.fields import RowFields
-from tspin.data.formats.preferences import preference
+from tspin.data.formats.fields import MEDIA, SYSTEM, RowFields
+from tspin.data.formats.instructions import instruction, pair
+from tspin.data.formats.labels import MARKS
+from tspin.data.formats.preferences import PROMPTS, openai_preference, preference
+from tspin.data.formats.tools import TOOLS
+from tspin.data.formats.turns import THOUGHTS, SpokenTurn
 from tspin.data.rows.problems import Reason, RowError
-from tspin.records.records import Message
 
 __all__ = ["FORMATS", "Format", "format_list"]
 
@@ -58,71 +68,62 @@ class Format:
         """The needed fields that are not among the keys."""
         return [names for names in self.needs if keys.isdisjoint(names)]
 
-    @property
+    @cached_property
     def reads(self) -> frozenset[str]:
         """Every field that becomes part of the record."""
         needed = {name for names in self.needs for name in names}
-        return frozenset(needed | set(self.takes) | {"id"})
+        others = () if self.strict else (*SYSTEM, *THOUGHTS[:2], *TOOLS)
+        own = ("id", "tools", "reasoning_content", "tool_calls")
+        return frozenset((*needed, *self.takes, *own, *others))
+
+    @cached_property
+    def imports(self) -> frozenset[str]:
+        """Every field that an import understands: those, other names of them, marks, indices."""
+        return self.reads.union(THOUGHTS[:2], TOOLS, MARKS, MEDIA, _INDICES)
+
+
+_INDICES = ("__index_level_0__", "Unnamed: 0")
+"""Columns that pandas makes of an index."""
 
 
 def _tspin(row: RowFields) -> Conversation:
-    if row.value("messages") is None:
-        return single_turn(row.text("prompt"), row.text("response"))
-    if row.value("prompt") is not None:
+    answer = SpokenTurn("assistant", row.text("response"))
+    if row.value("messages") is None and not row.holds_turns("prompt"):
+        return single_turn(row.text("prompt"), "")._replace(target=answer)
+    if row.value("messages") is not None and row.value("prompt") is not None:
         message = "stands beside 'messages'; give one of the two"
         raise RowError(Reason.CONTRADICTION, "prompt", message)
-    messages = row.turns("messages")
-    require_order(messages, "messages", last="user")
-    return Conversation(messages, row.text("response"))
+    place = row.first("messages", "prompt") or "messages"
+    messages = row.turns(place)
+    require_order(messages, place, ("user", "tool"))
+    return Conversation(messages, answer)
 
 
-def _spin(row: RowFields) -> Conversation:
-    return conversation(row.turns("real"), "real")
+def _turns(*names: str) -> Callable[[RowFields], Conversation]:
+    def read(row: RowFields) -> Conversation:
+        name = row.first(*names) or names[0]
+        return conversation(row.turns(name), name)
+
+    return read
 
 
 def _prompt_completion(row: RowFields) -> Conversation:
-    if isinstance(row.value("prompt"), list):
-        turns = [*row.turns("prompt"), *row.turns("completion")]
-        return conversation(turns, "prompt + completion")
-    return single_turn(row.text("prompt"), row.text("completion"))
+    if not row.holds_turns("prompt"):
+        prompt = [SpokenTurn("user", row.text("prompt"))]
+        if not row.holds_turns("completion"):
+            return single_turn(prompt[0].content, row.text("completion"))
+    else:
+        prompt = row.turns("prompt")
+    if row.holds_turns("completion"):
+        answer = row.turns("completion")
+    else:
+        answer = [SpokenTurn("assistant", row.text("completion"))]
+    return conversation([*prompt, *answer], "prompt + completion")
 
 
-def _messages(row: RowFields) -> Conversation:
-    return conversation(row.turns("messages"), "messages")
-
-
-def _alpaca(row: RowFields) -> Conversation:
-    parts = (row.text("instruction"), row.optional_text("input"))
-    conversation = single_turn("\n".join(part for part in parts if part), row.text("output"))
-    return Conversation([*_history(row), *conversation.messages], conversation.response)
-
-
-def _history(row: RowFields) -> list[Message]:
-    turns: list[Message] = []
-    pairs = row.value("history") or []
-    for index, pair in enumerate(pairs if isinstance(pairs, list) else [pairs]):
-        two_texts = isinstance(pair, list) and [type(text) for text in pair] == [str, str]
-        if not two_texts:
-            message = "is not a pair of texts: expected [instruction, answer]"
-            raise RowError(Reason.WRONG_TYPE, f"history[{index}]", message)
-        turns.append(Message.model_construct(role="user", content=pair[0]))
-        turns.append(Message.model_construct(role="assistant", content=pair[1]))
-    return turns
-
-
-def _sharegpt(row: RowFields) -> Conversation:
-    return conversation(row.turns("conversations"), "conversations")
-
-
-def _question_answer(row: RowFields) -> Conversation:
-    return single_turn(row.text("question"), row.text("answer"))
-
-
-def _input_output(row: RowFields) -> Conversation:
-    return single_turn(row.text("input"), row.text("output"))
-
-
-_SYSTEM = ("system",)
+_CHAT = ("messages", "conversations", "conversation")
+_SHARED = ("conversations", "conversation")
+_ABOUT = ("input", "context", "history")
 
 _ALL = (
     Format(
@@ -133,42 +134,87 @@ _ALL = (
         "response",
         strict=True,
     ),
-    Format("spin", (("real",),), _spin, "real", "real", _SYSTEM),
+    Format("spin", (("real",),), _turns("real"), "real", "real"),
     Format(
         "prompt-completion",
         (("prompt",), ("completion",)),
         _prompt_completion,
         "prompt",
         "completion",
-        _SYSTEM,
     ),
-    Format("preference", (("chosen",),), preference, "prompt", "chosen", ("prompt", "system")),
-    Format("messages", (("messages",),), _messages, "messages", "messages", _SYSTEM, ("response",)),
+    Format("preference", (("chosen",),), preference, "prompt", "chosen", PROMPTS),
+    Format(
+        "openai-preference",
+        (("input",), ("preferred_output",)),
+        openai_preference,
+        "input",
+        "preferred_output",
+    ),
+    Format(
+        "messages",
+        (("messages",),),
+        _turns("messages"),
+        "messages",
+        "messages",
+        not_with=("response", "chosen"),
+    ),
     Format(
         "alpaca",
         (("instruction",), ("output",)),
-        _alpaca,
+        instruction("output"),
         "instruction",
         "output",
-        ("input", "system", "history"),
+        _ABOUT,
+        (*_CHAT, "chosen"),
     ),
-    Format("sharegpt", (("conversations",),), _sharegpt, "conversations", "conversations", _SYSTEM),
+    Format(
+        "dolly",
+        (("instruction",), ("response",)),
+        instruction("response"),
+        "instruction",
+        "response",
+        _ABOUT,
+        (*_CHAT, "chosen", "prompt", "output"),
+    ),
+    Format(
+        "sharegpt",
+        (_SHARED,),
+        _turns(*_SHARED),
+        "conversations",
+        "conversations",
+        not_with=("chosen",),
+    ),
     Format(
         "question-answer",
         (("question",), ("answer",)),
-        _question_answer,
+        pair("question", "answer"),
         "question",
         "answer",
-        _SYSTEM,
+        not_with=("chosen",),
+    ),
+    Format(
+        "question-response",
+        (("question",), ("response",)),
+        pair("question", "response"),
+        "question",
+        "response",
+        not_with=(*_CHAT, "answer", "prompt", "instruction", "chosen"),
+    ),
+    Format(
+        "query-response",
+        (("query",), ("response",)),
+        pair("query", "response"),
+        "query",
+        "response",
+        not_with=(*_CHAT, "prompt", "instruction", "question", "chosen"),
     ),
     Format(
         "input-output",
         (("input",), ("output",)),
-        _input_output,
+        pair("input", "output"),
         "input",
         "output",
-        _SYSTEM,
-        ("instruction",),
+        not_with=("instruction", "chosen"),
     ),
 )
 

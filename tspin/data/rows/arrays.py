@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from tspin.data.rows.json_text import StrictDecoder, require_object
+from tspin.data.rows.opening import open_bytes
 from tspin.data.rows.problems import Flaw, Place, Problem, Reason, RowError
 from tspin.data.rows.row import MAX_ROW_BYTES, RawRow, byte_order_mark
 from tspin.errors import InputError, located
 
-__all__ = ["read_array"]
+__all__ = ["Window", "element", "elements", "read_array", "windows"]
 
 _BLOCK = 1 << 20
 _WHITE = " \t\r\n"
@@ -25,27 +26,48 @@ def read_array(path: Path) -> Iterator[RawRow | Problem]:
     Raises:
         InputError: the array's structure breaks, so that what follows cannot be told apart.
     """
-    try:
-        with path.open("rb") as file:
-            if file.read(3) == codecs.BOM_UTF8:
-                yield byte_order_mark(path)
-            else:
-                file.seek(0)
-            yield from _elements(_Window(path, file))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    with open_bytes(path) as file:
+        marked, window = windows(path, file)
+        if marked:
+            yield byte_order_mark(path)
+        decoder = StrictDecoder()
+        for place, value in elements(window, decoder):
+            try:
+                if isinstance(value, RowError):
+                    raise value
+                yield RawRow(place, require_object(value))
+            except RowError as error:
+                yield Problem(place, error.flaw)
+        window.expect_end()
 
 
-class _Window:
-    """The part of the text that is in memory, the position in it, and the line of that."""
+def windows(path: Path, file: IO[bytes]) -> tuple[bool, Window]:
+    """Whether a file begins with a byte-order mark, and a window on what comes after it."""
+    head = file.read(3)
+    marked = head == codecs.BOM_UTF8
+    return marked, Window(path, file, b"" if marked else head, offset=3 * marked)
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
+
+class Window:
+    """The part of the text that is in memory, the position in it, and the line of that.
+
+    Args:
+        path: Of the file, for messages.
+        file: Open for reading bytes.
+        head: What was read of it before, and belongs to the text.
+        offset: Bytes of the file before `head`.
+    """
+
+    def __init__(self, path: Path, file: IO[bytes], head: bytes = b"", offset: int = 0) -> None:
         self.path = path
         self.text = ""
         self.position = 0
         self.line = 1
         self.at_end = False
+        self.offset = offset
+        """Of the position, in bytes of the file."""
         self._file = file
+        self._head = head
         # Bytes that are not UTF-8 become surrogates: their row is refused, the others are read.
         self._utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")
 
@@ -54,7 +76,8 @@ class _Window:
         if self.at_end:
             return False
         unread = self.text[self.position :]
-        block = self._file.read(max(_BLOCK, len(unread)))
+        block = self._head + self._file.read(max(_BLOCK, len(unread)))
+        self._head = b""
         self.at_end = not block
         self.text = unread + self._utf8.decode(block, final=self.at_end)
         self.position = 0
@@ -62,7 +85,10 @@ class _Window:
 
     def advance(self, end: int) -> None:
         """Move on to `end`, counting the lines that are passed."""
-        self.line += self.text.count("\n", self.position, end)
+        passed = self.text[self.position : end]
+        self.line += passed.count("\n")
+        ascii_ = passed.isascii()
+        self.offset += len(passed if ascii_ else passed.encode("utf-8", "surrogateescape"))
         self.position = end
 
     def next_mark(self) -> str:
@@ -86,34 +112,49 @@ class _Window:
         self.advance(self.position + 1)
         return mark
 
+    def expect_end(self) -> None:
+        """Refuse text after the end of the JSON value."""
+        rest = self.next_mark()
+        if rest:
+            raise located(self.path, self.line, f"text after the closing bracket: {rest!r}")
+
     def error(self, what: str) -> InputError:
+        """The error of an array whose structure breaks here."""
         message = f"broken JSON array: {what}; the rows after it cannot be told apart"
         return located(self.path, self.line, message)
 
 
-def _elements(window: _Window) -> Iterator[RawRow | Problem]:
-    decoder = StrictDecoder()
+def elements(window: Window, decoder: StrictDecoder) -> Iterator[tuple[Place, Any | RowError]]:
+    """Yield the elements of the array at the window, each with its place, or what is wrong in it.
+
+    Raises:
+        InputError: the array's structure breaks.
+    """
     window.expect("[", "expected '[' and objects, separated by commas")
     row = 0
     if window.next_mark() == "]":
         window.expect("]", "")
-    else:
-        mark = ","
-        while mark == ",":
-            row += 1
-            window.next_mark()
-            place = Place(window.path, window.line, row)
-            try:
-                yield RawRow(place, require_object(_element(window, decoder)))
-            except RowError as error:
-                yield Problem(place, error.flaw)
-            mark = window.expect(",]", "expected ',' or the closing ']'")
-    rest = window.next_mark()
-    if rest:
-        raise located(window.path, window.line, f"text after the closing ']': {rest!r}")
+        return
+    mark = ","
+    while mark == ",":
+        row += 1
+        window.next_mark()
+        place = Place(window.path, window.line, row)
+        try:
+            value = element(window, decoder)
+        except RowError as error:
+            value = error
+        yield place, value
+        mark = window.expect(",]", "expected ',' or the closing ']'")
 
 
-def _element(window: _Window, decoder: StrictDecoder) -> Any:
+def element(window: Window, decoder: StrictDecoder) -> Any:
+    """The JSON value at the window, which moves on behind it.
+
+    Raises:
+        RowError: the value is whole, but damaged.
+        InputError: it is not whole.
+    """
     while True:
         try:
             value, end, error_inside = decoder.decode_at(window.text, window.position)

@@ -15,12 +15,15 @@ class Reason(StrEnum):
 
     NOT_UTF8 = "not UTF-8"
     BROKEN_JSON = "broken JSON"
+    BROKEN_TABLE = "broken table"
     NOT_AN_OBJECT = "not an object"
     OTHER_FORMAT = "another format"
     MISSING_FIELD = "missing field"
     EXTRA_FIELD = "extra field"
     WRONG_TYPE = "wrong type"
     WRONG_ROLES = "wrong roles"
+    NOT_TEXT = "not text"
+    LABELLED_BAD = "labelled bad"
     CONTRADICTION = "contradicting fields"
     EMPTY_PROMPT = "empty prompt"
     EMPTY_TURN = "empty turn"
@@ -77,6 +80,8 @@ class Problem:
     flaw: Flaw
     costs_row: bool = True
     """False where the file's form is off but no row is lost by it, as with an empty line."""
+    on_purpose: bool = False
+    """True where the row is left out because that is what it, or the user, asks for."""
 
     @property
     def reason(self) -> Reason:

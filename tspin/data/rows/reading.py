@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 from tspin.data.rows.arrays import read_array
 from tspin.data.rows.json_text import StrictDecoder, decode_line
+from tspin.data.rows.objects import read_columns, read_object
+from tspin.data.rows.opening import open_bytes
 from tspin.data.rows.problems import Flaw, Place, Problem, Reason, RowError
 from tspin.data.rows.row import MAX_ROW_BYTES, RawRow, byte_order_mark, too_long
 from tspin.data.rows.sources import SourceFile
+from tspin.data.rows.tables import read_table
 from tspin.errors import InputError
 
 __all__ = ["read_lines", "read_rows"]
@@ -28,22 +31,24 @@ def read_rows(source: SourceFile) -> Iterator[RawRow | Problem]:
         InputError: the file cannot be read, or breaks off in a way that hides how many rows
             follow (an array or a parquet file that is damaged, UTF-16).
     """
-    if source.kind == "lines":
-        return read_lines(source.path)
-    if source.kind == "array":
-        return read_array(source.path)
-    from tspin.data.rows.parquet import read_parquet
+    readers: dict[str, Callable[[Path], Iterator[RawRow | Problem]]] = {
+        "lines": read_lines,
+        "array": read_array,
+        "object": read_object,
+        "columns": read_columns,
+        "table": read_table,
+    }
+    if source.kind in readers:
+        return readers[source.kind](source.path)
+    from tspin.data.rows.arrow import read_arrow, read_parquet
 
-    return read_parquet(source.path)
+    return read_parquet(source.path) if source.kind == "parquet" else read_arrow(source.path)
 
 
 def read_lines(path: Path) -> Iterator[RawRow | Problem]:
     """The rows of a JSON Lines file; see `read_rows`."""
-    try:
-        with path.open("rb") as file:
-            yield from _read_lines(path, file)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    with open_bytes(path) as file:
+        yield from _read_lines(path, file)
 
 
 def _read_lines(path: Path, file: IO[bytes]) -> Iterator[RawRow | Problem]:

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tspin.data.rows.objects import object_kind
+from tspin.data.rows.opening import COMPRESSIONS, inner_suffix, open_bytes
+from tspin.data.rows.splits import of_split
 from tspin.errors import InputError, located
 
 __all__ = ["ENDINGS", "SourceFile", "SourceFiles", "find_sources"]
 
-Kind = Literal["lines", "array", "parquet"]
+Kind = Literal["lines", "array", "object", "columns", "table", "parquet", "arrow"]
 
-ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet")
+ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".csv", ".tsv")
 
-_SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "testing": "test",
-    "heldout": "test",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "eval": "validation",
-}
+_METADATA = (
+    "dataset_info.json",
+    "dataset_infos.json",
+    "dataset_dict.json",
+    "state.json",
+    "metadata.json",
+    "croissant.json",
+    "config.json",
+    "indices.arrow",
+)
+"""Files beside the rows in what `datasets` and the Hub write; `cache-*.arrow` are indices too, and
+`*.manifest.json` are our own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +45,16 @@ class SourceFiles:
 
     files: tuple[SourceFile, ...]
     ignored: tuple[Path, ...]
-    """Files of a folder that hold no rows by their names (README.md, ...)."""
+    """Files of a folder that hold no rows by their names (README.md, state.json, ...)."""
 
 
 def find_sources(source: Path, split: str | None = None) -> SourceFiles:
     """The files to read for `source`: a file, or a folder with all its sub-folders.
 
     Args:
-        source: A file (.jsonl, .ndjson, .json, .parquet, or another whose content tells) or a
-            folder of files with these endings, read in the order of their paths.
-        split: For a folder: only files whose path names this split (`train`, `test`,
-            `validation`; as `train-00000-of-00001.parquet` or `train/0.jsonl`).
+        source: A file (with one of `ENDINGS`, or another whose content tells) or a folder of files
+            with these endings, read in the order of their paths.
+        split: For a folder: only files whose path names this split; see `splits.of_split`.
 
     Raises:
         InputError: nothing is there; or the folder has files of several splits and `split` does
@@ -64,71 +65,65 @@ def find_sources(source: Path, split: str | None = None) -> SourceFiles:
     if not source.is_dir():
         raise InputError(f"{source}: no such file or folder; expected {_endings()}")
     entries = [path for path in sorted(source.rglob("*")) if path.is_file()]
-    readable = [path for path in entries if path.suffix.lower() in ENDINGS and not _hidden(path)]
+    readable = [path for path in entries if _is_rows(path.relative_to(source))]
     if not readable:
         raise InputError(f"{source}: no {_endings()} files in this folder")
-    chosen = _of_split(source, readable, split)
+    chosen = of_split(source, readable, split)
     files = tuple(SourceFile(path, _kind(path)) for path in chosen)
     return SourceFiles(files, tuple(path for path in entries if path not in set(chosen)))
 
 
-def _hidden(path: Path) -> bool:
-    return path.name.startswith(".")
+def _is_rows(relative: Path) -> bool:
+    hidden = any(part.startswith(".") for part in relative.parts)
+    ending = inner_suffix(relative)
+    return (
+        ending in ENDINGS
+        and not hidden
+        and relative.name not in _METADATA
+        and not relative.name.endswith(".manifest.json")
+        and not (ending == ".arrow" and relative.name.startswith("cache-"))
+    )
 
 
 def _endings() -> str:
-    return ", ".join(ENDINGS)
+    return f"{', '.join(ENDINGS)}, or one of them compressed ({', '.join(COMPRESSIONS)})"
 
 
-def _of_split(source: Path, paths: list[Path], split: str | None) -> list[Path]:
-    splits = {path: _split_of(path.relative_to(source)) for path in paths}
-    names = {name for name in splits.values() if name is not None}
-    if split is None:
-        if len(names) > 1:
-            listed = ", ".join(sorted(names))
-            raise InputError(
-                f"{source}: this folder holds several splits ({listed}); import one of them: "
-                "name the split, or one file, or the folder of one split"
-            )
-        return paths
-    aliases = _SPLIT_NAMES.get(split, split)
-    chosen = [path for path in paths if splits[path] == aliases]
-    if not chosen:
-        listed = ", ".join(sorted(names)) or "none are named"
-        raise InputError(f"{source}: no files of the split '{split}'; splits found: {listed}")
-    return chosen
-
-
-def _split_of(relative: Path) -> str | None:
-    words = re.split(r"[^a-z]+", relative.as_posix().lower())
-    return next((_SPLIT_NAMES[word] for word in words if word in _SPLIT_NAMES), None)
+_KINDS: dict[str, Kind] = {
+    ".jsonl": "lines",
+    ".ndjson": "lines",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".csv": "table",
+    ".tsv": "table",
+}
 
 
 def _kind(path: Path) -> Kind:
-    ending = path.suffix.lower()
-    if ending in (".jsonl", ".ndjson"):
-        return "lines"
-    if ending == ".parquet":
-        return "parquet"
-    return _sniff(path)
+    return _KINDS.get(inner_suffix(path)) or _sniff(path)
 
 
 def _sniff(path: Path) -> Kind:
-    """A .json file may be an array or JSON Lines; its first bytes tell."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    """A .json file may be an array, an object or JSON Lines; its first bytes tell."""
+    with open_bytes(path) as file:
+        head = file.read(1 << 16)
     if head.startswith(b"PAR1"):
         return "parquet"
+    if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+        return "arrow"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"["):
         return "array"
+    kind = object_kind(text.decode("utf-8", "surrogateescape")) if text[:1] == b"{" else None
+    if kind is not None:
+        return kind
     if text.split(b"\n", 1)[0].rstrip() == b"{":
         raise located(
-            path, 1, "one JSON object spread over lines; expected an array of rows or JSON Lines"
+            path,
+            1,
+            "one JSON object spread over lines; expected an array of rows, JSON Lines, an object "
+            'with rows under "data", or columns as pandas writes them',
         )
-    if path.suffix.lower() not in ENDINGS and not text.startswith(b"{"):
+    if inner_suffix(path) not in ENDINGS and not text.startswith(b"{"):
         raise InputError(f"{path}: not a file of rows; expected {_endings()}")
     return "lines"
