@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.kubeflow_server import kubeflow_server
 from tspin.config import RunConfig
 
@@ -27,7 +28,7 @@ def _submit(
     command += ["--set", "iterations=1"]
     command += [] if host is None else ["--host", host]
     kept = {key: value for key, value in os.environ.items() if not key.startswith("KFP_")}
-    done = subprocess.run(
+    done = warm.run(
         [*command, *options],
         cwd=ROOT,
         env={**kept, "HOME": str(tmp_path), **environment},
