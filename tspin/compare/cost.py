@@ -51,7 +51,7 @@ class Meter:
         sizes = PassFlops.of_model(empty_model(config.model))
         self._sizes = replace(sizes, trained=config.train.lora is None)
         tokenizer = load_tokenizer(config.model.path, config.model)
-        self._template = PromptTemplate.load(tokenizer, config.prompt.template)
+        self._template = PromptTemplate.load(tokenizer, config.prompt)
 
     def epoch(self, config: RunConfig, annotated: Path) -> Cost:
         """One epoch of supervised fine-tuning on annotated records."""

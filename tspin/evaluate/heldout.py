@@ -56,7 +56,7 @@ class Heldout:
         heldout = cls([], {}, [])
         for record in records:
             prompt = template.record_prompt_ids(record)
-            needed = len(prompt) + max(max_new_tokens, len(template.response_ids(record.response)))
+            needed = len(prompt) + max(max_new_tokens, len(template.annotated_ids(record)))
             if needed <= max_length:
                 heldout.records.append(record)
                 heldout.prompts[record.id] = prompt

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from tspin.config import RunConfig
 from tspin.engines import SamplingParams, engine_name
@@ -49,6 +50,8 @@ class EvaluationJob:
     """Of metrics.json, but for its counts."""
     temperature: float | None = None
     """Fitted on other records; None if it is to be fitted on these."""
+    chat: PromptTemplate | None = None
+    """Renders the questions of tasks; None asks them without a chat template."""
 
     @classmethod
     def of(
@@ -76,7 +79,7 @@ class EvaluationJob:
         """
         folder = find_model(model, config.model, weights=False)
         tokenizer = load_tokenizer(folder, config.model)
-        template = PromptTemplate.load(tokenizer, config.prompt.template)
+        template = PromptTemplate.load(tokenizer, config.prompt)
         context = context_length(folder, config.model)
         tasks, task_settings = _tasks(config)
         inputs = _input_hashes(annotated, proto, tasks)
@@ -98,7 +101,8 @@ class EvaluationJob:
             },
             seed=config.seed,
         )
-        return cls(config, model, annotated, proto, template, context, tasks, manifest, temperature)
+        fields = (config, model, annotated, proto, template, context, tasks, manifest, temperature)
+        return cls(*fields, _chat(config, tokenizer, template))
 
     @property
     def max_length(self) -> int:
@@ -109,12 +113,6 @@ class EvaluationJob:
     def tasks_in_vllm(self) -> bool:
         """Whether vLLM answers the tasks, rather than the policy that the likelihoods come from."""
         return self.wanted.parameters.get("task_engine") == "vllm"
-
-    @property
-    def chat(self) -> bool:
-        """Whether tasks are asked through the model's chat template."""
-        asked = self.config.evaluate.harness.chat_template
-        return self.template.kind == "chat" if asked is None else asked
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -192,6 +190,18 @@ class EvaluationJob:
                     "it again from the same held-out records"
                 )
         return {identity: known[identity] for identity in heldout.prompts if identity in known}
+
+
+def _chat(
+    config: RunConfig, tokenizer: PreTrainedTokenizerBase, template: PromptTemplate
+) -> PromptTemplate | None:
+    """What asks the questions of tasks, by `evaluate.harness.chat_template`."""
+    asked = config.evaluate.harness.chat_template
+    if not config.evaluate.tasks or not (template.kind == "chat" if asked is None else asked):
+        return None
+    if template.kind == "chat":
+        return template
+    return PromptTemplate.load(tokenizer, config.prompt.model_copy(update={"template": "chat"}))
 
 
 def _input_hashes(annotated: Path, proto: Path | None, tasks: Path | None) -> dict[str, str]:

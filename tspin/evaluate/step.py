@@ -156,7 +156,8 @@ def _likelihoods(
 ) -> dict[str, dict[str, Likelihood]]:
     """By role and id; see `tspin.evaluate.metrics.likelihood_metrics`."""
     config, encode = evaluation.config, evaluation.template.response_ids
-    texts = [("annotated", record.id, encode(record.response)) for record in heldout.records]
+    annotated_ids = evaluation.template.annotated_ids
+    texts = [("annotated", record.id, annotated_ids(record)) for record in heldout.records]
     for role, by_id in responses.items():
         for identity, response in (by_id or {}).items():
             finished = response.finish_reason == "stop"

@@ -77,6 +77,7 @@ class TaskEvaluation:
                 model = vllm_model(
                     str((folder.base(config.model) if folder.is_adapter else folder).path),
                     adapter=str(folder.path) if folder.is_adapter else None,
+                    chat=self.evaluation.chat,
                     trust_remote_code=config.model.trust_remote_code,
                     dtype=dtype_name(config.model, vllm_device(config)),
                     max_model_len=self.evaluation.context,
@@ -100,6 +101,7 @@ class TaskEvaluation:
             policy_model(
                 policy,
                 load_tokenizer(self.evaluation.model, config.model),
+                chat=self.evaluation.chat,
                 max_length=self.evaluation.context,
                 batch_size=config.system.generate_batch_size,
             )
@@ -140,8 +142,12 @@ class TaskEvaluation:
             log.info("evaluate, task %s (%d of %d)", task.request.name, number, len(self.pending))
             path, seed = self._path(task.request), self.evaluation.config.seed
             forget(path)
-            write_json(path, score(model, task, chat_template=self.evaluation.chat, seed=seed))
+            write_json(path, score(model, task, chat_template=self._asks_chat, seed=seed))
             write_manifest(path, self._wanted(task.request))
+
+    @property
+    def _asks_chat(self) -> bool:
+        return self.evaluation.chat is not None
 
     def _results(self) -> list[dict[str, Any]]:
         """What `tspin.harness.scoring.score` gave for each request, in their order."""
@@ -155,7 +161,7 @@ class TaskEvaluation:
         inputs = {role: metrics.inputs[role] for role in {"task_folder"} & metrics.inputs.keys()}
         parameters = {
             **dataclasses.asdict(request),
-            "chat_template": self.evaluation.chat,
+            "chat_template": self._asks_chat,
             "lm_eval": metrics.parameters["lm_eval"],
             **_numerics(self.evaluation),
         }

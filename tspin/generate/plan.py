@@ -53,11 +53,12 @@ class ResponsePlan:
             over_long: Whether a longer one is an error or is dropped.
 
         Raises:
-            InputError: a prompt has more than `max_prompt` tokens and `over_long` is "error", has
-                none, is refused by the chat template, or two records share an id.
+            InputError: a prompt has no tokens or too many, the template refuses a record, or two
+                share an id.
         """
         plan = cls()
         for record in records:
+            template.check(record)
             prompt = template.record_prompt_ids(record)
             if not prompt:
                 raise InputError(f"record {record.id!r}: its prompt has no tokens")
@@ -75,9 +76,8 @@ class ResponsePlan:
                 )
             plan.over_long.append(record.id)
         # The id decides among equals, so that the order of the input does not.
-        plan.order = sorted(
-            range(len(plan.ids)), key=lambda at: (-len(plan.prompts[at]), plan.ids[at])
-        )
+        places = range(len(plan.ids))
+        plan.order = sorted(places, key=lambda at: (-len(plan.prompts[at]), plan.ids[at]))
         if any(
             plan.ids[a] == plan.ids[b] for a, b in zip(plan.order, plan.order[1:], strict=False)
         ):

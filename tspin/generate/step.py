@@ -49,7 +49,8 @@ def generate(
     Args:
         config: `generate`, `prompt`, `seed`, `model` and `system` are used.
         model: The policy: a model folder, an adapter folder, or a name on the Hub.
-        annotated: Annotated records; their responses are not looked at.
+        annotated: Annotated records; their responses decide nothing, and are refused here if
+            training would refuse them.
         out: Response records, in the order of `annotated`.
         iteration: Part of every seed, so that iterations draw anew.
         shard: Which of the records to answer; `merge_responses` joins them.
@@ -63,7 +64,7 @@ def generate(
         TspinError: the work failed; run again to continue.
     """
     folder = find_model(model, config.model, weights=False)
-    template = PromptTemplate.load(load_tokenizer(folder, config.model), config.prompt.template)
+    template = PromptTemplate.load(load_tokenizer(folder, config.model), config.prompt)
     manifest = _wanted(config, folder, annotated, iteration, template, shard)
     if is_current(out, manifest) and (current := read_manifest(out)) is not None:
         return current

@@ -131,7 +131,10 @@ def load_examples(
     rows: list[Example] = []
     dropped: list[str] = []
     for line, record in enumerate(_records(path, roles), start=1):
-        example = _tokenise(record, template, roles)
+        try:
+            example = _tokenise(record, template, roles)
+        except InputError as error:
+            raise located(path, line, str(error)) from None
         if example.length <= max_length:
             rows.append(example)
         elif over_long == "drop":
@@ -153,21 +156,21 @@ def _records(path: Path, roles: tuple[str, ...]) -> Iterator[Triplet | Annotated
 def _tokenise(
     record: Triplet | AnnotatedRecord, template: PromptTemplate, roles: tuple[str, ...]
 ) -> Example:
-    if isinstance(record, AnnotatedRecord):
-        texts = [(record.response, True)]
-    else:
-        texts = [
-            (record.annotated, True),
+    samples = []
+    if isinstance(record, Triplet):
+        samples = [
             (record.synthetic, record.synthetic_finish_reason == "stop"),
             (record.proto_synthetic, record.proto_synthetic_finish_reason == "stop"),
         ]
+    responses = [template.annotated_ids(record)]
+    responses += [
+        template.response_ids(text, finished=finished)
+        for text, finished in samples[: len(roles) - 1]
+    ]
     return Example(
         id=record.id,
         prompt=np.array(template.record_prompt_ids(record), dtype=np.int32),
-        responses=tuple(
-            np.array(template.response_ids(text, finished=finished), dtype=np.int32)
-            for text, finished in texts[: len(roles)]
-        ),
+        responses=tuple(np.array(ids, dtype=np.int32) for ids in responses),
     )
 
 

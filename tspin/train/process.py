@@ -81,7 +81,7 @@ def train_here(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> N
             guards = Guards(settings.guards)
             trainer = _trained(job, manifest, template, args, examples, checkpoints, guards)
             if args.should_save:
-                _finish(job, signed, trainer, examples, guards)
+                _finish(job, signed, template, trainer, examples, guards)
             _wait_for_all()
             if args.should_save:
                 checkpoints.remove()
@@ -143,7 +143,12 @@ def _trackers(job: TrainJob, args: TSPINConfig) -> list[TrainerCallback]:
 
 
 def _finish(
-    job: TrainJob, manifest: Manifest, trainer: TSPINTrainer, examples: Examples, guards: Guards
+    job: TrainJob,
+    manifest: Manifest,
+    template: PromptTemplate,
+    trainer: TSPINTrainer,
+    examples: Examples,
+    guards: Guards,
 ) -> None:
     """Put the model in place, then its manifest: a kill in between makes it count as not made."""
     counts = {
@@ -153,8 +158,10 @@ def _finish(
     } | {f"past_{kind}": count for kind, count in guards.counts.items()}
     policy = trainer.accelerator.unwrap_model(trainer.model)
     policy.config.use_cache = True  # It was off for training; the folder is for generation.
+    tokenizer = load_tokenizer(job.model, job.config.model)
+    template.install(tokenizer)
     forget(job.out)
-    save_policy(policy, load_tokenizer(job.model, job.config.model), job.out)
+    save_policy(policy, tokenizer, job.out)
     dropped = {"over_long": examples.dropped} if examples.dropped else {}
     write_manifest(job.out, manifest.model_copy(update={"counts": counts, "dropped_ids": dropped}))
 

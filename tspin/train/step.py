@@ -110,4 +110,4 @@ def _fitted(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> Mani
 
 def _template(job: TrainJob) -> PromptTemplate:
     tokenizer = load_tokenizer(job.model, job.config.model)
-    return PromptTemplate.load(tokenizer, job.config.prompt.template)
+    return PromptTemplate.load(tokenizer, job.config.prompt)

@@ -223,7 +223,7 @@ def test_hash_changes_with_whatever_decides_the_ids(tokenizer_factory):
     hashes = [
         hash_of(),
         hash_of("chat", chat_template=CHATML),
-        hash_of("chat", chat_template=CHATML.replace("assistant\n", "assistant:\n")),
+        hash_of("chat", chat_template=CHATML.replace("<|im_start|>", "<|im_start|> ")),
         hash_of("chat", chat_template=CHATML.replace("<|im_end|>", "</s>")),
         hash_of(bos=False),
         hash_of(edit=other_end),
