@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from itertools import chain
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from tspin.config import RunConfig
+from tspin.config import PromptConfig, RunConfig
 from tspin.records.manifest import Manifest
 from tspin.report.markdown import plain, table_text
 from tspin.report.overview import (
@@ -76,7 +77,7 @@ def model_card(
         adapter=adapter,
         temperature=temperature,
         name=name,
-        prompt=_PROMPTS[config.prompt.template],
+        prompt=_prompt(config.prompt),
     )
     return f"---\n{_metadata(history, number, name, adapter, base).to_yaml()}\n---\n\n{text}\n"
 
@@ -90,6 +91,20 @@ def _template() -> Template:
         autoescape=False,  # noqa: S701  (Markdown; what is shown is the configuration's)
     )
     return environment.get_template("model_card.md.j2")
+
+
+def _prompt(prompt: PromptConfig) -> str:
+    """How prompts were rendered, with what whoever asks the model has to set."""
+    told = [_PROMPTS[prompt.template]]
+    if prompt.chat_template is not None:
+        told.append("That template is a file of the run; it stands in this folder.")
+    if prompt.chat_template_kwargs:
+        keywords = json.dumps(prompt.chat_template_kwargs, sort_keys=True)
+        told.append(
+            f"It was asked with `{keywords}`: hand them to `apply_chat_template`, or to a server "
+            "as `chat_template_kwargs`."
+        )
+    return " ".join(told)
 
 
 def _metrics(history: History) -> tuple[list[str], list[str]]:
