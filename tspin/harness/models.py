@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tspin.errors import InputError
@@ -11,17 +12,26 @@ from tspin.tokens.prompts import CHAT_ARGUMENTS
 __all__ = ["end_vllm", "policy_model", "vllm_model"]
 
 
-def policy_model(policy: Any, tokenizer: Any, *, max_length: int | None, batch_size: int) -> Any:
+def policy_model(
+    policy: Any,
+    tokenizer: Any,
+    *,
+    ends: Sequence[int],
+    max_length: int | None,
+    batch_size: int,
+) -> Any:
     """A policy in memory, base with adapter included, as the harness asks it.
 
     Args:
         policy: From `tspin.models.policy.load_policy`.
         tokenizer: Its own copy; the harness sets its padding.
+        ends: Tokens that end an answer; the policy is told of them.
         max_length: The model's context, in tokens; None has no limit.
         batch_size: Sequences a forward pass.
     """
     from lm_eval.models.huggingface import HFLM
 
+    policy.generation_config.eos_token_id = list(ends)
     with quiet():
         return HFLM(
             pretrained=policy,

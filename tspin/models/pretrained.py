@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, cast
 
 import torch
@@ -18,10 +19,13 @@ from transformers.utils import logging as transformers_logging
 
 from tspin.config import ModelConfig
 from tspin.errors import InputError
+from tspin.models.configuration import model_config
 from tspin.models.folder import ModelFolder, find_model
 
 __all__ = ["load_tokenizer", "load_weights", "without_bars"]
 
+_SENTENCEPIECE = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"}
+"""What reads a SentencePiece file, by module and by package."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
@@ -50,6 +54,7 @@ def load_tokenizer(model: str | ModelFolder, config: ModelConfig) -> PreTrainedT
     folder = find_model(model, config, weights=False)
     if folder.is_adapter and not any((folder.path / name).is_file() for name in _TOKENIZER_FILES):
         folder = folder.base(config, weights=False)
+    _refuse_missing_packages(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder.path, trust_remote_code=config.trust_remote_code
@@ -59,6 +64,28 @@ def load_tokenizer(model: str | ModelFolder, config: ModelConfig) -> PreTrainedT
             f"model '{folder.path}': its tokenizer cannot be loaded: {error}"
         ) from None
     return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def _refuse_missing_packages(folder: ModelFolder) -> None:
+    """Without them the loader tries another kind of file, and names a package for that one."""
+    models = sorted(path.name for path in folder.path.glob("*.model"))
+    sentencepiece = [name for name in models if name not in ("tiktoken.model", "tekken.model")]
+    if (folder.path / "tokenizer.json").is_file() or not sentencepiece:
+        return
+    missing = [name for name in _SENTENCEPIECE if not _is_installed(name)]
+    if missing:
+        packages = " ".join(_SENTENCEPIECE[name] for name in missing)
+        raise InputError(
+            f"model '{folder.path}': its tokenizer is the SentencePiece file {sentencepiece[0]}, "
+            f"with no tokenizer.json, and to read it needs: pip install {packages}"
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # Of the package above it.
+        return False
 
 
 def load_weights(folder: ModelFolder, config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
@@ -73,6 +100,7 @@ def load_weights(folder: ModelFolder, config: ModelConfig, dtype: torch.dtype) -
         InputError: not a model that transformers knows, damaged files, or weights that the
             configuration asks for and the files lack.
     """
+    model_config(folder, config)  # An encoder would load, too, and be of no use.
     try:
         with without_bars():
             loaded: Any = AutoModelForCausalLM.from_pretrained(

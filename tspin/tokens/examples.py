@@ -121,7 +121,8 @@ def load_examples(
         path: Triplets, or annotated records if `roles` is just y.
         template: How prompts and responses become tokens.
         roles: Which responses are needed (see `roles_of`).
-        max_length: Of prompt and response together, in tokens.
+        max_length: Of prompt and response together, in tokens
+            (`tspin.models.configuration.token_limit`).
         over_long: Refuse a longer record, or leave it out and note its id.
 
     Raises:
@@ -139,7 +140,7 @@ def load_examples(
         else:
             raise located(path, line, _too_long(example, roles, max_length))
     if not rows:
-        left_out = f" that fit prompt.max_length {max_length}" if dropped else ""
+        left_out = f" that fit {max_length} tokens" if dropped else ""
         raise InputError(f"{path}: no records{left_out} to train on")
     return Examples(rows, dropped)
 
@@ -154,19 +155,29 @@ def _tokenise(
     record: Triplet | AnnotatedRecord, template: PromptTemplate, roles: tuple[str, ...]
 ) -> Example:
     if isinstance(record, AnnotatedRecord):
-        texts = [(record.response, True)]
+        texts = [(record.response, True, False)]
     else:
         texts = [
-            (record.annotated, True),
-            (record.synthetic, record.synthetic_finish_reason == "stop"),
-            (record.proto_synthetic, record.proto_synthetic_finish_reason == "stop"),
+            (record.annotated, True, False),
+            (
+                record.synthetic,
+                record.synthetic_finish_reason == "stop",
+                record.synthetic_special_tokens > 0,
+            ),
+            (
+                record.proto_synthetic,
+                record.proto_synthetic_finish_reason == "stop",
+                record.proto_synthetic_special_tokens > 0,
+            ),
         ]
     return Example(
         id=record.id,
         prompt=np.array(template.record_prompt_ids(record), dtype=np.int32),
         responses=tuple(
-            np.array(template.response_ids(text, finished=finished), dtype=np.int32)
-            for text, finished in texts[: len(roles)]
+            np.array(
+                template.response_ids(text, finished=finished, specials=specials), dtype=np.int32
+            )
+            for text, finished, specials in texts[: len(roles)]
         ),
     )
 
@@ -176,6 +187,7 @@ def _too_long(example: Example, roles: tuple[str, ...], max_length: int) -> str:
     longest = lengths.index(max(lengths))
     return (
         f"record {example.id!r} has {len(example.prompt)} prompt tokens and {lengths[longest]} in "
-        f"'{roles[longest]}', more than prompt.max_length {max_length}; raise that, or set "
-        "prompt.over_long to drop"
+        f"'{roles[longest]}', more than {max_length}, the smaller of prompt.max_length and the "
+        "model's context; raise prompt.max_length if that is the smaller, or set prompt.over_long "
+        "to drop"
     )

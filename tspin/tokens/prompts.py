@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from tspin.errors import InputError
 from tspin.records.records import AnnotatedRecord, Message, Triplet
 from tspin.tokens.codec import TextCodec
+from tspin.tokens.ends import TurnEnds, named_tokens
 
 __all__ = ["CHAT_ARGUMENTS", "PromptTemplate", "TemplateKind"]
 
@@ -42,43 +43,60 @@ class PromptTemplate:
     Attributes:
         kind: "chat" for the tokenizer's chat template, "instruction" for the papers' template.
         hash: Hex SHA-256 of everything that decides the ids; equal hashes give equal ids.
-        end_token_id: The end-of-sequence token that is supervised and stopped at: what the chat
-            template puts after an assistant turn, otherwise the tokenizer's eos token.
-        stop_ids: Tokens at which generation stops: the end token, and eos where that is another
-            (a base model under a chat template may end with its own).
+        end_token_id: The end token that is supervised and stopped at (`tspin.tokens.ends`): what
+            the chat template puts after an assistant turn, otherwise most often the eos token.
+        stop_ids: Tokens at which generation stops: the end token, eos where that is another (a base
+            model under a chat template may end with its own), and all end tokens of the model's
+            generation_config.json.
         pad_token_id: For padding, which masks leave out; the end token where there is no other.
         lead: White space that the chat template puts before the response ("[/INST] Yes" in
             Llama 2); it opens every encoded response and is no part of its text.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, kind: TemplateKind) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        kind: TemplateKind,
+        *,
+        generation: Sequence[int] = (),
+        vocabulary: int | None = None,
+    ) -> None:
         self.kind = kind
         self._tokenizer = tokenizer
         self._codec = TextCodec(tokenizer)
-        text, tail, self.lead = _INSTRUCTION, "", ""
+        text, tail, following, self.lead = _INSTRUCTION, "", "", ""
         if kind == "chat":
             text = tokenizer.get_chat_template()
             tail, self.lead = self._around_answer()
-        self.end_token_id = self._find_end(tail)
-        eos = tokenizer.eos_token_id
-        self.stop_ids = tuple(
-            sorted({self.end_token_id, self.end_token_id if eos is None else eos})
+            following = self._before_next_turn()
+        ends = TurnEnds.of(
+            tokenizer, self._codec, tail=tail, following=following, generation=generation
         )
+        self.end_token_id, self.stop_ids = ends.trained, ends.stops
         pad = tokenizer.pad_token_id
-        self.pad_token_id = self.end_token_id if pad is None else pad
+        embedded = pad is not None and (vocabulary is None or pad < vocabulary)
+        self.pad_token_id = pad if embedded else self.end_token_id
         decisive = [kind, text, self.lead, self._codec.prefix, self.end_token_id, self.stop_ids]
-        decisive += [str(_DATE), dict(tokenizer.special_tokens_map), self._codec.digest]
+        specials = named_tokens(tokenizer, self.end_token_id)
+        decisive += [str(_DATE), specials, self._codec.digest]
         self.hash = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def load(
-        cls, tokenizer: PreTrainedTokenizerBase, kind: Literal["auto", "chat", "instruction"]
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        kind: Literal["auto", "chat", "instruction"],
+        *,
+        generation: Sequence[int] = (),
+        vocabulary: int | None = None,
     ) -> Self:
-        """The template of a tokenizer.
+        """The template of a tokenizer; of a model's see `tspin.tokens.loading.load_template`.
 
         Args:
             tokenizer: A fast tokenizer.
             kind: "chat" or "instruction"; "auto" is "chat" if the tokenizer has a chat template.
+            generation: End tokens of the model's generation_config.json.
+            vocabulary: Tokens that the model has embeddings for; None for all.
 
         Raises:
             InputError: "chat" without a chat template, a chat template that cannot render a
@@ -90,7 +108,8 @@ class PromptTemplate:
                 f"prompt.template is 'chat', but the tokenizer of {tokenizer.name_or_path} has no "
                 "chat template; use 'instruction', or 'auto'"
             )
-        return cls(tokenizer, "chat" if has_chat and kind != "instruction" else "instruction")
+        resolved: TemplateKind = "chat" if has_chat and kind != "instruction" else "instruction"
+        return cls(tokenizer, resolved, generation=generation, vocabulary=vocabulary)
 
     def render(self, messages: Sequence[Message]) -> str:
         """The prompt as text, up to where the response begins.
@@ -122,26 +141,43 @@ class PromptTemplate:
         except InputError as error:
             raise InputError(f"record {record.id!r}: {error}") from None
 
-    def response_ids(self, response: str, *, finished: bool = True) -> list[int]:
+    def response_ids(
+        self, response: str, *, finished: bool = True, specials: bool = False
+    ) -> list[int]:
         """Ids of a response: its tokens, and one end token.
 
         Args:
             response: The text.
             finished: False for a sample cut off at the token limit, which never emitted its end.
+            specials: True for a sample in which special tokens were emitted: their names in the
+                text stand for them, other than those that end a response.
 
         Raises:
             InputError: the tokenizer cannot write a special token in the text as characters.
         """
-        ids = self._codec.encode_middle(self.lead + response)
+        text = self.lead + response
+        kept = self._codec.special_ids.difference(self.stop_ids) if specials else frozenset()
+        ids = self._codec.encode_middle(text, specials=kept)
         return [*ids, self.end_token_id] if finished else ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of generated ids up to the first end token; special tokens are left out.
+        """Text of generated ids up to the first end token; other special tokens by their names.
 
         Bytes that are not valid UTF-8 (a character cut off half-way) become U+FFFD.
         """
+        return self._codec.decode(self._before_end(ids)).removeprefix(self.lead)
+
+    def special_names(self, ids: Sequence[int]) -> list[str]:
+        """Names of the special tokens among generated ids, up to the first end token."""
+        return self._codec.special_names(self._before_end(ids))
+
+    def token_name(self, index: int) -> str:
+        """A token as the tokenizer writes it."""
+        return str(self._tokenizer.convert_ids_to_tokens(index))
+
+    def _before_end(self, ids: Sequence[int]) -> Sequence[int]:
         end = next((at for at, index in enumerate(ids) if index in self.stop_ids), len(ids))
-        return self._codec.decode(ids[:end]).removeprefix(self.lead)
+        return ids[:end]
 
     def _render(self, messages: list[dict[str, str]], *, answered: bool = False) -> str:
         if self.kind == "instruction":
@@ -174,18 +210,15 @@ class PromptTemplate:
         between = head.removeprefix(asked) if head.startswith(asked) else ""
         return tail, between if between.isspace() else ""
 
-    def _find_end(self, tail: str) -> int:
-        codec = self._codec
-        after = (
-            index for index in codec.encode_start(tail, specials=True) if index in codec.added_ids
-        )
-        end = next(after, self._tokenizer.eos_token_id)
-        if end is None:
-            raise InputError(
-                f"the tokenizer of {self._tokenizer.name_or_path} has no eos token, so no response "
-                "could end; set eos_token in its tokenizer_config.json"
-            )
-        return int(end)
+    def _before_next_turn(self) -> str:
+        """What the chat template puts between an assistant turn and a user turn after it."""
+        asked = {"role": "user", "content": _QUESTION}
+        answered = {"role": "assistant", "content": _ANSWER}
+        try:
+            text = self._render([asked, answered, asked], answered=True)
+        except InputError:  # For one question only.
+            return ""
+        return text.rpartition(_ANSWER)[2].partition(_QUESTION)[0]
 
 
 def _instruction(messages: list[dict[str, str]]) -> str:
