@@ -43,9 +43,10 @@ def model_config(folder: ModelFolder, config: ModelConfig) -> PreTrainedConfig:
         ) from None
     reason = _not_causal(own)
     if reason is not None:
+        name = ", ".join(own.architectures or [own.model_type])
         raise InputError(
-            f"model '{folder.path}': {own.model_type} ({', '.join(own.architectures or [])}) "
-            f"{reason}; expected a causal language model, which writes a text from left to right"
+            f"model '{folder.path}': {name} {reason}; expected a causal language model, which "
+            "writes a text from left to right"
         )
     return own
 
