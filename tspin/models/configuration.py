@@ -36,7 +36,9 @@ def model_config(folder: ModelFolder, config: ModelConfig) -> PreTrainedConfig:
         InputError: transformers does not know it, or it is not of a causal language model.
     """
     try:
-        own: PreTrainedConfig = AutoConfig.from_pretrained(folder.path, trust_remote_code=config.trust_remote_code)
+        own: PreTrainedConfig = AutoConfig.from_pretrained(
+            folder.path, trust_remote_code=config.trust_remote_code
+        )
     except (OSError, ValueError, ImportError) as error:
         raise InputError(
             f"model '{folder.path}': its config.json cannot be used: {error}"

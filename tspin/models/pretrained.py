@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 import torch
@@ -24,8 +24,7 @@ from tspin.models.folder import ModelFolder, find_model
 
 __all__ = ["load_tokenizer", "load_weights", "without_bars"]
 
-_SENTENCEPIECE = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"}
-"""What reads a SentencePiece file, by module and by package."""
+_SENTENCEPIECE = "sentencepiece 0.2.2 with protobuf 6"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
@@ -54,38 +53,41 @@ def load_tokenizer(model: str | ModelFolder, config: ModelConfig) -> PreTrainedT
     folder = find_model(model, config, weights=False)
     if folder.is_adapter and not any((folder.path / name).is_file() for name in _TOKENIZER_FILES):
         folder = folder.base(config, weights=False)
-    _refuse_missing_packages(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             folder.path, trust_remote_code=config.trust_remote_code
         )
     except (OSError, ValueError, ImportError) as error:
         raise InputError(
-            f"model '{folder.path}': its tokenizer cannot be loaded: {error}"
+            f"model '{folder.path}': its tokenizer cannot be loaded: "
+            f"{error}{_sentencepiece_hint(folder)}"
         ) from None
     return cast(PreTrainedTokenizerBase, tokenizer)
 
 
-def _refuse_missing_packages(folder: ModelFolder) -> None:
-    """Without them the loader tries another kind of file, and names a package for that one."""
-    models = sorted(path.name for path in folder.path.glob("*.model"))
-    sentencepiece = [name for name in models if name not in ("tiktoken.model", "tekken.model")]
-    if (folder.path / "tokenizer.json").is_file() or not sentencepiece:
-        return
-    missing = [name for name in _SENTENCEPIECE if not _is_installed(name)]
-    if missing:
-        packages = " ".join(_SENTENCEPIECE[name] for name in missing)
-        raise InputError(
-            f"model '{folder.path}': its tokenizer is the SentencePiece file {sentencepiece[0]}, "
-            f"with no tokenizer.json, and to read it needs: pip install {packages}"
-        )
+def _sentencepiece_hint(folder: ModelFolder) -> str:
+    """What to install, where a SentencePiece file is all there is of a tokenizer.
+
+    transformers 5 reads it with two packages. Without one of them, or with a pair that does not go
+    together (sentencepiece 0.2.3 needs protobuf 7), it takes the file for one of tiktoken's, and
+    its error names that.
+    """
+    files = sorted(path.name for path in folder.path.glob("*.model"))
+    own = [name for name in files if name not in ("tiktoken.model", "tekken.model")]
+    if not own or (folder.path / "tokenizer.json").is_file():
+        return ""
+    there = [f"{name} {_version(name)}" for name in ("sentencepiece", "protobuf")]
+    return (
+        f". It is the SentencePiece file {own[0]}, with no tokenizer.json; to read it: pip install "
+        f"'tspin[sentencepiece]', which is {_SENTENCEPIECE} (here: {', '.join(there)})"
+    )
 
 
-def _is_installed(module: str) -> bool:
+def _version(package: str) -> str:
     try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # Of the package above it.
-        return False
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def load_weights(folder: ModelFolder, config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
