@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from tests.conftest import TokenizerFactory, save_tiny_model
 from tspin.cli.main import app
+from tspin.harness.models import policy_model
 from tspin.records.records import AnnotatedRecord, Message, write_records
 
 CHATML = (
@@ -90,6 +91,21 @@ def test_full_weights_stop_in_transformers(base: Path, full: Path, tmp_path: Pat
         model = AutoModelForCausalLM.from_pretrained(folder)
         assert answer(folder, model) == f"{ANSWER}<|im_end|>"
     assert "`</s>` or `<|im_end|>`" in (out / "README.md").read_text()
+
+
+def test_a_task_is_answered_up_to_the_end(base: Path, full: Path, tmp_path: Path) -> None:
+    """Also by a policy whose own settings say less, as those of a run's initial policy may."""
+    instance = pytest.importorskip("lm_eval.api.instance").Instance
+    folder = full / "iter-0/model"
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    policy = AutoModelForCausalLM.from_pretrained(folder).eval()
+    policy.generation_config = GenerationConfig.from_pretrained(base)
+    ends = GenerationConfig.from_pretrained(folder).eos_token_id
+    model = policy_model(policy, tokenizer, ends=ends, max_length=256, batch_size=1)
+    question = [{"role": "user", "content": "Name a city."}]
+    text = tokenizer.apply_chat_template(question, add_generation_prompt=True, tokenize=False)
+    asked = instance("generate_until", {}, (text, {"until": ["never"], "max_gen_toks": 24}), 0)
+    assert model.generate_until([asked], disable_tqdm=True) == [ANSWER]
 
 
 def test_an_export_says_what_an_older_model_does_not(
