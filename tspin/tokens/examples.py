@@ -132,7 +132,10 @@ def load_examples(
     rows: list[Example] = []
     dropped: list[str] = []
     for line, record in enumerate(_records(path, roles), start=1):
-        example = _tokenise(record, template, roles)
+        try:
+            example = _tokenise(record, template, roles)
+        except InputError as error:
+            raise located(path, line, str(error)) from None
         if example.length <= max_length:
             rows.append(example)
         elif over_long == "drop":
@@ -170,16 +173,28 @@ def _tokenise(
                 record.proto_synthetic_special_tokens > 0,
             ),
         ]
+    responses = [
+        template.response_ids(text, finished=finished, specials=specials)
+        for text, finished, specials in texts[: len(roles)]
+    ]
+    _refuse_end_inside(record.id, responses[0], template)
     return Example(
         id=record.id,
         prompt=np.array(template.record_prompt_ids(record), dtype=np.int32),
-        responses=tuple(
-            np.array(
-                template.response_ids(text, finished=finished, specials=specials), dtype=np.int32
-            )
-            for text, finished, specials in texts[: len(roles)]
-        ),
+        responses=tuple(np.array(response, dtype=np.int32) for response in responses),
     )
+
+
+def _refuse_end_inside(identity: str, annotated: list[int], template: PromptTemplate) -> None:
+    """Refuse a response that the model could never give to its end."""
+    inside = [index for index in annotated[:-1] if index in template.stop_ids]
+    if inside:
+        name = template.token_name(inside[0])
+        raise InputError(
+            f"record {identity!r}: its annotated response contains {name!r}, at which the model "
+            "stops (eos_token_id in its generation_config.json); remove it from the text, or "
+            "there, if it ends nothing"
+        )
 
 
 def _too_long(example: Example, roles: tuple[str, ...], max_length: int) -> str:

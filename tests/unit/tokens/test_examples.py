@@ -75,6 +75,18 @@ def test_special_tokens_of_a_sample_are_trained_as_such(
     assert [list(ids).count(begin) for ids in example.responses] == [0, 1, 0]
 
 
+def test_an_annotation_that_the_model_would_stop_in_is_refused(
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    city = tiny_tokenizer.convert_tokens_to_ids("Ġcity")
+    template = PromptTemplate.load(tiny_tokenizer, "auto", generation=[2, city])
+    path = tmp_path / "t.jsonl"
+    write_records(path, [triplet(annotated="A"), triplet("b", annotated="A city is")])
+    with pytest.raises(InputError, match=r"t\.jsonl:2: record 'b': .* contains 'Ġcity', at which"):
+        load(path, template)
+    assert len(load(path, PromptTemplate.load(tiny_tokenizer, "auto"))) == 2
+
+
 def test_limit_is_on_prompt_and_longest_response(tmp_path: Path, template: PromptTemplate) -> None:
     path = tmp_path / "t.jsonl"
     write_records(path, [triplet(), triplet("b", proto_synthetic="So the city is Athens")])
