@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 
 from tspin.config import RunConfig, SystemConfig
@@ -22,9 +21,6 @@ from tspin.machine.packages import check_extras, check_packages, check_python
 from tspin.store import exists, is_remote, working_folder
 
 __all__ = ["Check", "check_s3", "doctor_report"]
-
-_RECORDS = 1000
-"""So many annotated records are rendered, to see whether the chat template carries them."""
 
 _TRAINING = ("torch", "transformers", "peft", "accelerate", "safetensors")
 
@@ -73,8 +69,9 @@ def doctor_report(config: RunConfig | None) -> list[Check]:
         detail = f"not estimated: {', '.join(missing)} not installed (pip install 'tspin[train]')"
         return [*checks, Check("memory for training", "fail", detail)]
     from tspin.machine.fit import check_fit
+    from tspin.machine.lengths import check_lengths
 
-    return [*checks, *_check_template(config), _check_engine(config), *check_fit(config, gpus)]
+    return [*checks, _check_engine(config), *check_lengths(config), *check_fit(config, gpus)]
 
 
 def check_s3() -> Check:
@@ -115,34 +112,6 @@ def _check_input(name: str, location: str) -> Check:
     if there:
         return Check(name, "ok", location)
     return Check(name, "fail", f"{location}: no such file; `tspin data import` makes records")
-
-
-def _check_template(config: RunConfig) -> list[Check]:
-    """What every step does when it loads the model, and what the training records will meet."""
-    from tspin.models.policy import load_tokenizer
-    from tspin.records.records import AnnotatedRecord, read_records
-    from tspin.tokens.prompts import PromptTemplate
-
-    name = "prompt.template"
-    try:
-        template = PromptTemplate.load(
-            load_tokenizer(config.model.path, config.model), config.prompt
-        )
-        checks = [Check(name, "ok", template.kind)]
-        refused = [finding for finding in template.findings() if finding.outcome == "refused"]
-        if refused:
-            kinds = "; ".join(f"{finding.kind}: it {finding.detail}" for finding in refused)
-            plain = {"question and answer", "earlier turns without system"}
-            needed = plain & {finding.kind for finding in refused}
-            detail = f"{template.kind}; refused are {kinds}"
-            checks = [Check(name, "warn" if needed else "ok", detail)]
-        path = Path(config.data.annotated)
-        if not is_remote(config.data.annotated) and path.is_file():
-            for record in islice(read_records(path, AnnotatedRecord), _RECORDS):
-                template.check(record)
-    except TspinError as error:
-        return [Check(name, "fail", str(error))]
-    return checks
 
 
 def _check_engine(config: RunConfig) -> Check:

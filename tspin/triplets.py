@@ -251,6 +251,8 @@ class _Join:
             proto_synthetic=y0.response,
             synthetic_finish_reason=y1.finish_reason,
             proto_synthetic_finish_reason=y0.finish_reason,
+            synthetic_special_tokens=y1.special_tokens,
+            proto_synthetic_special_tokens=y0.special_tokens,
         )
 
     def _same_answer(self, response: str, annotation: str) -> bool:

@@ -235,7 +235,7 @@ def test_the_chat_template_is_tried_and_so_are_the_records(
     turns = [{"role": "system", "content": "S"}, {"role": "user", "content": "q"}]
     line = json.dumps({"id": "r-3", "messages": turns, "response": "a"})
     (tmp_path / "a.jsonl").write_text(line + "\n")
-    check = named(doctor_report(config), "prompt.template")
+    check = named(doctor_report(config), "lengths in data.annotated")
     assert check.status == "fail"
     assert "record 'r-3'" in check.detail
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from tspin.errors import InputError
-from tspin.records.records import AnnotatedRecord, read_records
+from tspin.records.records import AnnotatedRecord, read_records, record_error
 from tspin.seeds import choose
 from tspin.tokens.prompts import PromptTemplate
 
@@ -63,7 +63,8 @@ class Heldout:
             elif over_long == "drop":
                 heldout.dropped.append(record.id)
             else:
-                raise InputError(_too_long(path, record.id, len(prompt), needed, max_length))
+                message = _too_long(record.id, len(prompt), needed, max_length)
+                raise record_error(path, record.id, message)
         if not heldout.records:
             raise InputError(
                 f"{path}: no record to evaluate on"
@@ -72,9 +73,9 @@ class Heldout:
         return heldout
 
 
-def _too_long(path: Path, identity: str, prompt: int, needed: int, max_length: int) -> str:
+def _too_long(identity: str, prompt: int, needed: int, max_length: int) -> str:
     return (
-        f"{path}: record {identity!r} has {prompt} prompt tokens and needs {needed} with its "
+        f"record {identity!r} has {prompt} prompt tokens and needs {needed} with its "
         f"response or with evaluate.max_new_tokens, more than {max_length}, the smaller of "
         "prompt.max_length and the model's context; raise prompt.max_length, lower "
         "evaluate.max_new_tokens, or set prompt.over_long to 'drop'"

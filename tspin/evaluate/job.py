@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from tspin.config import RunConfig
 from tspin.engines import SamplingParams, engine_name
@@ -16,13 +15,13 @@ from tspin.errors import InputError
 from tspin.evaluate.heldout import Heldout
 from tspin.files import sha256_folder
 from tspin.harness.loading import harness_version
+from tspin.models.configuration import context_length, token_limit
 from tspin.models.device import numerics, resolve_device
 from tspin.models.folder import find_model
-from tspin.models.policy import load_tokenizer
-from tspin.models.shape import context_length
 from tspin.records.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
 from tspin.records.records import Response, read_records
 from tspin.store import fetch
+from tspin.tokens.loading import load_template
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["EvaluationJob", "Mode"]
@@ -78,8 +77,7 @@ class EvaluationJob:
             InputError: a file or the model is missing, or the settings do not fit the model.
         """
         folder = find_model(model, config.model, weights=False)
-        tokenizer = load_tokenizer(folder, config.model)
-        template = PromptTemplate.load(tokenizer, config.prompt)
+        template = load_template(folder, config.model, config.prompt)
         context = context_length(folder, config.model)
         tasks, task_settings = _tasks(config)
         inputs = _input_hashes(annotated, proto, tasks)
@@ -93,7 +91,7 @@ class EvaluationJob:
             parameters={
                 **config.evaluate.model_dump(mode="json"),
                 "generate": config.generate.model_dump(mode="json"),
-                "max_length": min(context or config.prompt.max_length, config.prompt.max_length),
+                "max_length": token_limit(folder, config.model, config.prompt),
                 "over_long": config.prompt.over_long,
                 **({} if temperature is None else {"temperature": temperature}),
                 **numerics(config.model, resolve_device(config.system)),
@@ -102,7 +100,7 @@ class EvaluationJob:
             seed=config.seed,
         )
         fields = (config, model, annotated, proto, template, context, tasks, manifest, temperature)
-        return cls(*fields, _chat(config, tokenizer, template))
+        return cls(*fields, _chat(config, template))
 
     @property
     def max_length(self) -> int:
@@ -192,16 +190,16 @@ class EvaluationJob:
         return {identity: known[identity] for identity in heldout.prompts if identity in known}
 
 
-def _chat(
-    config: RunConfig, tokenizer: PreTrainedTokenizerBase, template: PromptTemplate
-) -> PromptTemplate | None:
+def _chat(config: RunConfig, template: PromptTemplate) -> PromptTemplate | None:
     """What asks the questions of tasks, by `evaluate.harness.chat_template`."""
     asked = config.evaluate.harness.chat_template
     if not config.evaluate.tasks or not (template.kind == "chat" if asked is None else asked):
         return None
     if template.kind == "chat":
         return template
-    return PromptTemplate.load(tokenizer, config.prompt.model_copy(update={"template": "chat"}))
+    return PromptTemplate.load(
+        template.tokenizer, config.prompt.model_copy(update={"template": "chat"})
+    )
 
 
 def _input_hashes(annotated: Path, proto: Path | None, tasks: Path | None) -> dict[str, str]:

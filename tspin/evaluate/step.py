@@ -161,7 +161,9 @@ def _likelihoods(
     for role, by_id in responses.items():
         for identity, response in (by_id or {}).items():
             finished = response.finish_reason == "stop"
-            texts.append((role, identity, encode(response.response, finished=finished)))
+            specials = response.special_tokens > 0
+            ids = encode(response.response, finished=finished, specials=specials)
+            texts.append((role, identity, ids))
     # A text may take more tokens than it was sampled with (bytes that were no UTF-8 became
     # U+FFFD), or none at all (cut off before its first character): neither has a likelihood.
     fitting = [

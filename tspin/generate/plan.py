@@ -6,13 +6,14 @@ import hashlib
 from array import array
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 
 from tspin.engines import GenerationRequest
 from tspin.errors import InputError
-from tspin.records.records import AnnotatedRecord
+from tspin.records.records import AnnotatedRecord, record_error
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["ResponsePlan"]
@@ -42,6 +43,7 @@ class ResponsePlan:
         seed_of: Callable[[str], int],
         max_prompt: int,
         over_long: Literal["error", "drop"],
+        source: Path | None = None,
     ) -> ResponsePlan:
         """Tokenise all prompts and sort them by length.
 
@@ -51,6 +53,7 @@ class ResponsePlan:
             seed_of: A record's id to the seed of its response.
             max_prompt: Longest prompt in tokens.
             over_long: Whether a longer one is an error or is dropped.
+            source: The file of the records, for errors.
 
         Raises:
             InputError: a prompt has no tokens or too many, the template refuses a record, or two
@@ -68,11 +71,16 @@ class ResponsePlan:
                 plan.seeds.append(seed_of(record.id))
                 continue
             if over_long == "error":
-                raise InputError(
+                message = (
                     f"record {record.id!r}: its prompt has {len(prompt)} tokens, and no more than "
                     f"{max_prompt} leave room for a response. Raise prompt.max_length (if the "
                     "model's context allows), lower generate.max_new_tokens, or set "
                     "prompt.over_long to 'drop'"
+                )
+                raise (
+                    InputError(message)
+                    if source is None
+                    else record_error(source, record.id, message)
                 )
             plan.over_long.append(record.id)
         # The id decides among equals, so that the order of the input does not.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
@@ -23,13 +24,16 @@ from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["ResponseCounts", "write_responses"]
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class ResponseCounts:
     """What became of the prompts."""
 
     counts: dict[str, int]
-    """"records" written, of which "stop" and "length" (by finish reason) and "empty"."""
+    """"records" written, of which "stop" and "length" (by finish reason) and "empty"; where there
+    are any, "special_tokens": those with special tokens before their end."""
     dropped_ids: dict[str, list[str]]
     """Reason ("over_long") to the ids of the records left out."""
 
@@ -45,6 +49,7 @@ def write_responses(
     decisive: Mapping[str, Any],
     max_length: int,
     over_long: Literal["error", "drop"],
+    source: Path | None = None,
     label: str = "generate",
 ) -> ResponseCounts:
     """Answer every prompt and write response records in the order of the input.
@@ -62,6 +67,7 @@ def write_responses(
         decisive: What else decides the responses (JSON); with other values a journal is discarded.
         max_length: Tokens of prompt and response, `sampling.max_new_tokens` of them, together.
         over_long: What becomes of a prompt that leaves no room for the response.
+        source: The file that the records are from, where they are given one by one.
         label: For the progress display.
 
     Raises:
@@ -74,6 +80,7 @@ def write_responses(
         seed_of=seed_of,
         max_prompt=_room(max_length, sampling),
         over_long=over_long,
+        source=records if isinstance(records, Path) else source,
     )
     own = {"template": template.hash, "sampling": dataclasses.asdict(sampling)}
     key = plan.key({**decisive, **own})
@@ -122,6 +129,7 @@ def _as_record(completion: Completion) -> Response:
         prompt_tokens=completion.prompt_tokens,
         response_tokens=completion.response_tokens,
         seed=completion.seed,
+        special_tokens=completion.special_tokens,
     )
 
 
@@ -135,4 +143,15 @@ def _assemble(plan: ResponsePlan, journal: Journal, out: Path) -> dict[str, int]
             response = orjson.loads(line)
             counts[response["finish_reason"]] += 1
             counts["empty"] += not response["response"]
+            if response.get("special_tokens"):
+                counts["special_tokens"] += 1
+    if special := counts.get("special_tokens", 0):
+        log.warning(
+            "%s: %d of %d responses have special tokens inside, which stand in them by their "
+            "names; should the model end there, name them in eos_token_id of its "
+            "generation_config.json",
+            out,
+            special,
+            len(plan),
+        )
     return dict(counts)

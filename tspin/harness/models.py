@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tspin.errors import InputError
@@ -16,6 +17,7 @@ def policy_model(
     tokenizer: Any,
     *,
     chat: PromptTemplate | None,
+    ends: Sequence[int],
     max_length: int | None,
     batch_size: int,
 ) -> Any:
@@ -25,11 +27,13 @@ def policy_model(
         policy: From `tspin.models.policy.load_policy`.
         tokenizer: Its own copy; the harness sets its padding.
         chat: Renders what is asked; None asks without a chat template.
+        ends: Tokens that end an answer; the policy is told of them.
         max_length: The model's context, in tokens; None has no limit.
         batch_size: Sequences a forward pass.
     """
     from lm_eval.models.huggingface import HFLM
 
+    policy.generation_config.eos_token_id = list(ends)
     with quiet():
         model = HFLM(
             pretrained=policy,

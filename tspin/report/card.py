@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -43,6 +44,7 @@ def model_card(
     adapter: bool,
     base: str | None,
     temperature: float | None,
+    ends: Sequence[str],
 ) -> str:
     """The text of README.md in a model's folder, as the Hugging Face Hub reads it.
 
@@ -54,6 +56,7 @@ def model_card(
         adapter: Whether it is a LoRA adapter.
         base: Name on the Hub of the model that the run began with; None if it is not from there.
         temperature: Fitted to held-out annotations; None if none was.
+        ends: Names of the tokens that end a response.
     """
     config = history.config
     trained = history.manifests.get(f"iter-{number}/model") or Manifest(kind="model")
@@ -76,6 +79,7 @@ def model_card(
         versions={"tspin": "", **trained.versions},
         adapter=adapter,
         temperature=temperature,
+        ends=list(ends),
         name=name,
         prompt=_prompt(config.prompt),
     )

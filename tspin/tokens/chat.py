@@ -120,6 +120,15 @@ class Chat:
         """Whether contents are handed over as lists of parts."""
         return self._dialect.parts
 
+    @property
+    def following(self) -> str:
+        """What the template writes between an answer and a user turn after it, if it can."""
+        turns = [*QUESTION.turns, _ANSWER.turn(), *QUESTION.turns]
+        with suppress(InputError):
+            text = self.template.render(turns, answered=True, dialect=self._dialect)
+            return text.rpartition(MARKER)[2].partition(QUESTION.turns[0]["content"])[0]
+        return ""
+
     def advice(self) -> str:
         """The keyword that keeps this template from opening a thought, if there is one."""
         for name in _SWITCHES:

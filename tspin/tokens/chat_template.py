@@ -101,6 +101,7 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         self._file = None if prompt.chat_template is None else _read(prompt.chat_template)
         self._kwargs = dict(prompt.chat_template_kwargs)
+        self.install(tokenizer)  # Whatever else asks this tokenizer then sees the same template.
         self.name = f"the chat template of {tokenizer.name_or_path or 'the model'}"
         if prompt.chat_template is not None:
             self.name = f"the chat template {prompt.chat_template} (prompt.chat_template)"

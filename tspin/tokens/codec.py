@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -85,37 +85,55 @@ class TextCodec:
             return list(self._start.encode(text, add_special_tokens=False).ids)
         return self._encode_marked(self._marking_start, text)
 
-    def encode_middle(self, text: str, *, specials: bool = False) -> list[int]:
-        """Ids of a text that continues another: no space in front.
+    def encode_middle(self, text: str, *, specials: Container[int] = ()) -> list[int]:
+        """Ids of a text that continues another: no space in front, no special tokens.
 
         Args:
-            text: What a chat template gave, or plain text.
-            specials: As of `encode_start`.
+            text: As it stands after the other.
+            specials: Special tokens whose names in the text stand for them after all.
 
         Raises:
             InputError: the tokenizer cannot write a special token's name as plain characters.
         """
-        if specials and _OPEN in text:
-            return self._encode_marked(self._marking_middle, text)
-        self._middle.encode_special_tokens = not specials
-        ids: list[int] = self._middle.encode(text, add_special_tokens=False).ids
-        if specials:
-            return list(ids)
-        for index in ids:
+        names = {name: index for index, name in self._specials.items() if index in specials}
+        if names:
+            parts = re.split(f"({'|'.join(map(re.escape, sorted(names, key=len)[::-1]))})", text)
+            ids = [[names[part]] if part in names else self.encode_middle(part) for part in parts]
+            return [index for part in ids for index in part]
+        plain: list[int] = self._middle.encode(text, add_special_tokens=False).ids
+        for index in plain:
             if index in self._specials and index != self._unknown:
                 raise InputError(
                     f"the text contains {self._specials[index]!r}, and this tokenizer has no way "
                     "to encode that other than as its special token; remove it from the text"
                 )
+        return list(plain)
+
+    def encode_rendered(self, text: str) -> list[int]:
+        """Ids of what a chat template gave after a prompt, special tokens as in `encode_start`."""
+        if _OPEN in text:
+            return self._encode_marked(self._marking_middle, text)
+        self._middle.encode_special_tokens = False
+        ids: list[int] = self._middle.encode(text, add_special_tokens=False).ids
+        self._middle.encode_special_tokens = True
         return list(ids)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids that continue others, special tokens left out.
+        """Text of ids that continue others, special tokens by their names.
 
         Bytes that are not valid UTF-8 become U+FFFD, the replacement character.
         """
-        text: str = self._middle.decode(list(ids), skip_special_tokens=True)
-        return text
+        texts, start = list[str](), 0
+        # Decoders may take a name to pieces: for some a low line in it is a space.
+        for at, index in enumerate(ids):
+            if index in self._specials:
+                texts += [self._middle.decode(list(ids[start:at])), self._specials[index]]
+                start = at + 1
+        return "".join([*texts, self._middle.decode(list(ids[start:]))])
+
+    def special_names(self, ids: Sequence[int]) -> list[str]:
+        """Names of the special tokens among ids, in their order."""
+        return [self._specials[index] for index in ids if index in self._specials]
 
     def _encode_marked(self, marking: Tokenizer, text: str) -> list[int]:
         ids: list[int] = []

@@ -14,9 +14,9 @@ from tspin.errors import InputError
 from tspin.records.records import AnnotatedRecord, Message, Triplet
 from tspin.tokens.chat import Chat
 from tspin.tokens.chat_template import DATE, ChatTemplate
-from tspin.tokens.check import Finding, findings
 from tspin.tokens.codec import TextCodec
 from tspin.tokens.conversation import THOUGHT_TAGS, Answer, Conversation
+from tspin.tokens.ends import TurnEnds, named_tokens
 
 __all__ = ["PromptTemplate", "TemplateKind"]
 
@@ -41,37 +41,45 @@ class PromptTemplate:
         tokenizer: That it was made from.
         chat: The conversations of a chat template; None for the papers'.
         hash: Hex SHA-256 of everything that decides the ids; equal hashes give equal ids.
-        end_token_id: The end-of-sequence token that is supervised and stopped at: what the chat
-            template puts after an assistant turn, otherwise the tokenizer's eos token.
-        stop_ids: Tokens at which generation stops: the end token, and eos where that is another
-            (a base model under a chat template may end with its own).
+        end_token_id: The end token that is supervised and stopped at (`tspin.tokens.ends`): what
+            the chat template puts after an assistant turn, otherwise most often the eos token.
+        stop_ids: Tokens at which generation stops: the end token, eos where that is another (a base
+            model under a chat template may end with its own), and all end tokens of the model's
+            generation_config.json.
         pad_token_id: For padding, which masks leave out; the end token where there is no other.
         lead: White space that the chat template puts before the response ("[/INST] Yes" in
             Llama 2); it opens every encoded response and is no part of its text.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, kind: TemplateKind, prompt: PromptConfig
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        kind: TemplateKind,
+        prompt: PromptConfig,
+        *,
+        generation: Sequence[int] = (),
+        vocabulary: int | None = None,
     ) -> None:
         self.kind = kind
         self.tokenizer = tokenizer
         self._codec = TextCodec(tokenizer)
         self.chat: Chat | None = None
-        text, tail, self.lead = _INSTRUCTION, "", ""
+        text, tail, following, self.lead = _INSTRUCTION, "", "", ""
         if kind == "chat":
             self.chat = Chat(ChatTemplate(tokenizer, prompt), prompt.reasoning)
-            text = self.chat.template.source
+            text, following = self.chat.template.source, self.chat.following
             tail, self.lead = self.chat.border.tail, self.chat.border.lead
         self._reasoning = prompt.reasoning
-        self.end_token_id = self._find_end(tail)
-        eos = tokenizer.eos_token_id
-        self.stop_ids = tuple(
-            sorted({self.end_token_id, self.end_token_id if eos is None else eos})
+        ends = TurnEnds.of(
+            tokenizer, self._codec, tail=tail, following=following, generation=generation
         )
+        self.end_token_id, self.stop_ids = ends.trained, ends.stops
         pad = tokenizer.pad_token_id
-        self.pad_token_id = self.end_token_id if pad is None else pad
+        embedded = pad is not None and (vocabulary is None or pad < vocabulary)
+        self.pad_token_id = pad if embedded else self.end_token_id
         decisive = [kind, text, self.lead, self._codec.prefix, self.end_token_id, self.stop_ids]
-        decisive += [str(DATE), dict(tokenizer.special_tokens_map), self._codec.digest]
+        specials = named_tokens(tokenizer, self.end_token_id)
+        decisive += [str(DATE), specials, self._codec.digest]
         decisive += self._further_settings()
         self.hash = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
@@ -80,13 +88,18 @@ class PromptTemplate:
         cls,
         tokenizer: PreTrainedTokenizerBase,
         prompt: PromptConfig | Literal["auto", "chat", "instruction"],
+        *,
+        generation: Sequence[int] = (),
+        vocabulary: int | None = None,
     ) -> Self:
-        """The template of a tokenizer.
+        """The template of a tokenizer; of a model's see `tspin.tokens.loading.load_template`.
 
         Args:
             tokenizer: A fast tokenizer.
             prompt: The configuration; or just its `template`: "chat" or "instruction", or "auto",
                 which is "chat" if there is a chat template.
+            generation: End tokens of the model's generation_config.json.
+            vocabulary: Tokens that the model has embeddings for; None for all.
 
         Raises:
             InputError: "chat" without a chat template, a chat template that cannot render a
@@ -103,7 +116,8 @@ class PromptTemplate:
                 "file with one, or use 'instruction', or 'auto'"
             )
         chat = has_chat and settings.template != "instruction"
-        return cls(tokenizer, "chat" if chat else "instruction", settings)
+        kind: TemplateKind = "chat" if chat else "instruction"
+        return cls(tokenizer, kind, settings, generation=generation, vocabulary=vocabulary)
 
     def render(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None
@@ -166,30 +180,43 @@ class PromptTemplate:
         except InputError as error:
             raise InputError(f"record {record.id!r}: {error}") from None
 
-    def response_ids(self, response: str, *, finished: bool = True) -> list[int]:
+    def response_ids(
+        self, response: str, *, finished: bool = True, specials: bool = False
+    ) -> list[int]:
         """Ids of a response that a policy wrote: its tokens, and one end token.
 
         Args:
             response: The text.
             finished: False for a sample cut off at the token limit, which never emitted its end.
+            specials: True for a sample in which special tokens were emitted: their names in the
+                text stand for them, other than those that end a response.
 
         Raises:
             InputError: the tokenizer cannot write a special token in the text as characters.
         """
-        ids = self._codec.encode_middle(self.lead + response)
+        text = self.lead + response
+        kept = self._codec.special_ids.difference(self.stop_ids) if specials else frozenset()
+        ids = self._codec.encode_middle(text, specials=kept)
         return [*ids, self.end_token_id] if finished else ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of generated ids up to the first end token; special tokens are left out.
+        """Text of generated ids up to the first end token; other special tokens by their names.
 
         Bytes that are not valid UTF-8 (a character cut off half-way) become U+FFFD.
         """
-        end = next((at for at, index in enumerate(ids) if index in self.stop_ids), len(ids))
-        return self._codec.decode(ids[:end]).removeprefix(self.lead)
+        return self._codec.decode(self._before_end(ids)).removeprefix(self.lead)
 
-    def findings(self) -> list[Finding]:
-        """What the chat template carries, by kind of conversation; none for the papers'."""
-        return [] if self.chat is None else findings(self.chat, self._stops)
+    def special_names(self, ids: Sequence[int]) -> list[str]:
+        """Names of the special tokens among generated ids, up to the first end token."""
+        return self._codec.special_names(self._before_end(ids))
+
+    def token_name(self, index: int) -> str:
+        """A token as the tokenizer writes it."""
+        return str(self.tokenizer.convert_ids_to_tokens(index))
+
+    def _before_end(self, ids: Sequence[int]) -> Sequence[int]:
+        end = next((at for at, index in enumerate(ids) if index in self.stop_ids), len(ids))
+        return ids[:end]
 
     def install(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Give a tokenizer that is about to be saved the template that its model learned."""
@@ -207,12 +234,12 @@ class PromptTemplate:
         text = self._annotation(record)
         if self.chat is None:
             return self.response_ids(text)
-        ids = self._codec.encode_middle(text, specials=True)
+        ids = self._codec.encode_rendered(text)
         if ids and ids[-1] in self.stop_ids:
             return ids
         # The template has no end token of its own: what else it writes after a turn is no part.
         text = text.removesuffix(self.chat.border.tail)
-        return [*self._codec.encode_middle(text, specials=True), self.end_token_id]
+        return [*self._codec.encode_rendered(text), self.end_token_id]
 
     def _annotation(self, record: AnnotatedRecord | Triplet) -> str:
         """What follows the prompt, special tokens of the annotation marked."""
@@ -226,10 +253,11 @@ class PromptTemplate:
             return answer.content
         conversation = self._marked(Conversation.of(record.messages, record.tools))
         marked = answer.written(lambda text: self._codec.mark_specials(text, keep=THOUGHT_TAGS))
-        return self.chat.response(conversation, marked, self._stops)
+        return self.chat.response(conversation, marked, self.stops)
 
     @property
-    def _stops(self) -> tuple[str, ...]:
+    def stops(self) -> tuple[str, ...]:
+        """The tokens of `stop_ids` as they stand in a rendering."""
         names = self._codec.names
         return tuple(names[index] for index in self.stop_ids if index in names)
 
@@ -247,19 +275,6 @@ class PromptTemplate:
         if self.chat is None:
             return [] if self._reasoning == "error" else [self._reasoning]
         return self.chat.decisive()
-
-    def _find_end(self, tail: str) -> int:
-        codec = self._codec
-        after = (
-            index for index in codec.encode_start(tail, specials=True) if index in codec.added_ids
-        )
-        end = next(after, self.tokenizer.eos_token_id)
-        if end is None:
-            raise InputError(
-                f"the tokenizer of {self.tokenizer.name_or_path} has no eos token, so no response "
-                "could end; set eos_token in its tokenizer_config.json"
-            )
-        return int(end)
 
 
 def _instruction(turns: Sequence[Mapping[str, Any]]) -> str:

@@ -18,7 +18,7 @@ def card_of(run: Path) -> str:
     """The card of the run's first model."""
     history = read_history(run, samples=0)
     told: dict[str, Any] = {"name": "me/model", "sha256": "0" * 64, "adapter": False}
-    return model_card(history, 0, **told, base=None, temperature=None)
+    return model_card(history, 0, **told, base=None, temperature=None, ends=["</s>"])
 
 
 @pytest.fixture

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tspin.errors import InputError
+from tspin.machine.check import Check
 from tspin.tokens.chat import Chat
 from tspin.tokens.chat_template import TemplateRefusalError
 from tspin.tokens.conversation import CALL, CALLING, TOOL, Answer, Conversation
+from tspin.tokens.prompts import PromptTemplate
 
-__all__ = ["Finding", "findings"]
+__all__ = ["Finding", "check_template", "findings"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,28 @@ class Finding:
     thought. refused: a record of this kind is an error."""
     detail: str = ""
     """What was repaired, or why it is refused."""
+
+
+_NEEDED = ("question and answer", "earlier turns without system")
+"""What nearly all records are."""
+
+
+def check_template(template: PromptTemplate) -> Check:
+    """Where responses end, and what a model's chat template cannot carry."""
+    names = [template.token_name(index) for index in template.stop_ids]
+    end = template.token_name(template.end_token_id)
+    detail = f"{template.kind}; responses end with {end!r}, stops at {names}"
+    if template.chat is None:
+        return Check("prompt.template", "ok", detail)
+    refused = [
+        finding
+        for finding in findings(template.chat, template.stops)
+        if finding.outcome == "refused"
+    ]
+    needed = any(finding.kind in _NEEDED for finding in refused)
+    kinds = "; ".join(f"{finding.kind}: it {finding.detail}" for finding in refused)
+    told = f"{detail}; refused are {kinds}" if refused else detail
+    return Check("prompt.template", "warn" if needed else "ok", told)
 
 
 def findings(chat: Chat, stops: tuple[str, ...]) -> list[Finding]:
