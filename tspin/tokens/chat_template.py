@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -132,15 +133,27 @@ class ChatTemplate:
         Raises:
             InputError: the template refuses it, or fails in any other way.
         """
+        options = {**self._kwargs, **(kwargs or {}), "add_generation_prompt": not answered}
+        spoken = [dialect.spoken(turn) for turn in turns]
+        try:
+            return self._render(spoken, tools, options)
+        except TemplateRefusalError:
+            whole = [_whole(tool) for tool in tools or ()]
+            if whole == list(tools or ()):
+                raise
+            with suppress(TemplateRefusalError):
+                return self._render(spoken, whole, options)
+            raise
+
+    def _render(self, turns: Turns, tools: Sequence[Any] | None, options: Mapping[str, Any]) -> str:
         try:
             text = self._tokenizer.apply_chat_template(
-                [dialect.spoken(turn) for turn in turns],
+                [dict(turn) for turn in turns],
                 tools=None if tools is None else list(tools),
                 chat_template=self._file,
                 tokenize=False,
-                add_generation_prompt=not answered,
                 strftime_now=DATE.strftime,
-                **{**self._kwargs, **(kwargs or {})},
+                **options,
             )
         except TemplateSyntaxError as error:
             raise self.refusal(f"is not Jinja, line {error.lineno}: {_one_line(error)}") from None
@@ -193,6 +206,14 @@ class ChatTemplate:
                     f"prompt.chat_template_kwargs has '{name}', which {self.name} does not know"
                     f"{meant}"
                 )
+
+
+def _whole(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool with what OpenAI's shape may leave out, and some templates ask for."""
+    absent = {"description": "", "parameters": {"type": "object", "properties": {}}}
+    if "function" not in tool:
+        return {**absent, **tool}
+    return {**tool, "function": {**absent, **tool["function"]}}
 
 
 def _shaped(arguments: Any, *, as_text: bool) -> Any:

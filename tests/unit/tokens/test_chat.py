@@ -252,6 +252,10 @@ def test_tools_and_calls_reach_the_prompt_and_are_refused_where_they_do_not(load
     for part in ('"name": "weather"', "<tool_call>", "sunny", "<tool_response>"):
         assert part in prompt
     assert response == "It is sunny.<|im_end|>"
+    # Its template asks for a description and parameters, which a tool need not have.
+    prompt, response = text_of(family("gptoss"), calling)
+    assert "type weather = " in prompt
+    assert response == "<|channel|>final<|message|>It is sunny.<|return|>"
     with pytest.raises(InputError, match=r"leaves out 'tools'"):
         load(CHATML).check(calling)
     with pytest.raises(InputError, match=r"leaves out tool calls"):
