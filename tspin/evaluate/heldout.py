@@ -55,8 +55,11 @@ class Heldout:
             records = [record for record in records if record.id in chosen]
         heldout = cls([], {}, [])
         for record in records:
-            prompt = template.record_prompt_ids(record)
-            needed = len(prompt) + max(max_new_tokens, len(template.annotated_ids(record)))
+            try:
+                prompt = template.record_prompt_ids(record)
+                needed = len(prompt) + max(max_new_tokens, len(template.annotated_ids(record)))
+            except InputError as error:
+                raise record_error(path, record.id, str(error)) from None
             if needed <= max_length:
                 heldout.records.append(record)
                 heldout.prompts[record.id] = prompt

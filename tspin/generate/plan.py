@@ -61,27 +61,19 @@ class ResponsePlan:
         """
         plan = cls()
         for record in records:
-            template.check(record)
-            prompt = template.record_prompt_ids(record)
-            if not prompt:
-                raise InputError(f"record {record.id!r}: its prompt has no tokens")
+            try:
+                prompt = _prompt(record, template)
+                if len(prompt) > max_prompt and over_long == "error":
+                    raise InputError(_too_long(record.id, len(prompt), max_prompt))
+            except InputError as error:
+                if source is None:
+                    raise
+                raise record_error(source, record.id, str(error)) from None
             if len(prompt) <= max_prompt:
                 plan.ids.append(record.id)
                 plan.prompts.append(array("i", prompt))
                 plan.seeds.append(seed_of(record.id))
                 continue
-            if over_long == "error":
-                message = (
-                    f"record {record.id!r}: its prompt has {len(prompt)} tokens, and no more than "
-                    f"{max_prompt} leave room for a response. Raise prompt.max_length (if the "
-                    "model's context allows), lower generate.max_new_tokens, or set "
-                    "prompt.over_long to 'drop'"
-                )
-                raise (
-                    InputError(message)
-                    if source is None
-                    else record_error(source, record.id, message)
-                )
             plan.over_long.append(record.id)
         # The id decides among equals, so that the order of the input does not.
         places = range(len(plan.ids))
@@ -108,3 +100,19 @@ class ResponsePlan:
         for at in self.order:
             if self.ids[at] not in answered:
                 yield GenerationRequest(self.ids[at], tuple(self.prompts[at]), self.seeds[at])
+
+
+def _prompt(record: AnnotatedRecord, template: PromptTemplate) -> list[int]:
+    template.check(record)
+    prompt = template.record_prompt_ids(record)
+    if not prompt:
+        raise InputError(f"record {record.id!r}: its prompt has no tokens")
+    return prompt
+
+
+def _too_long(identity: str, tokens: int, limit: int) -> str:
+    return (
+        f"record {identity!r}: its prompt has {tokens} tokens, and no more than {limit} leave room "
+        "for a response. Raise prompt.max_length (if the model's context allows), lower "
+        "generate.max_new_tokens, or set prompt.over_long to 'drop'"
+    )
