@@ -142,6 +142,17 @@ def test_an_adapter_says_where_it_stops_and_stops_there_merged(
     assert answer(out, policy) == f"{ANSWER}<|im_end|>"
 
 
+def test_an_adapter_is_exported_without_its_base(base: Path, adapted: Path, tmp_path: Path) -> None:
+    away = base.with_name("away")
+    base.rename(away)
+    try:
+        invoke("export", adapted, "--out", tmp_path / "out", "--iteration", 0)
+    finally:
+        away.rename(base)
+    says_where_it_stops(tmp_path / "out", base)
+    assert "`</s>` or `<|im_end|>`" in (tmp_path / "out/README.md").read_text()
+
+
 def test_iterations_belong_together(base: Path, full: Path, tmp_path: Path) -> None:
     """The next iteration begins with a tokenizer whose eos is another, and with the same ids."""
     config = (full.parent / "run.yaml").read_text().replace("iterations: 1", "iterations: 2")

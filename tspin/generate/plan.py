@@ -70,17 +70,7 @@ class ResponsePlan:
                 plan.seeds.append(seed_of(record.id))
                 continue
             if over_long == "error":
-                message = (
-                    f"record {record.id!r}: its prompt has {len(prompt)} tokens, and no more than "
-                    f"{max_prompt} leave room for a response. Raise prompt.max_length (if the "
-                    "model's context allows), lower generate.max_new_tokens, or set "
-                    "prompt.over_long to 'drop'"
-                )
-                raise (
-                    InputError(message)
-                    if source is None
-                    else record_error(source, record.id, message)
-                )
+                raise _too_long(record.id, len(prompt), max_prompt, source)
             plan.over_long.append(record.id)
         # The id decides among equals, so that the order of the input does not.
         plan.order = sorted(
@@ -108,3 +98,12 @@ class ResponsePlan:
         for at in self.order:
             if self.ids[at] not in answered:
                 yield GenerationRequest(self.ids[at], tuple(self.prompts[at]), self.seeds[at])
+
+
+def _too_long(identity: str, tokens: int, max_prompt: int, source: Path | None) -> InputError:
+    message = (
+        f"record {identity!r}: its prompt has {tokens} tokens, and no more than {max_prompt} leave "
+        "room for a response. Raise prompt.max_length (if the model's context allows), lower "
+        "generate.max_new_tokens, or set prompt.over_long to 'drop'"
+    )
+    return InputError(message) if source is None else record_error(source, identity, message)
