@@ -14,7 +14,7 @@ from tspin.config import RunConfig
 from tspin.errors import InputError, TspinError
 from tspin.files import atomic_folder, write_json
 from tspin.models.folder import ADAPTER_CONFIG, ModelFolder
-from tspin.models.generation import generation_settings, write_end_ids
+from tspin.models.generation import end_ids, generation_settings, write_end_ids
 from tspin.models.policy import Policy, load_policy, load_tokenizer, save_policy
 from tspin.records.manifest import content_hash
 from tspin.report.card import model_card
@@ -119,7 +119,12 @@ def _write_model(config: RunConfig, model: Path, folder: Path, *, merge: bool) -
 
     A model that was trained by an earlier release of this project may not say it.
     """
-    template = load_template(str(model), config.model, config.prompt)
+    try:
+        template = load_template(str(model), config.model, config.prompt)
+    except InputError:
+        if merge or not (model / ADAPTER_CONFIG).is_file():
+            raise
+        return _named_ends(config, model)  # Its base is not here; the copy needs none.
     tokenizer = load_tokenizer(str(model), config.model)
     names = [template.token_name(index) for index in template.stop_ids]
     eos, settings = tokenizer.eos_token, generation_settings(ModelFolder(model), config.model)
@@ -133,6 +138,15 @@ def _write_model(config: RunConfig, model: Path, folder: Path, *, merge: bool) -
     if tokenizer.eos_token != eos:
         tokenizer.save_pretrained(folder)
     return names
+
+
+def _named_ends(config: RunConfig, adapter: Path) -> list[str]:
+    """The end tokens that an adapter's own folder names; none where it was made before it did."""
+    if not (adapter / "generation_config.json").is_file():
+        return []
+    tokenizer = load_tokenizer(str(adapter), config.model)
+    ends = end_ids(ModelFolder(adapter), config.model)
+    return [str(tokenizer.convert_ids_to_tokens(index)) for index in ends]
 
 
 def _base_on_hub(history: History, model: Path) -> str | None:

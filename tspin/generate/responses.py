@@ -54,8 +54,8 @@ def write_responses(
 ) -> ResponseCounts:
     """Answer every prompt and write response records in the order of the input.
 
-    Finished groups go to the `Journal` beside `out`: a run that is killed and started again asks
-    for the rest. Prompts (4 bytes a token) are kept in memory, responses are not.
+    Finished groups go to the `Journal` beside `out`, and a killed run asks for the rest. Prompts (4
+    bytes a token) are kept in memory, responses are not.
 
     Args:
         open_engine: Loads the engine; not called when nothing is left to do.
@@ -65,28 +65,25 @@ def write_responses(
         seed_of: Record id to the seed of its response.
         out: The output; an older one is replaced.
         decisive: What else decides the responses (JSON); with other values a journal is discarded.
-        max_length: Tokens of prompt and response, `sampling.max_new_tokens` of them, together.
+        max_length: Tokens of prompt and response together.
         over_long: What becomes of a prompt that leaves no room for the response.
-        source: The file that the records are from, where they are given one by one.
+        source: The file of records that are given one by one.
         label: For the progress display.
 
     Raises:
         InputError: a broken record, or a prompt that is too long or refused by the template.
         TspinError: the engine failed, the disk is full, or another process writes the same file.
     """
+    if isinstance(records, Path):
+        records, source = read_records(records, AnnotatedRecord), records
+    room = _room(max_length, sampling)
     plan = ResponsePlan.of(
-        read_records(records, AnnotatedRecord) if isinstance(records, Path) else records,
-        template,
-        seed_of=seed_of,
-        max_prompt=_room(max_length, sampling),
-        over_long=over_long,
-        source=records if isinstance(records, Path) else source,
+        records, template, seed_of=seed_of, max_prompt=room, over_long=over_long, source=source
     )
     own = {"template": template.hash, "sampling": dataclasses.asdict(sampling)}
     key = plan.key({**decisive, **own})
     with Journal.opened(out, key, frozenset(plan.ids)) as journal:
-        if len(journal) < len(plan):
-            _answer(plan, journal, open_engine, sampling, label)
+        _answer(plan, journal, open_engine, sampling, label)
         counts = _assemble(plan, journal, out)
         journal_path(out).unlink()
     return ResponseCounts(counts, {"over_long": plan.over_long} if plan.over_long else {})
@@ -110,6 +107,8 @@ def _answer(
     label: str,
 ) -> None:
     done = len(journal)
+    if done == len(plan):
+        return
     with closing(open_engine()) as engine, progress(label, len(plan), done=done) as shown:
         for group in engine.generate(plan.requests(journal), sampling):
             responses = [_as_record(completion) for completion in group]

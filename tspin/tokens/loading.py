@@ -61,7 +61,10 @@ def _check_vocabulary(
     if not surplus:
         return
     size = max(surplus.values()) + 1
-    added, template = tokenizer.added_tokens_decoder, str(tokenizer.chat_template) if chat else ""
+    added, template = (
+        tokenizer.added_tokens_decoder,
+        str(tokenizer.chat_template or "") if chat else "",
+    )
     written = [
         token
         for token, index in sorted(surplus.items(), key=lambda item: item[1])
