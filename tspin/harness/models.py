@@ -16,7 +16,7 @@ def policy_model(
     policy: Any,
     tokenizer: Any,
     *,
-    chat: PromptTemplate | None,
+    chat: PromptTemplate | None = None,
     ends: Sequence[int],
     max_length: int | None,
     batch_size: int,
@@ -48,7 +48,7 @@ def vllm_model(
     base: str,
     *,
     adapter: str | None,
-    chat: PromptTemplate | None,
+    chat: PromptTemplate | None = None,
     trust_remote_code: bool,
     **arguments: Any,
 ) -> Any:
