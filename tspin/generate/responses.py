@@ -75,7 +75,7 @@ def write_responses(
         TspinError: the engine failed, the disk is full, or another process writes the same file.
     """
     if isinstance(records, Path):
-        records, source = read_records(records, AnnotatedRecord), records
+        source, records = records, read_records(records, AnnotatedRecord)
     room = _room(max_length, sampling)
     plan = ResponsePlan.of(
         records, template, seed_of=seed_of, max_prompt=room, over_long=over_long, source=source
