@@ -69,8 +69,9 @@ def doctor_report(config: RunConfig | None) -> list[Check]:
         detail = f"not estimated: {', '.join(missing)} not installed (pip install 'tspin[train]')"
         return [*checks, Check("memory for training", "fail", detail)]
     from tspin.machine.fit import check_fit
+    from tspin.machine.lengths import check_lengths
 
-    return [*checks, _check_engine(config), *check_fit(config, gpus)]
+    return [*checks, _check_engine(config), *check_lengths(config), *check_fit(config, gpus)]
 
 
 def check_s3() -> Check:

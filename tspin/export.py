@@ -13,13 +13,15 @@ from transformers import AutoConfig, GenerationConfig
 from tspin.config import RunConfig
 from tspin.errors import InputError, TspinError
 from tspin.files import atomic_folder, write_json
-from tspin.models.folder import ADAPTER_CONFIG
-from tspin.models.policy import Policy, load_policy, load_tokenizer
-from tspin.models.pretrained import without_bars
+from tspin.models.folder import ADAPTER_CONFIG, ModelFolder
+from tspin.models.generation import end_ids, generation_settings, write_end_ids
+from tspin.models.policy import Policy, load_policy, load_tokenizer, save_policy
 from tspin.records.manifest import content_hash
 from tspin.report.card import model_card
 from tspin.runs.folder import BASE
 from tspin.runs.history import History, read_history
+from tspin.tokens.ends import name_end_token
+from tspin.tokens.loading import load_template
 
 __all__ = ["check_name_and_token", "chosen_iteration", "export_model", "push_model"]
 
@@ -72,10 +74,9 @@ def export_model(
     if merge and not adapter:
         raise InputError(f"{model}: holds full weights; there is no adapter to merge")
     with atomic_folder(out) as folder:
-        if merge:
-            _merge(history.config, model, folder)
-        else:
+        if not merge:
             shutil.copytree(model, folder, dirs_exist_ok=True)
+        ends = _write_model(history.config, model, folder, merge=merge)
         temperature = _fitted_temperature(history, number)
         # An adapter is sampled from as the defaults of its base say; nobody reads its own.
         if temperature is not None and (merge or not adapter):
@@ -88,6 +89,7 @@ def export_model(
             adapter=adapter and not merge,
             base=_base_on_hub(history, model),
             temperature=temperature,
+            ends=ends,
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
 
@@ -112,12 +114,39 @@ def _write_sampling(folder: Path, temperature: float) -> None:
     write_json(folder / "generation_config.json", {**tokens, **sampling})
 
 
-def _merge(config: RunConfig, model: Path, folder: Path) -> None:
-    policy = load_policy(str(model), config.model, device=torch.device("cpu"), trainable=False)
-    merged: Policy = cast(Any, policy).merge_and_unload()  # Only adapters have it.
-    with without_bars():
-        merged.save_pretrained(str(folder))
-    load_tokenizer(str(model), config.model).save_pretrained(folder)
+def _write_model(config: RunConfig, model: Path, folder: Path, *, merge: bool) -> list[str]:
+    """Merge an adapter if asked, and let the folder say where the model stops; names of the ends.
+
+    A model that was trained by an earlier release of this project may not say it.
+    """
+    try:
+        template = load_template(str(model), config.model, config.prompt)
+    except InputError:
+        if merge or not (model / ADAPTER_CONFIG).is_file():
+            raise
+        return _named_ends(config, model)  # Its base is not here; the copy needs none.
+    tokenizer = load_tokenizer(str(model), config.model)
+    names = [template.token_name(index) for index in template.stop_ids]
+    eos, settings = tokenizer.eos_token, generation_settings(ModelFolder(model), config.model)
+    name_end_token(tokenizer, template.end_token_id)
+    if merge:
+        policy = load_policy(str(model), config.model, device=torch.device("cpu"), trainable=False)
+        merged: Policy = cast(Any, policy).merge_and_unload()  # Only adapters have it.
+        save_policy(merged, tokenizer, folder, generation=settings, ends=template.stop_ids)
+        return names
+    write_end_ids(folder, template.stop_ids, settings)
+    if tokenizer.eos_token != eos:
+        tokenizer.save_pretrained(folder)
+    return names
+
+
+def _named_ends(config: RunConfig, adapter: Path) -> list[str]:
+    """The end tokens that an adapter's own folder names; none where it was made before it did."""
+    if not (adapter / "generation_config.json").is_file():
+        return []
+    tokenizer = load_tokenizer(str(adapter), config.model)
+    ends = end_ids(ModelFolder(adapter), config.model)
+    return [str(tokenizer.convert_ids_to_tokens(index)) for index in ends]
 
 
 def _base_on_hub(history: History, model: Path) -> str | None:

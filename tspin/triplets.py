@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,6 +32,9 @@ from tspin.records.records import (
 )
 
 __all__ = ["TripletSources", "build_triplets"]
+
+_UNSAID = re.compile(r"^\s*(?:<think>\s*</think>|</?think>)\s*")
+"""What opens a thought, or ends an empty one, at the beginning of a response."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,14 @@ class _Lookup:
         return read_record_at(file, offset, Response)
 
 
+def _said(text: str) -> str:
+    """A response without the tag that begins a thought, and without an empty thought.
+
+    Whether an annotation or a prompt has them is the chat template's choice, so they say nothing.
+    """
+    return _UNSAID.sub("", text)
+
+
 @dataclass
 class _Join:
     config: TripletsConfig
@@ -213,7 +225,7 @@ class _Join:
             self._drop("not_generated", record.id)
             return None
         doubts = {
-            "identical": y1.response == record.response,
+            "identical": _said(y1.response) == _said(record.response),
             "empty": not (y1.response and y0.response),
             "truncated": "length" in (y1.finish_reason, y0.finish_reason),
             "same_answer": self._same_answer(y1.response, record.response),
@@ -239,6 +251,8 @@ class _Join:
             proto_synthetic=y0.response,
             synthetic_finish_reason=y1.finish_reason,
             proto_synthetic_finish_reason=y0.finish_reason,
+            synthetic_special_tokens=y1.special_tokens,
+            proto_synthetic_special_tokens=y0.special_tokens,
         )
 
     def _same_answer(self, response: str, annotation: str) -> bool:

@@ -177,7 +177,12 @@ def test_manifest_says_what_the_responses_were_made_from(tiny_model_dir, annotat
         "stop": sum(made.finish_reason == "stop" for made in responses),
         "length": sum(made.finish_reason == "length" for made in responses),
         "empty": sum(made.response == "" for made in responses),
+        # A random model emits all kinds of tokens.
+        "special_tokens": sum(made.special_tokens > 0 for made in responses),
     }
+    names = ("<unk>", "<s>", "<pad>")
+    for made in responses:
+        assert sum(made.response.count(name) for name in names) == made.special_tokens
     assert len({made.seed for made in responses}) == 41
 
 

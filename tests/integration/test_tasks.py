@@ -201,7 +201,8 @@ def test_questions_go_through_the_chat_template(
     tokenizer = AutoTokenizer.from_pretrained(BASE)
     tokenizer.chat_template = (
         "{% for m in messages %}[{{ m.role }} {{ strftime_now('%Y') }}]{{ m.content }}"
-        "{{ eos_token }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+        "{{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant {{ strftime_now('%Y') }}]{% endif %}"
     )
     tokenizer.save_pretrained(chat)
     for name, template, given in (("a", "auto", None), ("b", "auto", False), ("c", "chat", True)):
@@ -215,7 +216,23 @@ def test_questions_go_through_the_chat_template(
         measured(config, heldout, name, chat)
     assert asked[1].startswith("### Instruction: ")
     # 2024 is the day at which prompts stand still, whenever they are rendered.
-    assert asked[0] == asked[2] == f"[user 2024]{asked[1]}<|end|>[assistant]"
+    assert asked[0] == asked[2] == f"[user 2024]{asked[1]}<|end|>[assistant 2024]"
+    # With settings that change the rendering: a header that the template writes with answers only.
+    file = tmp_path / "own.jinja"
+    file.write_text(
+        "{% for m in messages %}{{ '(once) ' if once }}<{{ m.role }}>{{ m.content }}{{ eos_token }}"
+        "{% endfor %}"
+    )
+    own = {"chat_template": str(file), "chat_template_kwargs": {"once": True}}
+    config = config_of(heldout, "demo_choice", fraction=0.1)
+    config = config.model_copy(
+        update={
+            "prompt": config.prompt.model_copy(update={"template": "auto", **own}),
+            "generate": config.generate.model_copy(update={"engine": "fake"}),
+        }
+    )
+    measured(config, heldout, "d")
+    assert asked[3] == f"(once) <user>{asked[1]}<|end|>(once) <assistant>"
 
 
 def test_a_killed_evaluation_asks_no_task_twice(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from transformers import AutoTokenizer
 
 from tspin import doctor
 from tspin.config import RunConfig
@@ -207,3 +209,48 @@ def test_tasks_without_the_harness_are_told(
     check = named(doctor_report(config), "evaluate.tasks")
     assert check.status == "fail"
     assert "tspin[eval]" in check.detail
+
+
+NO_SYSTEM = (
+    "{% for m in messages if m.role != 'system' %}<{{ m.role }}>{{ m.content }}{{ eos_token }}"
+    "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def chat_model(folder: Path, base: Path, source: str | dict[str, str]) -> Path:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = source
+    shutil.copytree(base, folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_the_chat_template_is_tried_and_so_are_the_records(
+    tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    config = run_config(tmp_path, chat_model(tmp_path / "m", tiny_model_dir, NO_SYSTEM))
+    check = named(doctor_report(config), "prompt.template")
+    assert check.status == "ok"
+    assert "system turn: it leaves out the system turn" in check.detail
+    turns = [{"role": "system", "content": "S"}, {"role": "user", "content": "q"}]
+    line = json.dumps({"id": "r-3", "messages": turns, "response": "a"})
+    (tmp_path / "a.jsonl").write_text(line + "\n")
+    check = named(doctor_report(config), "lengths in data.annotated")
+    assert check.status == "fail"
+    assert "record 'r-3'" in check.detail
+
+
+def test_a_chat_template_that_cannot_be_used_fails(tmp_path: Path, tiny_model_dir: Path) -> None:
+    several = chat_model(tmp_path / "m", tiny_model_dir, {"rag": NO_SYSTEM, "tool_use": NO_SYSTEM})
+    check = named(doctor_report(run_config(tmp_path, several)), "prompt.template")
+    assert check.status == "fail"
+    assert "['rag', 'tool_use']" in check.detail
+    assert str(several) in check.detail
+    opening = NO_SYSTEM.replace("%}<assistant>", "%}<assistant><think>")
+    thinking = chat_model(tmp_path / "t", tiny_model_dir, opening)
+
+    config = run_config(tmp_path, thinking)
+    (tmp_path / "a.jsonl").unlink()
+    check = named(doctor_report(config), "prompt.template")
+    assert check.status == "warn"
+    assert "opens a thought" in check.detail

@@ -130,6 +130,16 @@ def test_right_answers_are_not_trained_down_on_request(case: Case) -> None:
     assert case.build(same_answer="boxed").counts["triplets"] == 3
 
 
+def test_special_tokens_of_a_response_are_carried_along(case: Case) -> None:
+    special = response("b", "A <|tool|>").model_copy(update={"special_tokens": 1})
+    write_records(case.synthetic, [response("a", "x"), special, response("c", "z")])
+    case.build()
+    counts = [row.synthetic_special_tokens for row in case.triplets()]
+    assert counts == [0, 1, 0]
+    # Where there are none, nothing is written of them.
+    assert case.out.read_text().count("special_tokens") == 1
+
+
 def test_a_missing_response_is_an_error_that_names_it(case: Case) -> None:
     write_records(case.proto, [response(i, "y0") for i in "ab"])
     with pytest.raises(InputError, match=r"proto.jsonl: no response for id 'c'"):

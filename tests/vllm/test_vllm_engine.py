@@ -86,6 +86,18 @@ def test_greedy_answers_are_those_of_transformers(
     assert len({made.text for made in found.values()}) > COUNT // 4
 
 
+def test_all_end_tokens_of_a_model_stop_both_engines(served, base, tiny_tokenizer, requests):
+    frequent = sorted(tiny_tokenizer.get_vocab().values())[-120:]
+    several = PromptTemplate.load(tiny_tokenizer, "auto", generation=[2, *frequent])
+    engine = copy.copy(served.base)
+    engine._template = several
+    found = answers(engine, requests[:40], GREEDY)
+    wanted = answers(_transformers(base, several), requests[:40], GREEDY)
+    assert sum(found[name] != wanted[name] for name in wanted) <= 2  # But for rounding.
+    plain = answers(served.base, requests[:40], GREEDY)
+    assert sum(found[name] != plain[name] for name in plain) > 10
+
+
 def test_the_adapter_changes_the_answers(served, requests):
     plain, adapted = (
         answers(served.base, requests, GREEDY),

@@ -9,12 +9,12 @@ from typing import Any
 
 from tspin.config import RunConfig
 from tspin.forward.flops import PassFlops
-from tspin.models.policy import load_tokenizer
+from tspin.models.configuration import token_limit
 from tspin.models.shape import empty_model
 from tspin.records.records import Response, read_records
 from tspin.runs.folder import RunFolder
 from tspin.tokens.examples import Example, load_examples, roles_of
-from tspin.tokens.prompts import PromptTemplate
+from tspin.tokens.loading import load_template
 from tspin.train.reference import needs_reference
 
 __all__ = ["Cost", "Meter"]
@@ -50,8 +50,7 @@ class Meter:
         """
         sizes = PassFlops.of_model(empty_model(config.model))
         self._sizes = replace(sizes, trained=config.train.lora is None)
-        tokenizer = load_tokenizer(config.model.path, config.model)
-        self._template = PromptTemplate.load(tokenizer, config.prompt.template)
+        self._template = load_template(config.model.path, config.model, config.prompt)
 
     def epoch(self, config: RunConfig, annotated: Path) -> Cost:
         """One epoch of supervised fine-tuning on annotated records."""
@@ -93,7 +92,7 @@ class Meter:
             path,
             self._template,
             roles=roles_of(method, config.train.beta_at(iteration)),
-            max_length=config.prompt.max_length,
+            max_length=token_limit(config.model.path, config.model, config.prompt),
             over_long=config.prompt.over_long,
         )
         rows = [(len(row.prompt), _different(row)) for row in examples.rows]

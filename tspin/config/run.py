@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tspin.config.evaluation import EvaluateConfig, ExtractorName, Location
 from tspin.config.strict import Strict
@@ -25,6 +25,27 @@ __all__ = [
 ]
 
 Keep = Literal["keep", "drop"]
+
+_OWN_TEMPLATE_ARGUMENTS = {
+    "add_generation_prompt",
+    "chat_template",
+    "continue_final_message",
+    "conversation",
+    "documents",
+    "max_length",
+    "messages",
+    "padding",
+    "processor_kwargs",
+    "return_assistant_tokens_mask",
+    "return_dict",
+    "return_tensors",
+    "strftime_now",
+    "tokenize",
+    "tokenizer_kwargs",
+    "tools",
+    "truncation",
+}
+"""What a chat template is handed in any case, or what is not for it but for transformers."""
 
 
 class ModelConfig(Strict):
@@ -59,10 +80,39 @@ class PromptConfig(Strict):
 
     template: Literal["auto", "chat", "instruction"] = "auto"
     """The model's chat template, the papers' instruction template, or the first if there is one."""
+    chat_template: Location | None = None
+    """A file with a chat template (Jinja) that takes the place of the model's: a path, or
+    `s3://bucket/key`. Trained models are saved with it."""
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """What the chat template is asked with besides the turns, such as `{enable_thinking: false}`.
+    Whoever serves the model has to ask with the same."""
+    reasoning: Literal["error", "keep", "drop"] = "error"
+    """What becomes of an annotation's `reasoning_content`: refused, trained where the chat template
+    puts it, or left out."""
     max_length: int = Field(2048, gt=1)
     """Prompt and response together, in tokens."""
     over_long: Literal["error", "drop"] = "error"
     """What becomes of a record longer than max_length; dropped ones are counted and listed."""
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _asks_nothing_of_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in sorted(_OWN_TEMPLATE_ARGUMENTS & value.keys()):
+            raise ValueError(f"'{name}' is given by the conversation itself; remove it")
+        return value
+
+    @model_validator(mode="after")
+    def _chat_settings_have_a_chat(self) -> Self:
+        settings = {
+            "chat_template": self.chat_template,
+            "chat_template_kwargs": self.chat_template_kwargs,
+        }
+        for name, value in settings.items():
+            if value and self.template == "instruction":
+                raise ValueError(
+                    f"{name} is for a chat template, but template is 'instruction'; remove one"
+                )
+        return self
 
 
 class GenerateConfig(Strict):

@@ -60,13 +60,15 @@ class Completion:
 
     id: str
     text: str
-    """Valid Unicode, without the end token, other special tokens and the stop string."""
+    """Valid Unicode, without the end token and the stop string; special tokens by their names."""
     finish_reason: FinishReason
     """"stop": the end token or a stop string came; "length": cut off at `max_new_tokens`."""
     prompt_tokens: int
     response_tokens: int
     """Tokens that the model emitted, without the end token, with those of a stop string."""
     seed: int
+    special_tokens: int = 0
+    """Special tokens in the text; their names in it stand for them."""
 
 
 class Engine(Protocol):
@@ -118,6 +120,7 @@ def finished_completion(
     """
     length = next((at for at, index in enumerate(emitted) if index in template.stop_ids), None)
     text, stopped = cut_at_stop(template.decode(emitted), sampling.stop)
+    names = template.special_names(emitted)
     return Completion(
         id=request.id,
         text=text,
@@ -125,4 +128,6 @@ def finished_completion(
         prompt_tokens=len(request.prompt_ids),
         response_tokens=len(emitted) if length is None else length,
         seed=request.seed,
+        # A stop string may have cut some of them off.
+        special_tokens=min(len(names), sum(text.count(name) for name in set(names))),
     )

@@ -29,8 +29,9 @@ class TransformersEngine:
     nor then do their responses, in any precision. Requests that are sorted by the length of their
     prompts need the least padding.
 
-    Of the model's own generation settings (top-k 50, repetition penalties, several end tokens, ...)
-    none is used: responses are drawn from the policy itself, as the method needs.
+    Of the model's own generation settings only the end tokens are used, which the template has
+    (`PromptTemplate.stop_ids`); not top-k 50, repetition penalties and the like: responses are
+    drawn from the policy itself, as the method needs.
 
     Args:
         policy: In evaluation mode, on its device.

@@ -163,6 +163,9 @@ def _vllm_sampling(
         stop_token_ids=list(template.stop_ids),
         ignore_eos=True,  # Those of the template are all there are.
         detokenize=bool(sampling.stop),
+        # Stop strings are looked for in the text that `finished_completion` makes.
+        skip_special_tokens=False,
+        spaces_between_special_tokens=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 

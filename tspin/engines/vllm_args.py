@@ -13,9 +13,9 @@ from tspin.config import ModelConfig, RunConfig
 from tspin.engines.choice import usable_vllm, vllm_device
 from tspin.engines.room import cpu_room, gpu_room, need_of
 from tspin.errors import InputError
+from tspin.models.configuration import context_length
 from tspin.models.device import dtype_name, resolve_dtype
-from tspin.models.folder import ModelFolder, find_model
-from tspin.models.shape import context_length
+from tspin.models.folder import ModelFolder, adapter_vocabulary, find_model
 
 __all__ = ["adapter_args", "adapter_folder", "vllm_args", "vllm_environment"]
 
@@ -124,6 +124,11 @@ def adapter_args(folder: ModelFolder) -> dict[str, Any]:
     if values.get("peft_type") != "LORA":
         raise InputError(
             f"{folder.path}: is a {values.get('peft_type')} adapter; only LORA is supported"
+        )
+    if adapter_vocabulary(folder) is not None:
+        raise InputError(
+            f"{folder.path}: the adapter has embeddings of its own, which vLLM does not serve. "
+            "Merge it into its base, or set generate.engine to 'transformers'"
         )
     rank = max([int(values["r"]), *(values.get("rank_pattern") or {}).values()])
     fitting = [size for size in _RANKS if size >= rank]

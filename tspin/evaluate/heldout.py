@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from tspin.errors import InputError
-from tspin.records.records import AnnotatedRecord, read_records
+from tspin.records.records import AnnotatedRecord, read_records, record_error
 from tspin.seeds import choose
 from tspin.tokens.prompts import PromptTemplate
 
@@ -55,15 +55,19 @@ class Heldout:
             records = [record for record in records if record.id in chosen]
         heldout = cls([], {}, [])
         for record in records:
-            prompt = template.record_prompt_ids(record)
-            needed = len(prompt) + max(max_new_tokens, len(template.response_ids(record.response)))
+            try:
+                prompt = template.record_prompt_ids(record)
+                needed = len(prompt) + max(max_new_tokens, len(template.annotated_ids(record)))
+            except InputError as error:
+                raise record_error(path, record.id, str(error)) from None
             if needed <= max_length:
                 heldout.records.append(record)
                 heldout.prompts[record.id] = prompt
             elif over_long == "drop":
                 heldout.dropped.append(record.id)
             else:
-                raise InputError(_too_long(path, record.id, len(prompt), needed, max_length))
+                message = _too_long(record.id, len(prompt), needed, max_length)
+                raise record_error(path, record.id, message)
         if not heldout.records:
             raise InputError(
                 f"{path}: no record to evaluate on"
@@ -72,9 +76,9 @@ class Heldout:
         return heldout
 
 
-def _too_long(path: Path, identity: str, prompt: int, needed: int, max_length: int) -> str:
+def _too_long(identity: str, prompt: int, needed: int, max_length: int) -> str:
     return (
-        f"{path}: record {identity!r} has {prompt} prompt tokens and needs {needed} with its "
+        f"record {identity!r} has {prompt} prompt tokens and needs {needed} with its "
         f"response or with evaluate.max_new_tokens, more than {max_length}, the smaller of "
         "prompt.max_length and the model's context; raise prompt.max_length, lower "
         "evaluate.max_new_tokens, or set prompt.over_long to 'drop'"

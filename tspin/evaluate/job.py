@@ -15,13 +15,13 @@ from tspin.errors import InputError
 from tspin.evaluate.heldout import Heldout
 from tspin.files import sha256_folder
 from tspin.harness.loading import harness_version
+from tspin.models.configuration import context_length, token_limit
 from tspin.models.device import numerics, resolve_device
 from tspin.models.folder import find_model
-from tspin.models.policy import load_tokenizer
-from tspin.models.shape import context_length
 from tspin.records.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
 from tspin.records.records import Response, read_records
 from tspin.store import fetch
+from tspin.tokens.loading import load_template
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["EvaluationJob", "Mode"]
@@ -49,6 +49,8 @@ class EvaluationJob:
     """Of metrics.json, but for its counts."""
     temperature: float | None = None
     """Fitted on other records; None if it is to be fitted on these."""
+    chat: PromptTemplate | None = None
+    """Renders the questions of tasks; None asks them without a chat template."""
 
     @classmethod
     def of(
@@ -75,8 +77,7 @@ class EvaluationJob:
             InputError: a file or the model is missing, or the settings do not fit the model.
         """
         folder = find_model(model, config.model, weights=False)
-        tokenizer = load_tokenizer(folder, config.model)
-        template = PromptTemplate.load(tokenizer, config.prompt.template)
+        template = load_template(folder, config.model, config.prompt)
         context = context_length(folder, config.model)
         tasks, task_settings = _tasks(config)
         inputs = _input_hashes(annotated, proto, tasks)
@@ -90,7 +91,7 @@ class EvaluationJob:
             parameters={
                 **config.evaluate.model_dump(mode="json"),
                 "generate": config.generate.model_dump(mode="json"),
-                "max_length": min(context or config.prompt.max_length, config.prompt.max_length),
+                "max_length": token_limit(folder, config.model, config.prompt),
                 "over_long": config.prompt.over_long,
                 **({} if temperature is None else {"temperature": temperature}),
                 **numerics(config.model, resolve_device(config.system)),
@@ -98,7 +99,8 @@ class EvaluationJob:
             },
             seed=config.seed,
         )
-        return cls(config, model, annotated, proto, template, context, tasks, manifest, temperature)
+        fields = (config, model, annotated, proto, template, context, tasks, manifest, temperature)
+        return cls(*fields, _chat(config, template))
 
     @property
     def max_length(self) -> int:
@@ -109,12 +111,6 @@ class EvaluationJob:
     def tasks_in_vllm(self) -> bool:
         """Whether vLLM answers the tasks, rather than the policy that the likelihoods come from."""
         return self.wanted.parameters.get("task_engine") == "vllm"
-
-    @property
-    def chat(self) -> bool:
-        """Whether tasks are asked through the model's chat template."""
-        asked = self.config.evaluate.harness.chat_template
-        return self.template.kind == "chat" if asked is None else asked
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -192,6 +188,18 @@ class EvaluationJob:
                     "it again from the same held-out records"
                 )
         return {identity: known[identity] for identity in heldout.prompts if identity in known}
+
+
+def _chat(config: RunConfig, template: PromptTemplate) -> PromptTemplate | None:
+    """What asks the questions of tasks, by `evaluate.harness.chat_template`."""
+    asked = config.evaluate.harness.chat_template
+    if not config.evaluate.tasks or not (template.kind == "chat" if asked is None else asked):
+        return None
+    if template.kind == "chat":
+        return template
+    return PromptTemplate.load(
+        template.tokenizer, config.prompt.model_copy(update={"template": "chat"})
+    )
 
 
 def _input_hashes(annotated: Path, proto: Path | None, tasks: Path | None) -> dict[str, str]:

@@ -156,11 +156,14 @@ def _likelihoods(
 ) -> dict[str, dict[str, Likelihood]]:
     """By role and id; see `tspin.evaluate.metrics.likelihood_metrics`."""
     config, encode = evaluation.config, evaluation.template.response_ids
-    texts = [("annotated", record.id, encode(record.response)) for record in heldout.records]
+    annotated_ids = evaluation.template.annotated_ids
+    texts = [("annotated", record.id, annotated_ids(record)) for record in heldout.records]
     for role, by_id in responses.items():
         for identity, response in (by_id or {}).items():
             finished = response.finish_reason == "stop"
-            texts.append((role, identity, encode(response.response, finished=finished)))
+            specials = response.special_tokens > 0
+            ids = encode(response.response, finished=finished, specials=specials)
+            texts.append((role, identity, ids))
     # A text may take more tokens than it was sampled with (bytes that were no UTF-8 became
     # U+FFFD), or none at all (cut off before its first character): neither has a likelihood.
     fitting = [

@@ -9,6 +9,7 @@ import logging
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from tspin.harness.requests import AVERAGE, TaskRequest, task_requests
 from tspin.harness.scoring import score
 from tspin.models.device import dtype_name, numerics, resolve_device
 from tspin.models.folder import find_model
+from tspin.models.generation import generation_settings, write_end_ids
 from tspin.models.policy import Policy, load_tokenizer
 from tspin.records.estimate import Estimate
 from tspin.records.manifest import Manifest, forget, is_current, write_manifest
@@ -73,16 +75,20 @@ class TaskEvaluation:
         arguments = {k: v for k, v in adapter_args(folder).items() if k == "max_lora_rank"}
         lifeline = Lifeline()
         try:
-            with vllm_environment(lifeline.mark):
+            with vllm_environment(lifeline.mark), TemporaryDirectory(prefix="tspin-ends-") as place:
+                # A folder of generation settings is how vLLM is told of end tokens.
+                settings = generation_settings(folder, config.model)
+                write_end_ids(Path(place), self.evaluation.template.stop_ids, settings or {})
                 model = vllm_model(
                     str((folder.base(config.model) if folder.is_adapter else folder).path),
                     adapter=str(folder.path) if folder.is_adapter else None,
+                    chat=self.evaluation.chat,
                     trust_remote_code=config.model.trust_remote_code,
                     dtype=dtype_name(config.model, vllm_device(config)),
                     max_model_len=self.evaluation.context,
                     seed=config.seed,
+                    **{"generation_config": place, **config.evaluate.harness.vllm_args},
                     **arguments,
-                    **config.evaluate.harness.vllm_args,
                 )
             self._run(model)
             end_vllm(model)
@@ -100,6 +106,8 @@ class TaskEvaluation:
             policy_model(
                 policy,
                 load_tokenizer(self.evaluation.model, config.model),
+                chat=self.evaluation.chat,
+                ends=self.evaluation.template.stop_ids,
                 max_length=self.evaluation.context,
                 batch_size=config.system.generate_batch_size,
             )
@@ -140,8 +148,12 @@ class TaskEvaluation:
             log.info("evaluate, task %s (%d of %d)", task.request.name, number, len(self.pending))
             path, seed = self._path(task.request), self.evaluation.config.seed
             forget(path)
-            write_json(path, score(model, task, chat_template=self.evaluation.chat, seed=seed))
+            write_json(path, score(model, task, chat_template=self._asks_chat, seed=seed))
             write_manifest(path, self._wanted(task.request))
+
+    @property
+    def _asks_chat(self) -> bool:
+        return self.evaluation.chat is not None
 
     def _results(self) -> list[dict[str, Any]]:
         """What `tspin.harness.scoring.score` gave for each request, in their order."""
@@ -155,7 +167,7 @@ class TaskEvaluation:
         inputs = {role: metrics.inputs[role] for role in {"task_folder"} & metrics.inputs.keys()}
         parameters = {
             **dataclasses.asdict(request),
-            "chat_template": self.evaluation.chat,
+            "chat_template": self._asks_chat,
             "lm_eval": metrics.parameters["lm_eval"],
             **_numerics(self.evaluation),
         }

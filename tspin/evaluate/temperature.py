@@ -115,7 +115,7 @@ def _wanted(evaluation: EvaluationJob) -> Manifest:
 
 def _made(evaluation: EvaluationJob, heldout: Heldout) -> FittedTemperature:
     identities = [record.id for record in heldout.records]
-    responses = [evaluation.template.response_ids(held.response) for held in heldout.records]
+    responses = [evaluation.template.annotated_ids(held) for held in heldout.records]
     tokens = [len(response) for response in responses]
     pairs = zip((heldout.prompts[identity] for identity in identities), responses, strict=True)
     measure = _measure(evaluation, list(pairs))

@@ -6,13 +6,14 @@ import hashlib
 from array import array
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 
 from tspin.engines import GenerationRequest
 from tspin.errors import InputError
-from tspin.records.records import AnnotatedRecord
+from tspin.records.records import AnnotatedRecord, record_error
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["ResponsePlan"]
@@ -42,6 +43,7 @@ class ResponsePlan:
         seed_of: Callable[[str], int],
         max_prompt: int,
         over_long: Literal["error", "drop"],
+        source: Path | None = None,
     ) -> ResponsePlan:
         """Tokenise all prompts and sort them by length.
 
@@ -51,33 +53,31 @@ class ResponsePlan:
             seed_of: A record's id to the seed of its response.
             max_prompt: Longest prompt in tokens.
             over_long: Whether a longer one is an error or is dropped.
+            source: The file of the records, for errors.
 
         Raises:
-            InputError: a prompt has more than `max_prompt` tokens and `over_long` is "error", has
-                none, is refused by the chat template, or two records share an id.
+            InputError: a prompt has no tokens or too many, the template refuses a record, or two
+                share an id.
         """
         plan = cls()
         for record in records:
-            prompt = template.record_prompt_ids(record)
-            if not prompt:
-                raise InputError(f"record {record.id!r}: its prompt has no tokens")
+            try:
+                prompt = _prompt(record, template)
+                if len(prompt) > max_prompt and over_long == "error":
+                    raise InputError(_too_long(record.id, len(prompt), max_prompt))
+            except InputError as error:
+                if source is None:
+                    raise
+                raise record_error(source, record.id, str(error)) from None
             if len(prompt) <= max_prompt:
                 plan.ids.append(record.id)
                 plan.prompts.append(array("i", prompt))
                 plan.seeds.append(seed_of(record.id))
                 continue
-            if over_long == "error":
-                raise InputError(
-                    f"record {record.id!r}: its prompt has {len(prompt)} tokens, and no more than "
-                    f"{max_prompt} leave room for a response. Raise prompt.max_length (if the "
-                    "model's context allows), lower generate.max_new_tokens, or set "
-                    "prompt.over_long to 'drop'"
-                )
             plan.over_long.append(record.id)
         # The id decides among equals, so that the order of the input does not.
-        plan.order = sorted(
-            range(len(plan.ids)), key=lambda at: (-len(plan.prompts[at]), plan.ids[at])
-        )
+        places = range(len(plan.ids))
+        plan.order = sorted(places, key=lambda at: (-len(plan.prompts[at]), plan.ids[at]))
         if any(
             plan.ids[a] == plan.ids[b] for a, b in zip(plan.order, plan.order[1:], strict=False)
         ):
@@ -100,3 +100,19 @@ class ResponsePlan:
         for at in self.order:
             if self.ids[at] not in answered:
                 yield GenerationRequest(self.ids[at], tuple(self.prompts[at]), self.seeds[at])
+
+
+def _prompt(record: AnnotatedRecord, template: PromptTemplate) -> list[int]:
+    template.check(record)
+    prompt = template.record_prompt_ids(record)
+    if not prompt:
+        raise InputError(f"record {record.id!r}: its prompt has no tokens")
+    return prompt
+
+
+def _too_long(identity: str, tokens: int, limit: int) -> str:
+    return (
+        f"record {identity!r}: its prompt has {tokens} tokens, and no more than {limit} leave room "
+        "for a response. Raise prompt.max_length (if the model's context allows), lower "
+        "generate.max_new_tokens, or set prompt.over_long to 'drop'"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
@@ -23,13 +24,16 @@ from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["ResponseCounts", "write_responses"]
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class ResponseCounts:
     """What became of the prompts."""
 
     counts: dict[str, int]
-    """"records" written, of which "stop" and "length" (by finish reason) and "empty"."""
+    """"records" written, of which "stop" and "length" (by finish reason) and "empty"; where there
+    are any, "special_tokens": those with special tokens before their end."""
     dropped_ids: dict[str, list[str]]
     """Reason ("over_long") to the ids of the records left out."""
 
@@ -45,12 +49,13 @@ def write_responses(
     decisive: Mapping[str, Any],
     max_length: int,
     over_long: Literal["error", "drop"],
+    source: Path | None = None,
     label: str = "generate",
 ) -> ResponseCounts:
     """Answer every prompt and write response records in the order of the input.
 
-    Finished groups go to the `Journal` beside `out`: a run that is killed and started again asks
-    for the rest. Prompts (4 bytes a token) are kept in memory, responses are not.
+    Finished groups go to the `Journal` beside `out`, and a killed run asks for the rest. Prompts (4
+    bytes a token) are kept in memory, responses are not.
 
     Args:
         open_engine: Loads the engine; not called when nothing is left to do.
@@ -60,26 +65,25 @@ def write_responses(
         seed_of: Record id to the seed of its response.
         out: The output; an older one is replaced.
         decisive: What else decides the responses (JSON); with other values a journal is discarded.
-        max_length: Tokens of prompt and response, `sampling.max_new_tokens` of them, together.
+        max_length: Tokens of prompt and response together.
         over_long: What becomes of a prompt that leaves no room for the response.
+        source: The file of records that are given one by one.
         label: For the progress display.
 
     Raises:
         InputError: a broken record, or a prompt that is too long or refused by the template.
         TspinError: the engine failed, the disk is full, or another process writes the same file.
     """
+    if isinstance(records, Path):
+        source, records = records, read_records(records, AnnotatedRecord)
+    room = _room(max_length, sampling)
     plan = ResponsePlan.of(
-        read_records(records, AnnotatedRecord) if isinstance(records, Path) else records,
-        template,
-        seed_of=seed_of,
-        max_prompt=_room(max_length, sampling),
-        over_long=over_long,
+        records, template, seed_of=seed_of, max_prompt=room, over_long=over_long, source=source
     )
     own = {"template": template.hash, "sampling": dataclasses.asdict(sampling)}
     key = plan.key({**decisive, **own})
     with Journal.opened(out, key, frozenset(plan.ids)) as journal:
-        if len(journal) < len(plan):
-            _answer(plan, journal, open_engine, sampling, label)
+        _answer(plan, journal, open_engine, sampling, label)
         counts = _assemble(plan, journal, out)
         journal_path(out).unlink()
     return ResponseCounts(counts, {"over_long": plan.over_long} if plan.over_long else {})
@@ -103,6 +107,8 @@ def _answer(
     label: str,
 ) -> None:
     done = len(journal)
+    if done == len(plan):
+        return
     with closing(open_engine()) as engine, progress(label, len(plan), done=done) as shown:
         for group in engine.generate(plan.requests(journal), sampling):
             responses = [_as_record(completion) for completion in group]
@@ -122,6 +128,7 @@ def _as_record(completion: Completion) -> Response:
         prompt_tokens=completion.prompt_tokens,
         response_tokens=completion.response_tokens,
         seed=completion.seed,
+        special_tokens=completion.special_tokens,
     )
 
 
@@ -135,4 +142,15 @@ def _assemble(plan: ResponsePlan, journal: Journal, out: Path) -> dict[str, int]
             response = orjson.loads(line)
             counts[response["finish_reason"]] += 1
             counts["empty"] += not response["response"]
+            if response.get("special_tokens"):
+                counts["special_tokens"] += 1
+    if special := counts.get("special_tokens", 0):
+        log.warning(
+            "%s: %d of %d responses have special tokens inside, which stand in them by their "
+            "names; should the model end there, name them in eos_token_id of its "
+            "generation_config.json",
+            out,
+            special,
+            len(plan),
+        )
     return dict(counts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from pathlib import Path
 
 from tspin.config import RunConfig
@@ -11,9 +10,8 @@ from tspin.engines import SamplingParams, engine_name, engine_parameters, open_e
 from tspin.errors import InputError
 from tspin.generate.responses import ResponseCounts, write_responses
 from tspin.generate.shards import WHOLE, Shard
+from tspin.models.configuration import token_limit
 from tspin.models.folder import ModelFolder, find_model
-from tspin.models.policy import load_tokenizer
-from tspin.models.shape import context_length
 from tspin.models.threads import Work, begun_path
 from tspin.records.arithmetic import Arithmetic
 from tspin.records.manifest import (
@@ -26,6 +24,7 @@ from tspin.records.manifest import (
 )
 from tspin.records.records import AnnotatedRecord, read_records
 from tspin.seeds import derive_seed
+from tspin.tokens.loading import load_template
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["generate"]
@@ -49,7 +48,8 @@ def generate(
     Args:
         config: `generate`, `prompt`, `seed`, `model` and `system` are used.
         model: The policy: a model folder, an adapter folder, or a name on the Hub.
-        annotated: Annotated records; their responses are not looked at.
+        annotated: Annotated records; their responses decide nothing, and are refused here if
+            training would refuse them.
         out: Response records, in the order of `annotated`.
         iteration: Part of every seed, so that iterations draw anew.
         shard: Which of the records to answer; `merge_responses` joins them.
@@ -63,15 +63,14 @@ def generate(
         TspinError: the work failed; run again to continue.
     """
     folder = find_model(model, config.model, weights=False)
-    template = PromptTemplate.load(load_tokenizer(folder, config.model), config.prompt.template)
+    template = load_template(folder, config.model, config.prompt)
     manifest = _wanted(config, folder, annotated, iteration, template, shard)
     if is_current(out, manifest) and (current := read_manifest(out)) is not None:
         return current
     forget(out)
     work = Work(config.system, manifest, begun_path(out), arithmetic, inputs={"the policy": model})
-    records = shard.select(read_records(annotated, AnnotatedRecord))
     with work.computing() as signed:
-        answered = _answer(config, folder, template, records, manifest, out)
+        answered = _answer(config, folder, template, annotated, shard, manifest, out)
         results = {"counts": answered.counts, "dropped_ids": answered.dropped_ids}
         return write_manifest(out, signed.model_copy(update=results))
 
@@ -80,7 +79,8 @@ def _answer(
     config: RunConfig,
     folder: ModelFolder,
     template: PromptTemplate,
-    records: Iterable[AnnotatedRecord],
+    annotated: Path,
+    shard: Shard,
     manifest: Manifest,
     out: Path,
 ) -> ResponseCounts:
@@ -88,20 +88,15 @@ def _answer(
     return write_responses(
         open_engine=lambda: open_engine(config, folder, template),
         template=template,
-        records=records,
+        records=shard.select(read_records(annotated, AnnotatedRecord)),
+        source=annotated,
         sampling=SamplingParams.of(config.generate),
         seed_of=lambda record: derive_seed(config.seed, "synthetic", iteration, record),
         out=out,
         decisive={"model": manifest.model, "engine": manifest.engine, **engine_parameters(config)},
-        max_length=_max_length(config, folder),
+        max_length=token_limit(folder, config.model, config.prompt),
         over_long=config.prompt.over_long,
     )
-
-
-def _max_length(config: RunConfig, folder: ModelFolder) -> int:
-    """Tokens of prompt and response together: as configured, or what the model can look at."""
-    context = context_length(folder, config.model)
-    return min(config.prompt.max_length, context or config.prompt.max_length)
 
 
 def _wanted(

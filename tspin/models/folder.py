@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ from tspin.errors import InputError
 from tspin.records.manifest import content_hash
 from tspin.store import fetch, is_remote
 
-__all__ = ["ADAPTER_CONFIG", "ModelFolder", "find_model"]
+__all__ = ["ADAPTER_CONFIG", "ModelFolder", "adapter_vocabulary", "find_model"]
 
 ADAPTER_CONFIG = "adapter_config.json"
 _CONFIG = "config.json"
 _METADATA = ("*.json", "*.txt", "*.model", "*.jinja")
 _WEIGHTS = ("*.safetensors",)
 _CODE = ("*.py",)
+_EMBEDDING = re.compile(
+    r"\.(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings|lm_head|embed_out)\.(.+\.)?weight$"
+)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -49,27 +53,42 @@ class ModelFolder:
     def base(self, config: ModelConfig, *, weights: bool = True) -> ModelFolder:
         """The model that this adapter was trained on.
 
-        The place that the adapter names comes first; if it is gone (the run folder was moved to
-        another machine), the run's initial policy is taken.
+        The place that the adapter names comes first, from its own folder if that is a relative
+        path; if it is gone (the run folder was moved to another machine), the run's initial policy
+        is taken.
 
         Raises:
             InputError: neither can be found, or the base is an adapter itself.
         """
-        named = self.adapter_config().get("base_model_name_or_path")
-        revision = self.adapter_config().get("revision")
-        if not named or (Path(named).is_absolute() and not Path(named).is_dir()):
+        stated, place = self.adapter_config().get("base_model_name_or_path"), self._base_path()
+        named, revision = str(place or stated or ""), self.adapter_config().get("revision")
+        if not named or (_is_place(named) and not Path(named).is_dir()):
             named, revision = config.path, config.revision
         if Path(named).is_dir() and Path(named).resolve() == self.path.resolve():
-            raise InputError(f"{self.path}: the base model that this adapter names is not found")
-        base = find_model(
-            named, config.model_copy(update={"path": named, "revision": revision}), weights=weights
-        )
+            raise InputError(
+                f"{self.path / ADAPTER_CONFIG}: the base model that this adapter names is not "
+                f"found: base_model_name_or_path is {stated!r}, and there is no folder "
+                f"{self.path.resolve() / str(stated)}; give the path of the base, absolute or from "
+                "the adapter's folder, or its name on the Hub"
+            )
+        own = config.model_copy(update={"path": named, "revision": revision})
+        try:
+            base = find_model(named, own, weights=weights)
+        except InputError as error:
+            raise InputError(f"{self.path / ADAPTER_CONFIG}: its base: {error}") from None
         if base.is_adapter:
             raise InputError(
                 f"{self.path}: its base {base.path} is a LoRA adapter too; expected full weights. "
                 "Merge that adapter into its base first"
             )
         return base
+
+    def _base_path(self) -> Path | None:
+        """The folder of the base, where the adapter names one that exists."""
+        named = self.adapter_config().get("base_model_name_or_path")
+        # From the adapter first: its folder moves together with what stands beside it.
+        places = [self.path.resolve() / named, Path(named)] if named else []
+        return next((place for place in places if place.is_dir()), None)
 
     def adapter_config(self) -> dict[str, Any]:
         """The adapter's own description, as peft writes it."""
@@ -111,11 +130,34 @@ def find_model(
         return _checked(ModelFolder(fetch(model)), model)
     if Path(model).is_dir():
         return _checked(ModelFolder(Path(model)), model)
-    if Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
+    if Path(model).exists() or _is_place(model):
         raise InputError(f"model '{model}': no such folder; expected one with safetensors weights")
     revision = config.revision if model == config.path else None
     snapshot = _fetch(model, revision, config, weights=weights)
     return _checked(snapshot, model) if weights else snapshot
+
+
+def _is_place(named: str) -> bool:
+    """Whether a name is a path, and not a name on the Hub."""
+    return named.startswith((".", "/", "~")) or named.count("/") > 1
+
+
+def adapter_vocabulary(folder: ModelFolder) -> int | None:
+    """How many tokens the embeddings in an adapter's files are for; None where it has none.
+
+    peft saves embeddings, with those of the output, where they were resized or trained as a whole.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(folder.path.glob("adapter_model*.safetensors")):
+        try:
+            with safe_open(path, framework="numpy") as weights:
+                named = [name for name in weights.keys() if _EMBEDDING.search(name)]  # noqa: SIM118
+                if named:
+                    return int(weights.get_slice(named[0]).get_shape()[0])
+        except SafetensorError:
+            return None  # Whoever loads the weights says that they are damaged.
+    return None
 
 
 def _with_weights(folder: ModelFolder, config: ModelConfig) -> ModelFolder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,8 @@ from tspin.config import LoraConfig, ModelConfig
 from tspin.errors import InputError
 from tspin.files import atomic_folder, write_json
 from tspin.models.device import resolve_device, resolve_dtype
-from tspin.models.folder import ADAPTER_CONFIG, ModelFolder, find_model
+from tspin.models.folder import ADAPTER_CONFIG, ModelFolder, adapter_vocabulary, find_model
+from tspin.models.generation import write_end_ids
 from tspin.models.pretrained import load_tokenizer, load_weights, without_bars
 
 __all__ = [
@@ -32,6 +34,8 @@ __all__ = [
 Policy = PreTrainedModel | PeftModel
 
 _ADAPTER = "default"
+_RESIZED = "embeddings_resized"
+"""Attribute of a policy whose adapter has embeddings for more tokens, or fewer, than its base."""
 
 
 def policy_identity(model: str | ModelFolder, config: ModelConfig) -> str:
@@ -102,6 +106,8 @@ def save_policy(
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
     *,
+    generation: dict[str, Any] | None = None,
+    ends: Sequence[int] = (),
     state_dict: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Save a policy as a folder that loads by itself; it appears whole or not at all.
@@ -113,17 +119,23 @@ def save_policy(
         policy: Not wrapped for distributed training.
         tokenizer: Saved beside it.
         folder: Replaced if it exists.
+        generation: The generation_config.json of the model that it was made from, which is written
+            as it stands but for `ends`; None keeps what transformers knows of it.
+        ends: The tokens that end a response, which whoever else loads the folder must stop at.
         state_dict: The whole weights, where `policy` holds only a shard of them.
     """
     with atomic_folder(folder) as temporary, without_bars():
         if isinstance(policy, PeftModel):
-            # False: "auto" asks the Hub whether the vocabulary was resized, which never happens.
+            # Not "auto", which asks the Hub whether the vocabulary was resized.
             policy.save_pretrained(
-                str(temporary), state_dict=state_dict, save_embedding_layers=False
+                str(temporary),
+                state_dict=state_dict,
+                save_embedding_layers=getattr(policy, _RESIZED, False),
             )
             _settle_adapter_folder(temporary)
         else:
             policy.save_pretrained(temporary, state_dict=state_dict)
+        write_end_ids(temporary, ends, generation)
         tokenizer.save_pretrained(temporary)
 
 
@@ -169,6 +181,12 @@ def _load_adapter(
         )
     _refuse_other_shape(folder, values, lora)
     base.name_or_path, commit = base_folder.reference
+    rows = adapter_vocabulary(folder)
+    embeddings = cast(torch.nn.Embedding, base.get_input_embeddings())
+    resized = rows is not None and rows != embeddings.weight.shape[0]
+    if resized:
+        # Its own embeddings come with the adapter; what stands here until then does not matter.
+        base.resize_token_embeddings(rows, mean_resizing=False)
     own = peft.LoraConfig.from_pretrained(str(folder.path))
     own.base_model_name_or_path, own.revision = base.name_or_path, commit
     own.inference_mode = not trainable
@@ -179,6 +197,7 @@ def _load_adapter(
         raise InputError(f"{folder.path}: does not fit {base.name_or_path}: {error}") from None
     if result.missing_keys:
         raise InputError(f"{folder.path}: its adapter lacks weights: {result.missing_keys[0]}")
+    setattr(policy, _RESIZED, resized)
     return policy
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 import torch
@@ -18,10 +19,12 @@ from transformers.utils import logging as transformers_logging
 
 from tspin.config import ModelConfig
 from tspin.errors import InputError
+from tspin.models.configuration import model_config
 from tspin.models.folder import ModelFolder, find_model
 
 __all__ = ["load_tokenizer", "load_weights", "without_bars"]
 
+_SENTENCEPIECE = "sentencepiece 0.2.2 with protobuf 6"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
@@ -56,9 +59,35 @@ def load_tokenizer(model: str | ModelFolder, config: ModelConfig) -> PreTrainedT
         )
     except (OSError, ValueError, ImportError) as error:
         raise InputError(
-            f"model '{folder.path}': its tokenizer cannot be loaded: {error}"
+            f"model '{folder.path}': its tokenizer cannot be loaded: "
+            f"{error}{_sentencepiece_hint(folder)}"
         ) from None
     return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def _sentencepiece_hint(folder: ModelFolder) -> str:
+    """What to install, where a SentencePiece file is all there is of a tokenizer.
+
+    transformers 5 reads it with two packages. Without one of them, or with a pair that does not go
+    together (sentencepiece 0.2.3 needs protobuf 7), it takes the file for one of tiktoken's, and
+    its error names that.
+    """
+    files = sorted(path.name for path in folder.path.glob("*.model"))
+    own = [name for name in files if name not in ("tiktoken.model", "tekken.model")]
+    if not own or (folder.path / "tokenizer.json").is_file():
+        return ""
+    there = [f"{name} {_version(name)}" for name in ("sentencepiece", "protobuf")]
+    return (
+        f". It is the SentencePiece file {own[0]}, with no tokenizer.json; to read it: pip install "
+        f"'tspin[sentencepiece]', which is {_SENTENCEPIECE} (here: {', '.join(there)})"
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def load_weights(folder: ModelFolder, config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
@@ -73,6 +102,7 @@ def load_weights(folder: ModelFolder, config: ModelConfig, dtype: torch.dtype) -
         InputError: not a model that transformers knows, damaged files, or weights that the
             configuration asks for and the files lack.
     """
+    model_config(folder, config)  # An encoder would load, too, and be of no use.
     try:
         with without_bars():
             loaded: Any = AutoModelForCausalLM.from_pretrained(

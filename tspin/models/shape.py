@@ -8,15 +8,16 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from tspin.attention.interface import takes_trees
 from tspin.config import LoraConfig, ModelConfig
 from tspin.errors import InputError
+from tspin.models.configuration import model_config
 from tspin.models.folder import ModelFolder, find_model
 
-__all__ = ["ModelShape", "attention_width", "context_length", "empty_model", "model_shape"]
+__all__ = ["ModelShape", "attention_width", "empty_model", "model_shape"]
 
 
 Targets = tuple[str, ...] | str
@@ -90,8 +91,8 @@ def empty_model(model: ModelConfig) -> nn.Module:
 
 def _on_meta(folder: ModelFolder, model: ModelConfig) -> Any:
     trust = model.trust_remote_code
+    config = model_config(folder, model)
     try:
-        config = AutoConfig.from_pretrained(folder.path, trust_remote_code=trust)
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
                 config, attn_implementation=model.attn_implementation, trust_remote_code=trust
@@ -152,24 +153,3 @@ def _widths(module: Any, kind: Literal["linear", "conv"]) -> int:
     if kind == "linear":
         return int(module.in_features) + int(module.out_features)
     return int(module.weight.shape[0]) + int(module.weight.shape[1])
-
-
-def context_length(model: str | ModelFolder, config: ModelConfig) -> int | None:
-    """A model's largest number of tokens, prompt and response together; None has no limit.
-
-    Reads the configuration only, that of the base for an adapter.
-
-    Raises:
-        InputError: no such model, or a configuration that transformers does not know.
-    """
-    folder = find_model(model, config, weights=False)
-    if folder.is_adapter:
-        folder = folder.base(config, weights=False)
-    try:
-        own = AutoConfig.from_pretrained(folder.path, trust_remote_code=config.trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"model '{folder.path}': its configuration cannot be read: {error}"
-        ) from None
-    limit = getattr(own.get_text_config(), "max_position_embeddings", None)
-    return int(limit) if isinstance(limit, int) and limit > 0 else None

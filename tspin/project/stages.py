@@ -95,7 +95,7 @@ class Stages:
         out = f"{_RUN}/{name}"
         return stage(
             f"generate --model ${{model.path}} --annotated ${{data.{records}}} --out {out}",
-            deps=[self._initial, f"${{data.{records}}}"],
+            deps=[self._initial, f"${{data.{records}}}", *self._template()],
             params=_SAMPLING,
             outs=with_manifest(out),
         )
@@ -105,7 +105,7 @@ class Stages:
         return stage(
             f"generate --model ${{item.prev}} --annotated ${{data.annotated}} --out {out} "
             "--iteration ${item.t}",
-            deps=[self._previous, "${data.annotated}"],
+            deps=[self._previous, "${data.annotated}", *self._template()],
             params=_SAMPLING,
             outs=with_manifest(out),
         )
@@ -126,12 +126,12 @@ class Stages:
 
     def _train(self) -> dict[str, Any]:
         triplets = f"{_ITERATION}/triplets.jsonl"
-        examples = triplets if self._pairs else "${data.annotated}"
+        examples = with_manifest(triplets) if self._pairs else ["${data.annotated}"]
         out = f"{_ITERATION}/model"
         return stage(
-            f"train --model ${{item.prev}} --triplets {examples} --out {out} "
+            f"train --model ${{item.prev}} --triplets {examples[0]} --out {out} "
             "--iteration ${item.t}",
-            deps=[self._previous, *(with_manifest(triplets) if self._pairs else [examples])],
+            deps=[self._previous, *examples, *self._template()],
             params=_TRAINING,
             outs=[*with_manifest(out), f"{_ITERATION}/train_log.jsonl"],
         )
@@ -141,7 +141,7 @@ class Stages:
         return stage(
             "evaluate --model ${model.path} --annotated ${data.heldout} --iteration -1 "
             f"--out {out}",
-            deps=[self._initial, "${data.heldout}", *self._tasks()],
+            deps=[self._initial, "${data.heldout}", *self._template(), *self._tasks()],
             params=[*_SAMPLING, "evaluate"],
             outs=self._answers(out),
         )
@@ -154,10 +154,15 @@ class Stages:
         return stage(
             f"evaluate --model {trained} --annotated ${{data.heldout}} --iteration ${{item.t}} "
             f"--out {out}" + "".join(f" --proto {path}" for path in compared),
-            deps=[trained, "${data.heldout}", *watched, *self._tasks()],
+            deps=[trained, "${data.heldout}", *watched, *self._template(), *self._tasks()],
             params=[*_SAMPLING, "evaluate"],
             outs=self._answers(out),
         )
+
+    def _template(self) -> list[str]:
+        """The file of a chat template of one's own, where DVC can look at it."""
+        file = self._config.prompt.chat_template
+        return ["${prompt.chat_template}"] if file and not is_remote(file) else []
 
     def _tasks(self) -> list[str]:
         """The folder of tasks of one's own, where DVC can look at it."""

@@ -27,12 +27,18 @@ __all__ = [
     "read_located",
     "read_record_at",
     "read_records",
+    "record_error",
     "write_records",
 ]
 
 FinishReason = Literal["stop", "length"]
 
 Thought = Annotated[str, Field(min_length=1)]
+
+
+def _without_zero_counts(fields: dict[str, Any]) -> dict[str, Any]:
+    """Without counts of special tokens that are 0, as nearly all are."""
+    return {k: v for k, v in fields.items() if v or not k.endswith("special_tokens")}
 
 
 class _Prompted(Strict):
@@ -96,10 +102,12 @@ class Response(Strict):
     response_tokens: int = Field(ge=0)
     """As the model emitted them, without the end token."""
     seed: int
+    special_tokens: int = Field(0, ge=0)
+    """Special tokens that the model emitted before its end; `response` has their names."""
 
     def as_json(self) -> dict[str, Any]:
         """The record as it stands in a file."""
-        return self.model_dump()
+        return _without_zero_counts(self.model_dump())
 
 
 class Triplet(_Prompted):
@@ -112,6 +120,13 @@ class Triplet(_Prompted):
     proto_synthetic: str
     synthetic_finish_reason: FinishReason = "stop"
     proto_synthetic_finish_reason: FinishReason = "stop"
+    synthetic_special_tokens: int = Field(0, ge=0)
+    """As of the response that it was."""
+    proto_synthetic_special_tokens: int = Field(0, ge=0)
+
+    def as_json(self) -> dict[str, Any]:
+        """The record as it stands in a file."""
+        return _without_zero_counts(super().as_json())
 
 
 Record = TypeVar("Record", AnnotatedRecord, Response, Triplet)
@@ -211,6 +226,21 @@ def _parse(path: Path, number: int, line: bytes, kind: type[Record]) -> Record:
         raise located(path, number, f"not a JSON object in UTF-8: {error}") from None
     except ValidationError as error:
         raise located(path, number, describe(error)) from None
+
+
+def record_error(path: Path, identity: str, message: str) -> InputError:
+    """An error about a record, with the line of the file that it stands on.
+
+    Args:
+        path: A JSON Lines file.
+        identity: The record's id.
+        message: What is wrong, and what would be right.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if orjson.loads(line).get("id") == identity:
+                return located(path, number, message)
+    return located(path, None, message)
 
 
 def write_records(path: Path, records: Iterable[Record]) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from tspin.config import RunConfig
+from tspin.config import PromptConfig, RunConfig
 from tspin.records.manifest import Manifest
 from tspin.report.markdown import plain, table_text
 from tspin.report.overview import (
@@ -42,6 +44,7 @@ def model_card(
     adapter: bool,
     base: str | None,
     temperature: float | None,
+    ends: Sequence[str],
 ) -> str:
     """The text of README.md in a model's folder, as the Hugging Face Hub reads it.
 
@@ -53,6 +56,7 @@ def model_card(
         adapter: Whether it is a LoRA adapter.
         base: Name on the Hub of the model that the run began with; None if it is not from there.
         temperature: Fitted to held-out annotations; None if none was.
+        ends: Names of the tokens that end a response.
     """
     config = history.config
     trained = history.manifests.get(f"iter-{number}/model") or Manifest(kind="model")
@@ -75,8 +79,9 @@ def model_card(
         versions={"tspin": "", **trained.versions},
         adapter=adapter,
         temperature=temperature,
+        ends=list(ends),
         name=name,
-        prompt=_PROMPTS[config.prompt.template],
+        prompt=_prompt(config.prompt),
     )
     return f"---\n{_metadata(history, number, name, adapter, base).to_yaml()}\n---\n\n{text}\n"
 
@@ -90,6 +95,20 @@ def _template() -> Template:
         autoescape=False,  # noqa: S701  (Markdown; what is shown is the configuration's)
     )
     return environment.get_template("model_card.md.j2")
+
+
+def _prompt(prompt: PromptConfig) -> str:
+    """How prompts were rendered, with what whoever asks the model has to set."""
+    told = [_PROMPTS[prompt.template]]
+    if prompt.chat_template is not None:
+        told.append("That template is a file of the run; it stands in this folder.")
+    if prompt.chat_template_kwargs:
+        keywords = json.dumps(prompt.chat_template_kwargs, sort_keys=True)
+        told.append(
+            f"It was asked with `{keywords}`: hand them to `apply_chat_template`, or to a server "
+            "as `chat_template_kwargs`."
+        )
+    return " ".join(told)
 
 
 def _metrics(history: History) -> tuple[list[str], list[str]]:

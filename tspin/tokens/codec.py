@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Container, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -34,6 +34,8 @@ class TextCodec:
     Attributes:
         digest: Hex SHA-256 of the tokenizer's content.
         prefix: Ids that the tokenizer puts before every text (its BOS), often one or none.
+        added_ids: Ids of the tokens that stand for themselves: special ones, and others.
+        names: Their texts.
         special_ids: Ids of all special tokens.
     """
 
@@ -54,15 +56,21 @@ class TextCodec:
         self._middle.encode_special_tokens = True
         added: dict[int, AddedToken] = self._start.get_added_tokens_decoder()
         self.added_ids = frozenset(added)
+        self.names = {index: token.content for index, token in added.items()}
         self._specials = {index: token.content for index, token in added.items() if token.special}
         self.special_ids = frozenset(self._specials)
         self._unknown = tokenizer.unk_token_id
         self.prefix = self._find_prefix()
 
-    def mark_specials(self, text: str) -> str:
-        """Replace written-out special tokens by marks that `encode_start` turns back into text."""
-        marks = {token: mark for mark, token in self._marks.items()}
-        return self._pattern.sub(lambda match: marks[match.group()], text) if marks else text
+    def mark_specials(self, text: str, *, keep: Collection[str] = ()) -> str:
+        """Replace written-out special tokens by marks that encoding turns back into text.
+
+        Args:
+            text: Of a message.
+            keep: Tokens that may be meant as what they are.
+        """
+        marks = {token: mark for mark, token in self._marks.items()} | {name: name for name in keep}
+        return self._pattern.sub(lambda match: marks[match.group()], text) if self._marks else text
 
     def encode_start(self, text: str, *, specials: bool) -> list[int]:
         """Ids of a prompt.
@@ -75,34 +83,64 @@ class TextCodec:
         if not specials or _OPEN not in text:
             self._start.encode_special_tokens = not specials
             return list(self._start.encode(text, add_special_tokens=False).ids)
-        ids: list[int] = []
-        for index in self._marking.encode(text, add_special_tokens=False).ids:
-            mark = self._marking.id_to_token(index)
-            ids += self.encode_middle(self._marks[mark]) if mark in self._marks else [index]
-        return ids
+        return self._encode_marked(self._marking_start, text)
 
-    def encode_middle(self, text: str) -> list[int]:
+    def encode_middle(self, text: str, *, specials: Container[int] = ()) -> list[int]:
         """Ids of a text that continues another: no space in front, no special tokens.
+
+        Args:
+            text: As it stands after the other.
+            specials: Special tokens whose names in the text stand for them after all.
 
         Raises:
             InputError: the tokenizer cannot write a special token's name as plain characters.
         """
-        ids: list[int] = self._middle.encode(text, add_special_tokens=False).ids
-        for index in ids:
+        names = {name: index for index, name in self._specials.items() if index in specials}
+        if names:
+            parts = re.split(f"({'|'.join(map(re.escape, sorted(names, key=len)[::-1]))})", text)
+            ids = [[names[part]] if part in names else self.encode_middle(part) for part in parts]
+            return [index for part in ids for index in part]
+        plain: list[int] = self._middle.encode(text, add_special_tokens=False).ids
+        for index in plain:
             if index in self._specials and index != self._unknown:
                 raise InputError(
                     f"the text contains {self._specials[index]!r}, and this tokenizer has no way "
                     "to encode that other than as its special token; remove it from the text"
                 )
+        return list(plain)
+
+    def encode_rendered(self, text: str) -> list[int]:
+        """Ids of what a chat template gave after a prompt, special tokens as in `encode_start`."""
+        if _OPEN in text:
+            return self._encode_marked(self._marking_middle, text)
+        self._middle.encode_special_tokens = False
+        ids: list[int] = self._middle.encode(text, add_special_tokens=False).ids
+        self._middle.encode_special_tokens = True
         return list(ids)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids that continue others, special tokens left out.
+        """Text of ids that continue others, special tokens by their names.
 
         Bytes that are not valid UTF-8 become U+FFFD, the replacement character.
         """
-        text: str = self._middle.decode(list(ids), skip_special_tokens=True)
-        return text
+        texts, start = list[str](), 0
+        # Decoders may take a name to pieces: for some a low line in it is a space.
+        for at, index in enumerate(ids):
+            if index in self._specials:
+                texts += [self._middle.decode(list(ids[start:at])), self._specials[index]]
+                start = at + 1
+        return "".join([*texts, self._middle.decode(list(ids[start:]))])
+
+    def special_names(self, ids: Sequence[int]) -> list[str]:
+        """Names of the special tokens among ids, in their order."""
+        return [self._specials[index] for index in ids if index in self._specials]
+
+    def _encode_marked(self, marking: Tokenizer, text: str) -> list[int]:
+        ids: list[int] = []
+        for index in marking.encode(text, add_special_tokens=False).ids:
+            mark = marking.id_to_token(index)
+            ids += self.encode_middle(self._marks[mark]) if mark in self._marks else [index]
+        return ids
 
     def _find_prefix(self) -> list[int]:
         plain = self._start.encode("x", add_special_tokens=False).ids
@@ -121,10 +159,17 @@ class TextCodec:
         longest_first = sorted(self._specials.values(), key=len, reverse=True)
         return re.compile("|".join(map(re.escape, longest_first)))
 
+    # Made only for data that writes special tokens out: the copy of a large vocabulary costs.
     @cached_property
-    def _marking(self) -> Tokenizer:
-        # Made only for data that writes special tokens out: the copy of a large vocabulary costs.
-        marking = Tokenizer.from_str(self._json)
+    def _marking_start(self) -> Tokenizer:
+        return self._with_marks(self._start)
+
+    @cached_property
+    def _marking_middle(self) -> Tokenizer:
+        return self._with_marks(self._middle)
+
+    def _with_marks(self, tokenizer: Tokenizer) -> Tokenizer:
+        marking = Tokenizer.from_str(tokenizer.to_str())
         marking.add_special_tokens([AddedToken(mark, normalized=False) for mark in self._marks])
         return marking
 

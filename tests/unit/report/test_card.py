@@ -18,7 +18,7 @@ def card_of(run: Path) -> str:
     """The card of the run's first model."""
     history = read_history(run, samples=0)
     told: dict[str, Any] = {"name": "me/model", "sha256": "0" * 64, "adapter": False}
-    return model_card(history, 0, **told, base=None, temperature=None)
+    return model_card(history, 0, **told, base=None, temperature=None, ends=["</s>"])
 
 
 @pytest.fixture
@@ -78,3 +78,12 @@ def test_what_is_not_the_papers_method_is_told_where_it_is_used(
     assert line not in card_of(run)
     configure(run, **{section: setting})
     assert line in card_of(run)
+
+
+def test_what_a_chat_template_is_asked_with_is_told(run: Path) -> None:
+    assert "chat_template_kwargs" not in card_of(run)
+    asked = {"chat_template": "own.jinja", "chat_template_kwargs": {"enable_thinking": False}}
+    configure(run, prompt={"template": "chat", **asked})
+    card = card_of(run)
+    assert '`{"enable_thinking": false}`' in card
+    assert "stands in this folder" in card

@@ -19,7 +19,7 @@ def template(tiny_tokenizer: PreTrainedTokenizerFast) -> PromptTemplate:
     return PromptTemplate.load(tiny_tokenizer, "instruction")
 
 
-def triplet(identity: str = "a", **changes: str) -> Triplet:
+def triplet(identity: str = "a", **changes: str | int) -> Triplet:
     texts = {"annotated": "Paris", "synthetic": "Athens", "proto_synthetic": "46"}
     return Triplet.model_validate({"id": identity, "messages": QUESTION} | texts | changes)
 
@@ -61,6 +61,30 @@ def test_cut_off_response_has_no_end_token(tmp_path: Path, template: PromptTempl
     assert item["synthetic_ids"] == template.response_ids("Athens", finished=False)
     assert template.end_token_id not in item["synthetic_ids"]
     assert item["proto_synthetic_ids"] == [template.end_token_id]
+
+
+def test_special_tokens_of_a_sample_are_trained_as_such(
+    tmp_path: Path, template: PromptTemplate
+) -> None:
+    path = tmp_path / "t.jsonl"
+    special = {"synthetic": "A<s>A", "synthetic_special_tokens": 1}
+    row = triplet(proto_synthetic="A<s>A", **special)
+    write_records(path, [row])
+    (example,) = load(path, template).rows
+    begin = template.prompt_ids(QUESTION)[0]  # <s>
+    assert [list(ids).count(begin) for ids in example.responses] == [0, 1, 0]
+
+
+def test_an_annotation_that_the_model_would_stop_in_is_refused(
+    tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    city = tiny_tokenizer.convert_tokens_to_ids("Ġcity")
+    template = PromptTemplate.load(tiny_tokenizer, "auto", generation=[2, city])
+    path = tmp_path / "t.jsonl"
+    write_records(path, [triplet(annotated="A"), triplet("b", annotated="A city is")])
+    with pytest.raises(InputError, match=r"t\.jsonl:2: record 'b': .* contains 'Ġcity', at which"):
+        load(path, template)
+    assert len(load(path, PromptTemplate.load(tiny_tokenizer, "auto"))) == 2
 
 
 def test_limit_is_on_prompt_and_longest_response(tmp_path: Path, template: PromptTemplate) -> None:

@@ -204,10 +204,23 @@ def test_invalid_utf8_becomes_the_replacement_character(tiny_tokenizer):
     json.dumps(text, ensure_ascii=False).encode()
 
 
-def test_special_tokens_that_a_model_emits_are_left_out(tiny_tokenizer):
-    template = PromptTemplate.load(tiny_tokenizer, "auto")
-    a, end = template.response_ids("A")
-    assert template.decode([a, tiny_tokenizer.bos_token_id, a, end, a]) == "AA"
+@pytest.mark.parametrize("style", STYLES)
+def test_special_tokens_that_a_model_emits_stand_in_its_text(tokenizer_factory, style):
+    """By their names, which are encoded as those tokens again, or as characters of a human's."""
+    name = "<|tool_of▁course|>"  # For some decoders the low line is a space.
+    tokenizer = tokenizer_factory(style, special=(name,))
+    template = PromptTemplate.load(tokenizer, "auto")
+    end, tool = template.end_token_id, tokenizer.convert_tokens_to_ids(name)
+    text = template.response_ids("A city", finished=False)
+    emitted = [*text, tool, *text, tokenizer.bos_token_id, end]
+    written = f"A city{name}A city<s>"
+    assert template.decode([*emitted, *text]) == written
+    assert template.special_names([*emitted, tool]) == [name, "<s>"]
+    assert template.response_ids(written, specials=True) == emitted
+    plain = template.response_ids(written)
+    assert tool not in plain and tokenizer.bos_token_id not in plain
+    # The end within a text would end it.
+    assert template.response_ids("A</s>", specials=True).count(end) == 1
     assert template.decode([end]) == ""
 
 
@@ -223,7 +236,7 @@ def test_hash_changes_with_whatever_decides_the_ids(tokenizer_factory):
     hashes = [
         hash_of(),
         hash_of("chat", chat_template=CHATML),
-        hash_of("chat", chat_template=CHATML.replace("assistant\n", "assistant:\n")),
+        hash_of("chat", chat_template=CHATML.replace("<|im_start|>", "<|im_start|> ")),
         hash_of("chat", chat_template=CHATML.replace("<|im_end|>", "</s>")),
         hash_of(bos=False),
         hash_of(edit=other_end),
