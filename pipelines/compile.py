@@ -11,10 +11,17 @@ from pipelines.graph.graphs import GRAPHS
 from pipelines.plan import Plan
 from tspin.errors import InputError
 from tspin.files import atomic_file
+from tspin.outputs import Recognition, begins_with
 
-__all__ = ["PIPELINES", "compile_pipeline"]
+__all__ = ["PIPELINES", "compile_pipeline", "compiled_pipeline"]
 
 PIPELINES: tuple[str, ...] = tuple(GRAPHS)
+
+
+def compiled_pipeline(name: str) -> Recognition:
+    """How the YAML file of a pipeline or component is known: kfp puts its name at the top."""
+    shown = f"tspin-{name}" if name in PIPELINES else name.replace("_", "-")
+    return begins_with(f"# PIPELINE DEFINITION\n# Name: {shown}\n")
 
 
 def compile_pipeline(name: str, plan: Plan, out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -22,11 +23,11 @@ from tspin.data.rows.row import RawRow
 from tspin.data.rows.sources import SourceFiles, find_sources
 from tspin.data.screening import Screen
 from tspin.errors import InputError
-from tspin.files import atomic_file
-from tspin.records.manifest import forget
+from tspin.files import atomic_file, sha256_file
+from tspin.records.manifest import Manifest, announce, write_manifest
 from tspin.records.records import AnnotatedRecord
 
-__all__ = ["OnError", "import_records"]
+__all__ = ["OnError", "import_records", "source_hash"]
 
 OnError = Literal["fail", "skip"]
 
@@ -74,8 +75,28 @@ def import_records(
         with atomic_file(out) as file:
             run.write(items, file)
             run.raise_if_failed(source)
-            forget(out)
-    return run.summary(source, out, form, sources)
+            announce(out)
+        summary = run.summary(source, out, form, sources)
+        asked = {"format": form.name, "on_error": on_error, "max_chars": max_chars, "split": split}
+        counts = {"records": summary.written} | summary.skipped
+        inputs = {"source": _hash(sources)}
+        made = Manifest(kind="annotated", inputs=inputs, parameters=asked, counts=counts)
+        write_manifest(out, made)
+    return summary
+
+
+def source_hash(source: Path, split: str | None = None) -> str:
+    """Hex SHA-256 of what an import reads: the content of its files, in their order.
+
+    Raises:
+        InputError: as `find_sources`.
+    """
+    return _hash(find_sources(source, split))
+
+
+def _hash(sources: SourceFiles) -> str:
+    hashes = (sha256_file(file.path) for file in sources.files)
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 class _Import:

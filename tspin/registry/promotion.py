@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from tspin.errors import InputError
+from tspin.outputs import check_output, registry_folder
 from tspin.records.estimate import Estimate, read_estimates
 from tspin.records.manifest import RECORDED_LATER, Manifest, content_hash, read_manifest
 from tspin.registry.champions import Registry
@@ -53,9 +54,12 @@ def promote(
 
     Raises:
         GateRefusedError: the candidate is not good enough, or the champion changed meanwhile.
-        InputError: no such model or metrics, no `metric`, or another model's or evaluation's.
+        InputError: no such model or metrics, no `metric`, or another model's or evaluation's; or
+            the registry's place is taken.
         TspinError: the store cannot be reached.
     """
+    inputs = [candidate, metrics]
+    check_output(registry, registry_folder, folder=True, grows=True, inputs=inputs)
     measured, manifest = _measured(candidate, metrics, metric)
     opened = Registry(registry)
     champion = opened.champion()

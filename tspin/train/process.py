@@ -18,7 +18,7 @@ from tspin.models.policy import (
 )
 from tspin.models.pretrained import without_bars
 from tspin.models.threads import Work
-from tspin.records.manifest import Manifest, forget, write_manifest
+from tspin.records.manifest import Manifest, announce, write_manifest
 from tspin.records.training_log import TRAIN_LOG
 from tspin.seeds import derive_seed
 from tspin.tokens.examples import Examples, load_examples, roles_of
@@ -153,7 +153,7 @@ def _finish(
     } | {f"past_{kind}": count for kind, count in guards.counts.items()}
     policy = trainer.accelerator.unwrap_model(trainer.model)
     policy.config.use_cache = True  # It was off for training; the folder is for generation.
-    forget(job.out)
+    announce(job.out)
     save_policy(policy, load_tokenizer(job.model, job.config.model), job.out)
     dropped = {"over_long": examples.dropped} if examples.dropped else {}
     write_manifest(job.out, manifest.model_copy(update={"counts": counts, "dropped_ids": dropped}))

@@ -73,7 +73,7 @@ def find_sources(source: Path, split: str | None = None) -> SourceFiles:
 
 
 def _hidden(path: Path) -> bool:
-    return path.name.startswith(".")
+    return path.name.startswith(".") or path.name.endswith(".manifest.json")
 
 
 def _endings() -> str:
