@@ -46,7 +46,7 @@ _MODEL_FILE = re.compile(
 
 def never_ours(standing: Standing) -> str | None:
     """Of outputs that are only ever new."""
-    return "is there already"
+    return "is there already" + (", and not empty" if standing.is_folder else "")
 
 
 def made_from(kind: str, **values: Value) -> Recognition:

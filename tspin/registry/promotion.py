@@ -54,14 +54,11 @@ def promote(
 
     Raises:
         GateRefusedError: the candidate is not good enough, or the champion changed meanwhile.
-        InputError: no such model or metrics, no `metric`, or another model's or evaluation's; or
-            the registry's place is taken.
+        InputError: no such model or metrics, no `metric`, or another's; or no registry's folder.
         TspinError: the store cannot be reached.
     """
-    inputs = [candidate, metrics]
-    check_output(registry, registry_folder, folder=True, grows=True, inputs=inputs)
+    opened = _opened(registry, candidate, metrics)
     measured, manifest = _measured(candidate, metrics, metric)
-    opened = Registry(registry)
     champion = opened.champion()
     beaten = {} if champion is None else champion.metrics
     gate = PromotionGate(metric, direction, min_gain, certain, measured, beaten)
@@ -109,6 +106,12 @@ def rollback(registry: str, *, to: int | None = None, by: str | None = None) -> 
     record = earlier[-1].model_copy(update=update)
     opened.append(record)
     return record
+
+
+def _opened(registry: str, candidate: Path, metrics: Path) -> Registry:
+    inputs = [candidate, metrics]
+    check_output(registry, registry_folder, folder=True, grows=True, inputs=inputs)
+    return Registry(registry)
 
 
 def _measured(

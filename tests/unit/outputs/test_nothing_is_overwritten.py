@@ -158,6 +158,18 @@ def _foreign_folder(out: Path) -> None:
     (out / "below/notes.txt").write_text("mine too")
 
 
+def _source(command: Command) -> Path:
+    words = command.arguments.split()
+    named = next((w for w in words if w in ("many.jsonl", "triplets.jsonl")), "annotated.jsonl")
+    return Path(named)
+
+
+def _change(out: Path, command: Command) -> None:
+    if command.own is not None:
+        command.own(out, _source(command))
+        (out / "config.json" if out.is_dir() else out).write_text("changed by hand")
+
+
 PLACES: dict[str, Callable[[Path, Command], None]] = {
     "nothing": lambda out, command: None,
     "file": lambda out, command: (out.write_text("mine"), None)[1],
@@ -177,20 +189,8 @@ PLACES: dict[str, Callable[[Path, Command], None]] = {
     "own of another input": lambda out, command: (
         command.own and command.own(out, Path("other.jsonl"))
     ),
-    "own, changed since": lambda out, command: _change(out, command),
+    "own, changed since": _change,
 }
-
-
-def _source(command: Command) -> Path:
-    words = command.arguments.split()
-    named = next((w for w in words if w in ("many.jsonl", "triplets.jsonl")), "annotated.jsonl")
-    return Path(named)
-
-
-def _change(out: Path, command: Command) -> None:
-    if command.own is not None:
-        command.own(out, _source(command))
-        (out / "config.json" if out.is_dir() else out).write_text("changed by hand")
 
 
 def _out(command: Command, place: str, folder: Path) -> str:
@@ -233,7 +233,7 @@ def _content(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*")):
         kind = "folder" if path.is_dir() else "file"
-        value = os.readlink(path) if path.is_symlink() else kind
+        value = str(path.readlink()) if path.is_symlink() else kind
         if path.is_file() and not path.is_symlink():
             value = content_hash(path)
         found[path.relative_to(folder).as_posix()] = value
