@@ -75,6 +75,7 @@ def generate(
         annotated=records,
         model=model_identity(policy, settings.model),
         iteration=iteration,
+        shard=str(part),
     )
     check_output(out, ours, inputs=[model, annotated, config], overwrite=overwrite)
     from tspin.generate.step import generate as step

@@ -56,7 +56,7 @@ def made_from(kind: str, **values: Value) -> Recognition:
 
     Args:
         kind: Of the manifest.
-        values: `model`, `iteration`, and inputs by role; None is not compared.
+        values: `model`, `iteration`, `shard` (`i/n`), and inputs by role; None is not compared.
     """
 
     def recognise(standing: Standing) -> str | None:
@@ -77,6 +77,8 @@ def _other_origin(manifest: Manifest, values: Mapping[str, Value]) -> str | None
         own: str | int | None = manifest.inputs.get(name)
         if name in ("model", "iteration"):
             own = getattr(manifest, name)
+        elif name == "shard":
+            own = str(manifest.parameters.get("shard", "0/1"))
         if own is not None and value is not None and own != _said(value):
             return f"was made from another {name.replace('_', '-')}"
     return None

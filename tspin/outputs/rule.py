@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def check_output(
         _refuse_protected(Path(out), grows=grows)
     standing = standing_at(out)
     reason = _reason(standing, ours, folder=folder, overwrite=overwrite)
+    reason = None if grows and not standing.exists else reason  # It gets no manifest.
     sources = [source for source in inputs if source is not None]
     _refuse_inputs(out, sources, may_hold=grows and standing.exists and reason is None)
     _refuse_beside(out, beside, sources)
@@ -62,7 +64,8 @@ def check_output(
     if not overwrite:
         hint = "" if overwrite is None else ", or let --overwrite move it to NAME.replaced-TIME"
         raise InputError(f"{out}: {reason}; name another {'folder' if folder else 'file'}{hint}")
-    log.warning("%s: moved to %s", out, standing.move_aside())
+    if os.environ.get("RANK", "0") == "0":  # Of several processes of one training the first.
+        log.warning("%s: moved to %s", out, standing.move_aside())
 
 
 def _reason(
@@ -70,7 +73,7 @@ def _reason(
 ) -> str | None:
     """Why what stands there is in the way; None where it is not, or nothing stands there."""
     if not standing.exists:
-        return None
+        return standing.foreign_manifest()
     if standing.is_folder != folder:
         return "is a file" if folder else "is a folder"
     if standing.on_its_way or (folder and not standing.names()):

@@ -48,6 +48,9 @@ class Standing(Protocol):
             InputError: it is damaged, or what stands there was changed after it was made.
         """
 
+    def foreign_manifest(self) -> str | None:
+        """Where nothing stands: whether what stands in its manifest's place is no manifest."""
+
     def move_aside(self) -> str:
         """Give it, and its manifest, another name; returns that."""
 
@@ -88,14 +91,26 @@ class LocalStanding:
         """The manifest beside it."""
         return read_manifest(self.path)
 
+    def foreign_manifest(self) -> str | None:
+        """Where nothing stands: whether what stands in its manifest's place is no manifest."""
+        beside = manifest_path(self.path)
+        if not os.path.lexists(beside):
+            return None
+        try:
+            Manifest.model_validate_json(beside.read_bytes())
+        except (ValidationError, OSError):
+            return f"gets a manifest, and {beside.name} is there already and is none"
+        return None
+
     def move_aside(self) -> str:
         """Give it, and its manifest, another name; returns that."""
         target = self.path.with_name(_replaced(self.path.name))
         while os.path.lexists(target):  # Twice in a second.
             target = target.with_name(f"{target.name}+")
         beside = manifest_path(self.path)
-        self.path.rename(target)
-        if beside.is_file():
+        if self.exists:
+            self.path.rename(target)
+        if os.path.lexists(beside):
             beside.rename(manifest_path(target))
         return str(target)
 
@@ -144,6 +159,15 @@ class _RemoteStanding:
             return Manifest.model_validate_json(self._remote.store.read(key))
         except ValidationError as error:
             raise InputError(f"{self._remote.store.uri}/{key}: not a manifest: {error}") from None
+
+    def foreign_manifest(self) -> str | None:
+        if not self._keys:
+            return None
+        try:
+            self.manifest()
+        except InputError:
+            return f"gets a manifest, and {self._name}.manifest.json is there already and is none"
+        return None
 
     def move_aside(self) -> str:
         """Copy object by object: a store has no other way. The manifest goes first and last."""
