@@ -1,4 +1,4 @@
-"""`~` in the options of commands, which a shell leaves alone after `--out=` and in quotes."""
+"""Paths as options of commands: the home folder, and names that shells and patterns take apart."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import typer
 from typer.testing import CliRunner
 
 from pipelines.commands import app as pipelines
+from tests.made_runs import make_run
+from tests.registry_models import make_candidate
 from tspin.cli.main import app
 
 
@@ -66,3 +68,48 @@ def test_every_option_that_is_a_path_knows_the_home_folder() -> None:
     ]
     assert len(paths) > 40
     assert [(c, n) for c, n, info in paths if getattr(info, "parser", None) is None] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a b", "[x] {y} *?", 'it\'s "mine"', "$HOME & y; #1", "`touch y`", "\u00fc, -v =", "~"],
+)
+def test_any_name_of_a_folder_does(home: Path, name: str) -> None:
+    folder = Path(name)
+    folder.mkdir()
+    rows = [{"id": str(n), "prompt": f"p{n}", "response": "r"} for n in range(40)]
+    (folder / "all.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    make_run(folder / "run", iterations=1, planned=1)
+    model, metrics = make_candidate(folder / "c", 1, 0.5)
+    at = f"./{name}"
+    for command in (
+        ["data", "import", f"{at}/all.jsonl", "--out", f"{at}/in.jsonl"],
+        [
+            "data",
+            "split",
+            f"{at}/in.jsonl",
+            "--train",
+            f"{at}/a.jsonl",
+            "--heldout",
+            f"{at}/h.jsonl",
+        ],
+        ["report", f"{at}/run"],
+        [
+            "promote",
+            "--candidate",
+            f"./{model}",
+            "--metrics",
+            f"./{metrics}",
+            "--registry",
+            f"{at}/r",
+        ],
+        ["registry", "fetch", "--registry", f"{at}/r", "--out", f"{at}/fetched"],
+        ["registry", "fetch", "--registry", f"{at}/r", "--out", f"{at}/fetched"],
+        ["init", f"{at}/project"],
+        ["dvc", "sync", "--folder", f"{at}/project", "--check"],
+    ):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    for path in ("h", "run/report.html", "fetched/model.safetensors", "project/dvc.yaml"):
+        assert (folder / path).is_file(), path
+    assert [path.name for path in Path().iterdir()] == [name]
+    assert not list(home.iterdir())
