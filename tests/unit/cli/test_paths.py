@@ -82,6 +82,7 @@ def test_any_name_of_a_folder_does(home: Path, name: str) -> None:
     make_run(folder / "run", iterations=1, planned=1)
     model, metrics = make_candidate(folder / "c", 1, 0.5)
     at = f"./{name}"
+    registry = ["--registry", f"{at}/r"]
     for command in (
         ["data", "import", f"{at}/all.jsonl", "--out", f"{at}/in.jsonl"],
         [
@@ -103,13 +104,13 @@ def test_any_name_of_a_folder_does(home: Path, name: str) -> None:
             "--registry",
             f"{at}/r",
         ],
-        ["registry", "fetch", "--registry", f"{at}/r", "--out", f"{at}/fetched"],
-        ["registry", "fetch", "--registry", f"{at}/r", "--out", f"{at}/fetched"],
+        ["registry", "fetch", *registry, "--out", f"{at}/fetched"],
+        ["registry", "fetch", *registry, "--out", f"{at}/fetched"],
         ["init", f"{at}/project"],
         ["dvc", "sync", "--folder", f"{at}/project", "--check"],
     ):
         CliRunner().invoke(app, command, catch_exceptions=False)
-    for path in ("h", "run/report.html", "fetched/model.safetensors", "project/dvc.yaml"):
+    for path in ("h.jsonl", "run/report.html", "fetched/model.safetensors", "project/dvc.yaml"):
         assert (folder / path).is_file(), path
     assert [path.name for path in Path().iterdir()] == [name]
     assert not list(home.iterdir())
