@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 
 __all__ = ["LIMIT", "NEAR", "ROOM", "iterations_that_fit", "size_of", "workflow_bytes"]
 

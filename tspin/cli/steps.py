@@ -158,8 +158,9 @@ def train(
     examples = local_training_records(triplets, settings)
     policy = local_model(model, settings.model)
     role = "annotated" if is_annotated(examples) else "triplets"
-    same = {role: examples, "model": model_identity(policy, settings.model)}
-    ours, inputs = made_from("model", iteration=iteration, **same), [model, triplets, config]
+    identity = model_identity(policy, settings.model)
+    ours = made_from("model", model=identity, iteration=iteration, **{role: examples})
+    inputs = [model, triplets, config]
     check_output(out, ours, folder=True, inputs=inputs, overwrite=overwrite)
     if not is_remote(out):
         log_path, log_ours = Path(out).with_name(TRAIN_LOG), begins_with('{"step":')
