@@ -12,6 +12,7 @@ from typing import Any
 
 from tspin.errors import InputError
 from tspin.files import atomic_file, sha256_file, sha256_folder, write_json
+from tspin.outputs import artifact_folder, check_output
 from tspin.records.estimate import read_estimates
 from tspin.records.manifest import manifest_path
 from tspin.records.training_log import TRAIN_LOG, read_train_log
@@ -42,8 +43,14 @@ _REFERENCE = "reference.json"
 
 
 def output_in(artifact: str, name: str) -> Path:
-    """Where a step puts an output in a new artifact, whose folder is made."""
+    """Where a step puts an output in a new artifact, whose folder is made.
+
+    Raises:
+        InputError: the folder holds something else.
+    """
     folder = Path(artifact)
+    ours = artifact_folder(name, TRAIN_LOG, manifest_path(Path(MODEL)).name)
+    check_output(folder, ours, folder=True, grows=True)
     folder.mkdir(parents=True, exist_ok=True)
     return folder / name
 

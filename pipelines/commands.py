@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipelines.options import (
+    LOCAL_PATH,
     Cache,
     CaFile,
     ConfigFile,
@@ -20,6 +21,7 @@ from pipelines.options import (
     Model,
     Namespace,
     Overrides,
+    Overwrite,
     PipelineName,
     ProfileName,
     Registry,
@@ -31,6 +33,7 @@ from pipelines.options import (
     make_plan,
 )
 from tspin.errors import InputError
+from tspin.outputs import check_output
 
 __all__ = ["app"]
 
@@ -47,7 +50,7 @@ app = typer.Typer(
 def compile_command(
     config: ConfigFile,
     profile: ProfileName,
-    out: Annotated[Path, typer.Option(help="The YAML file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The YAML file.", **LOCAL_PATH)],
     pipeline: PipelineName = "run",
     overrides: Overrides = None,
     shards: Shards = 1,
@@ -55,9 +58,10 @@ def compile_command(
     registry: Registry = None,
     model: Model = None,
     iteration: IterationNumber = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compile a pipeline for a profile into one YAML file."""
-    from pipelines.compile import compile_pipeline
+    from pipelines.compile import compile_pipeline, compiled_pipeline
 
     plan = make_plan(
         config,
@@ -69,6 +73,7 @@ def compile_command(
         model=model,
         iteration=iteration,
     )
+    check_output(out, compiled_pipeline(pipeline), inputs=[config], overwrite=overwrite)
     compile_pipeline(pipeline, plan, out)
     typer.echo(f"{out}: pipeline '{pipeline}' for profile '{profile}'")
 
@@ -126,7 +131,7 @@ def submit_command(
 @app.command(name="components")
 def components_command(
     profile: ProfileName,
-    out: Annotated[Path, typer.Option(help="A folder.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="A folder.", **LOCAL_PATH)],
 ) -> None:
     """Write each component as YAML of its own, for pipelines that are not ours."""
     from pipelines.profiles.profile import load_profile

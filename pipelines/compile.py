@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import tempfile
 from pathlib import Path
 
 from kfp import compiler
 
 from pipelines.graph.graphs import GRAPHS
+from pipelines.object_size import NEAR, iterations_that_fit, size_of
 from pipelines.plan import Plan
 from tspin.errors import InputError
 from tspin.files import atomic_file
+from tspin.outputs import Recognition, begins_with
 
-__all__ = ["PIPELINES", "compile_pipeline"]
+__all__ = ["PIPELINES", "compile_pipeline", "compiled_pipeline"]
+
+log = logging.getLogger(__name__)
 
 PIPELINES: tuple[str, ...] = tuple(GRAPHS)
+
+
+def compiled_pipeline(name: str) -> Recognition:
+    """How the YAML file of a pipeline or component is known: kfp puts its name at the top."""
+    shown = f"tspin-{name}" if name in PIPELINES else name.replace("_", "-")
+    return begins_with(f"# PIPELINE DEFINITION\n# Name: {shown}\n")
 
 
 def compile_pipeline(name: str, plan: Plan, out: Path) -> None:
@@ -31,11 +43,35 @@ def compile_pipeline(name: str, plan: Plan, out: Path) -> None:
     if name not in PIPELINES:
         raise InputError(f"unknown pipeline '{name}'; there are {', '.join(PIPELINES)}")
     _refuse(name, plan)
+    graph = GRAPHS[name](plan)
+    _warn_of_size(plan, size_of(graph))
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / "pipeline.yaml"
-        compiler.Compiler().compile(GRAPHS[name](plan), str(temporary))
+        compiler.Compiler().compile(graph, str(temporary))
         with atomic_file(out) as file:
             file.write(temporary.read_bytes())
+
+
+def _warn_of_size(plan: Plan, size: int) -> None:
+    """A cluster refuses a workflow that is too large, or loses it on the way."""
+    iterations = plan.config.iterations
+    if size < NEAR or iterations < 3:
+        return
+    sizes = [(number, _size_with(plan, number)) for number in (1, iterations // 2 + 1)]
+    fit = iterations_that_fit([*sizes, (iterations, size)])
+    log.warning(
+        "%d iterations make a workflow of about %.2f MB; Argo takes 1.05 MB (1 MiB) with its "
+        "status, Kubernetes 1.57 MB: about %d iterations fit. More of them in parts: a run with "
+        "fewer iterations, then --pipeline iteration with --model and --iteration",
+        iterations,
+        size / 1e6,
+        fit,
+    )
+
+
+def _size_with(plan: Plan, iterations: int) -> int:
+    config = plan.config.model_copy(update={"iterations": iterations})
+    return size_of(GRAPHS["run"](dataclasses.replace(plan, config=config)))
 
 
 def _refuse(name: str, plan: Plan) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pipelines.plan import Plan
 from pipelines.profiles.profile import load_profile
 from tspin.config import load_config
+from tspin.files import expanded
 
 __all__ = [
+    "LOCAL_PATH",
     "CaFile",
     "Cache",
     "ConfigFile",
@@ -24,6 +26,7 @@ __all__ = [
     "Model",
     "Namespace",
     "Overrides",
+    "Overwrite",
     "PipelineName",
     "ProfileName",
     "Registry",
@@ -35,8 +38,17 @@ __all__ = [
     "make_plan",
 ]
 
+PATH: dict[str, Any] = {"parser": expanded, "metavar": "PATH", "show_default": False}
+"""Settings of every option that is a path or a URI."""
+LOCAL_PATH = PATH | {"parser": lambda text: Path(expanded(str(text)))}
+"""Of those that must be a path."""
+
 ConfigFile = Annotated[
-    Path, typer.Option("--config", "-c", help="Run configuration (YAML).", show_default=False)
+    Path, typer.Option("--config", "-c", help="Run configuration (YAML).", **LOCAL_PATH)
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Move what is in the output's way to NAME.replaced-TIME."),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -44,7 +56,7 @@ Overrides = Annotated[
 ]
 ProfileName = Annotated[
     str,
-    typer.Option("--profile", help="A shipped profile, or your own (*.yaml).", show_default=False),
+    typer.Option("--profile", help="A shipped profile, or your own (*.yaml).", **PATH),
 ]
 PipelineName = Annotated[str, typer.Option("--pipeline", help="run, iteration or evaluate.")]
 Shards = Annotated[int, typer.Option(min=1, help="Pods that share each generation.")]
@@ -52,20 +64,22 @@ Cache = Annotated[
     bool | None, typer.Option("--cache/--no-cache", help="Instead of what the profile says.")
 ]
 Registry = Annotated[
-    str | None, typer.Option(help="Promote the best model here: a folder or s3:// prefix.")
+    str | None, typer.Option(help="Promote the best model here: a folder or s3:// prefix.", **PATH)
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help="The policy to start from: folder, Hub name or artifact URI."),
+    typer.Option(help="The policy to start from: folder, Hub name or artifact URI.", **PATH),
 ]
 IterationNumber = Annotated[
     int, typer.Option("--iteration", min=0, help="Which one --pipeline iteration plays.")
 ]
 Host = Annotated[str | None, typer.Option(help="URL of the server; or KFP_HOST.")]
 Namespace = Annotated[str | None, typer.Option(help="The profile's by default.")]
-TokenFile = Annotated[Path | None, typer.Option(help="File with a bearer token; or KFP_TOKEN.")]
+TokenFile = Annotated[
+    Path | None, typer.Option(help="File with a bearer token; or KFP_TOKEN.", **LOCAL_PATH)
+]
 InCluster = Annotated[bool, typer.Option("--in-cluster", help="With the pod's service account.")]
-CaFile = Annotated[Path | None, typer.Option(help="Certificates of the server.")]
+CaFile = Annotated[Path | None, typer.Option(help="Certificates of the server.", **LOCAL_PATH)]
 Experiment = Annotated[str, typer.Option(help="Made where it is not there.")]
 RunName = Annotated[str | None, typer.Option(help="Of the run.")]
 Cron = Annotated[str | None, typer.Option(help="Recurring: six fields, seconds first.")]

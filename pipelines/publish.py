@@ -12,9 +12,11 @@ from kfp import compiler, dsl
 
 import components
 from components.image import IMAGE
+from pipelines.compile import compiled_pipeline
 from pipelines.plan import StageName
 from pipelines.profiles.profile import Profile
 from tspin.files import atomic_file
+from tspin.outputs import check_output
 
 __all__ = ["publish_components", "shipped_components"]
 
@@ -41,10 +43,16 @@ def publish_components(profile: Profile, out: Path) -> list[Path]:
 
     Returns:
         The files, sorted by name; each appears whole or not at all.
+
+    Raises:
+        InputError: a file of one of these names is no such component.
     """
+    shipped = sorted(shipped_components().items())
+    for name, _ in shipped:
+        check_output(out / f"{name}.yaml", compiled_pipeline(name))
     out.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, component in sorted(shipped_components().items()):
+    for name, component in shipped:
         stage = getattr(profile.stages, _STAGES.get(name, "light"))
         with tempfile.TemporaryDirectory() as folder:
             temporary = Path(folder) / "component.yaml"

@@ -16,6 +16,7 @@ from tspin.files import atomic_folder, write_json
 from tspin.models.folder import ADAPTER_CONFIG, ModelFolder
 from tspin.models.generation import end_ids, generation_settings, write_end_ids
 from tspin.models.policy import Policy, load_policy, load_tokenizer, save_policy
+from tspin.outputs import check_output, never_ours
 from tspin.records.manifest import content_hash
 from tspin.report.card import model_card
 from tspin.runs.folder import BASE
@@ -65,8 +66,7 @@ def export_model(
     Raises:
         InputError: `out` is there already, there is no such model, or nothing to merge.
     """
-    if out.exists():
-        raise InputError(f"{out}: exists already; name a new folder")
+    check_output(out, never_ours, folder=True, inputs=[run_dir, model])
     if not model.is_dir():
         raise InputError(f"{model}: no such folder; the model was not kept, or not made yet")
     history = read_history(run_dir, samples=0)

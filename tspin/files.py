@@ -15,6 +15,7 @@ import orjson
 __all__ = [
     "atomic_file",
     "atomic_folder",
+    "expanded",
     "remove",
     "sha256_file",
     "sha256_folder",
@@ -23,6 +24,20 @@ __all__ = [
 ]
 
 _BLOCK = 1 << 20
+
+
+def expanded(location: str) -> str:
+    """A path with `~` and `~user` as the folders that they stand for; a URI stays as it is.
+
+    Done once, where a path comes in: by the options of commands and by the configuration.
+    """
+    first, slash, rest = location.partition("/")
+    if not first.startswith("~"):
+        return location
+    try:
+        return f"{Path(first).expanduser()}{slash}{rest}"
+    except RuntimeError:  # There is no such user: a name that begins with `~`.
+        return location
 
 
 def sync(path: Path) -> None:

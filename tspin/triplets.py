@@ -14,8 +14,8 @@ from tspin.errors import InputError
 from tspin.records.extractors import Extractor, find_extractor
 from tspin.records.manifest import (
     Manifest,
+    announce,
     content_hash,
-    forget,
     is_current,
     read_manifest,
     refuse_contradiction,
@@ -141,7 +141,6 @@ def build_triplets(
     if is_current(out, manifest):
         return read_manifest(out) or manifest
     join = _Join(config, sources, extract)
-    forget(out)
     join.write(out)
     return write_manifest(
         out, manifest.model_copy(update={"counts": join.counts, "dropped_ids": join.dropped_ids})
@@ -193,10 +192,10 @@ class _Join:
         if self.extract is not None:
             reasons.append("same_answer")
         self._counter: Counter[str] = Counter(dict.fromkeys(("triplets", *reasons), 0))
-        self._counter["triplets"] = write_records(out, self._triplets())
+        self._counter["triplets"] = write_records(out, self._triplets(out))
         self.counts = dict(self._counter)
 
-    def _triplets(self) -> Iterator[Triplet]:
+    def _triplets(self, out: Path) -> Iterator[Triplet]:
         synthetic = _Lookup(self.sources.synthetic, self.sources.synthetic_manifest)
         same = self.sources.proto == self.sources.synthetic
         proto = synthetic if same else _Lookup(self.sources.proto, self.sources.proto_manifest)
@@ -217,6 +216,7 @@ class _Join:
                 )
         if not kept:
             raise InputError(f"no triplet is left; dropped: {self._dropped_counts()}")
+        announce(out)  # All of them are written, and get their name next.
 
     def _join(
         self, record: AnnotatedRecord, y1: Response | None, y0: Response | None

@@ -10,7 +10,7 @@ import difflib
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipelines.profiles.names import Labels, Name
 from pipelines.profiles.quantity import in_units
@@ -33,6 +33,16 @@ class Images(Strict):
     tag: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     pull_secrets: tuple[Name, ...] = ()
+
+    @field_validator("registry")
+    @classmethod
+    def _no_scheme(cls, value: str) -> str:
+        scheme, separator, rest = value.partition("://")
+        if separator:
+            raise ValueError(f"names of images have no scheme '{scheme}://'; write {rest}")
+        if "//" in value:
+            raise ValueError("has an empty part between two slashes")
+        return value
 
     @model_validator(mode="after")
     def _pinned(self) -> Self:

@@ -21,12 +21,14 @@ import tspin.evaluate.step
 import tspin.evaluate.tasks
 from tests.unit.models.policy_folders import save_adapter
 from tspin.cli.main import app
-from tspin.config import RunConfig
+from tspin.config import EvaluateConfig, RunConfig
 from tspin.demo.demo import BASE, TASKS
 from tspin.demo.problems import distinct_problems
 from tspin.demo.questions import question
 from tspin.errors import InputError, TspinError
 from tspin.evaluate.step import evaluate
+from tspin.harness.loading import load_task
+from tspin.harness.requests import task_requests
 from tspin.models.policy import load_policy
 from tspin.records.extractors import EXTRACTORS
 from tspin.records.records import AnnotatedRecord, Message, Response, read_records, write_records
@@ -322,6 +324,21 @@ def test_what_cannot_be_asked_is_one_clear_error(
     with pytest.raises(InputError, match=message):
         measured(config_of(heldout, *tasks, **harness), heldout)
     assert not (heldout.parent / "out").exists()
+
+
+def test_a_folder_of_tasks_may_have_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`datasets` takes brackets in the path of a file for a pattern."""
+    monkeypatch.setenv("TSPIN_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "my [1] 'tasks' $HOME & *"
+    for _ in range(2):
+        shutil.copytree(TASKS, folder, dirs_exist_ok=True)
+        question = {"prompt": "p", "answer": 1, "choices": ["a", "b"], "right": 0}
+        (folder / "questions.jsonl").write_text(json.dumps(question) + "\n")
+        (request,) = task_requests(EvaluateConfig(tasks=("demo_answer",)))
+        (task,) = load_task(request, folder).loaded["tasks"].values()
+        assert len(task.eval_docs) == 1
 
 
 def test_the_commands_take_tasks(heldout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tspin.cli.options import ConfigFile, Overrides, check_run_inputs
+from tspin.cli.options import (
+    PATH,
+    ConfigFile,
+    Overrides,
+    Overwrite,
+    check_run_inputs,
+    run_inputs,
+)
 from tspin.config import RunConfig, load_config
 from tspin.errors import InputError
+from tspin.files import expanded
+from tspin.outputs import check_output, comparison_folder
 from tspin.store import fetch, output_at
 
 if TYPE_CHECKING:
@@ -40,7 +49,9 @@ Own = Annotated[
     list[str] | None,
     typer.Option("--set-for", help="METHOD:section.key=value for one method; may be repeated."),
 ]
-Out = Annotated[str | None, typer.Option(help="The folder; without it, run_dir with '-compare'.")]
+Out = Annotated[
+    str | None, typer.Option(help="The folder; without it, run_dir with '-compare'.", **PATH)
+]
 
 
 def compare(
@@ -52,6 +63,7 @@ def compare(
     measured: Measured = None,
     against: Annotated[str | None, typer.Option(help="A method; without it, the first.")] = None,
     out: Out = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Methods side by side on the same model and data, with what each costs; or continue."""
     path, assignments = fetch(config), overrides or []
@@ -60,13 +72,17 @@ def compare(
     own_settings = _own(path, assignments, own or [])
     sets = dict(_named(text) for text in measured or [])
     check_run_inputs(settings)
+    place = out or f"{settings.run_dir.rstrip('/')}-compare"
+    inputs = [*run_inputs(settings, config), settings.run_dir, *map(str, sets.values())]
+    check_output(
+        place, comparison_folder, folder=True, grows=True, inputs=inputs, overwrite=overwrite
+    )
     from tspin.compare import Comparison, parse_arms
     from tspin.compare import compare as play
     from tspin.compare.tables import summary_table
 
     arms = parse_arms(methods.split(","))
     asked = Comparison(settings, arms, chosen, own_settings, sets, against)
-    place = out or f"{settings.run_dir.rstrip('/')}-compare"
     with output_at(place) as output:
         result = play(asked, output.path, kept=output.push)
     _print(summary_table(result))
@@ -105,7 +121,7 @@ def _named(text: str) -> tuple[str, Path]:
             f"--measure {text}: expected NAME=FILE, the name in letters, digits, '-' and '_' and "
             "not 'heldout'"
         )
-    return name, fetch(location)
+    return name, fetch(expanded(location))
 
 
 def _print(part: Part) -> None:

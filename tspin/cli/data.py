@@ -7,22 +7,26 @@ from typing import Annotated, Literal
 
 import typer
 
+from tspin.cli.options import PATH, Overwrite
 from tspin.data import (
     DEFAULT_MAX_CHARS,
     FORMATS,
     Choices,
     hub_dataset,
     import_records,
+    source_hash,
     split_records,
     validate_records,
 )
 from tspin.errors import InputError
+from tspin.outputs import check_output, made_from
 from tspin.store import fetch, output_at
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Annotated data: import, validate, split.", no_args_is_help=True)
 
+SOURCE, FILE = PATH | {"metavar": "SOURCE"}, PATH | {"metavar": "FILE"}
 MaxChars = Annotated[int, typer.Option(min=1, help="Longest record, in characters.")]
 
 Split = Annotated[str | None, typer.Option(help="Which split of a source that holds several.")]
@@ -44,12 +48,9 @@ IgnoreExtra = Annotated[
 @app.command("import")
 def import_(
     source: Annotated[
-        str,
-        typer.Argument(
-            help="A file, a folder, or ORG/NAME of the Hugging Face Hub.", show_default=False
-        ),
+        str, typer.Argument(help="A file, a folder, or ORG/NAME of the Hugging Face Hub.", **SOURCE)
     ],
-    out: Annotated[str, typer.Option(help="Where the records go.", show_default=False)],
+    out: Annotated[str, typer.Option(help="Where the records go.", **PATH)],
     format_name: Annotated[
         str | None,
         typer.Option("--format", help=f"Detected unless named: {', '.join(FORMATS)}."),
@@ -64,14 +65,22 @@ def import_(
     trailing_user: TrailingUser = "error",
     on_duplicate: OnDuplicate = "error",
     ignore_extra: IgnoreExtra = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Turn what other tools have on disk, or the Hub has, into annotated records."""
     dataset = hub_dataset(source, revision, subset)
     if dataset is None and (revision or subset):
         raise InputError(f"{source}: --revision and --subset are for data sets on the Hub")
+    rows = dataset or fetch(source)
+    check_output(
+        out,
+        made_from("annotated", source=lambda: source_hash(rows, split)),
+        inputs=[] if dataset else [source],
+        overwrite=overwrite,
+    )
     with output_at(out) as output:
         summary = import_records(
-            dataset or fetch(source),
+            rows,
             output.path,
             format=format_name,
             on_error=on_error,
@@ -84,7 +93,7 @@ def import_(
 
 @app.command()
 def validate(
-    file: Annotated[str, typer.Argument(help="Annotated records.", show_default=False)],
+    file: Annotated[str, typer.Argument(help="Annotated records.", **FILE)],
     max_chars: MaxChars = DEFAULT_MAX_CHARS,
 ) -> None:
     """List every problem of a file of annotated records, with its line; exit code 2 if any."""
@@ -102,15 +111,20 @@ def validate(
 
 @app.command()
 def split(
-    file: Annotated[str, typer.Argument(help="Annotated records.", show_default=False)],
-    train: Annotated[str, typer.Option(help="Where the training side goes.", show_default=False)],
-    heldout: Annotated[str, typer.Option(help="Where the held-out side goes.", show_default=False)],
+    file: Annotated[str, typer.Argument(help="Annotated records.", **FILE)],
+    train: Annotated[str, typer.Option(help="Where the training side goes.", **PATH)],
+    heldout: Annotated[str, typer.Option(help="Where the held-out side goes.", **PATH)],
     share: Annotated[float, typer.Option(help="Expected held-out share of prompts.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Another seed holds out others.")] = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Hold out records for evaluation, the same ones every time."""
+    records = fetch(file)
+    for side, other in ((train, heldout), (heldout, train)):
+        ours = made_from("annotated", source=records)
+        check_output(side, ours, inputs=[file, other], overwrite=overwrite)
     with output_at(train) as kept, output_at(heldout) as held:
         counts = split_records(
-            fetch(file), train=kept.path, heldout=held.path, heldout_share=share, seed=seed
+            records, train=kept.path, heldout=held.path, heldout_share=share, seed=seed
         )
     typer.echo(f"{train}: {counts.train:,} records\n{heldout}: {counts.heldout:,} records")

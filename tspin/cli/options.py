@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tspin.config import ModelConfig, RunConfig, load_config
+from tspin.files import expanded
 from tspin.models.folder import find_model
 from tspin.records.records import (
     AnnotatedRecord,
@@ -20,32 +22,47 @@ from tspin.runs.inputs import fetch_data
 from tspin.store import fetch, is_remote
 
 __all__ = [
+    "LOCAL_PATH",
+    "PATH",
     "AnnotatedFile",
     "ConfigFile",
     "Iteration",
     "Overrides",
+    "Overwrite",
     "StepConfigFile",
     "check_run_inputs",
     "local_model",
     "local_records",
     "local_training_records",
+    "model_identity",
     "run_config",
+    "run_inputs",
     "step_config",
 ]
 
+PATH: dict[str, Any] = {"parser": expanded, "metavar": "PATH", "show_default": False}
+"""Settings of every option and argument that is a path or an `s3://` URI."""
+LOCAL_PATH = PATH | {"parser": lambda text: Path(expanded(str(text)))}
+"""Of those that must be a path."""
+
+
 ConfigFile = Annotated[
-    str, typer.Option("--config", "-c", help="Run configuration (YAML).", show_default=False)
+    str, typer.Option("--config", "-c", help="Run configuration (YAML).", **PATH)
 ]
 StepConfigFile = Annotated[
     str | None,
-    typer.Option("--config", "-c", help="Run configuration (YAML); without it, the defaults."),
+    typer.Option("--config", "-c", help="Run configuration (YAML); else the defaults.", **PATH),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Move what is in the output's way to NAME.replaced-TIME."),
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="section.key=value over the configuration; may be repeated."),
 ]
 AnnotatedFile = Annotated[
-    str, typer.Option("--annotated", help="Annotated records (JSON Lines).", show_default=False)
+    str, typer.Option("--annotated", help="Annotated records (JSON Lines).", **PATH)
 ]
 Iteration = Annotated[int, typer.Option(min=0, help="Number of the iteration, from 0.")]
 
@@ -80,6 +97,11 @@ def local_model(model: str, config: ModelConfig) -> str:
     local = str(fetch(model)) if is_remote(model) else model
     find_model(local, config, weights=False)
     return local
+
+
+def model_identity(model: str, config: ModelConfig) -> Callable[[], str]:
+    """What a manifest calls a local or Hub model; looked at when it is called."""
+    return lambda: find_model(model, config, weights=False).identity(config)
 
 
 def local_records(location: str, kind: type[Record]) -> Path:
@@ -117,3 +139,9 @@ def check_run_inputs(config: RunConfig) -> None:
     for path in filter(None, (data.annotated, data.heldout)):
         check_first_record(path, AnnotatedRecord)
     local_model(config.model.path, config.model)
+
+
+def run_inputs(config: RunConfig, path: str) -> list[str | None]:
+    """What a whole run reads, its configuration file included."""
+    data, tasks = config.data, config.evaluate.harness.task_folder
+    return [path, data.annotated, data.heldout, config.model.path, tasks]

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tspin.cli.options import Overrides
+from tspin.cli.options import LOCAL_PATH, Overrides, Overwrite
 from tspin.config import load_config
+from tspin.outputs import check_output, never_ours
 
 __all__ = ["COMMANDS", "PANEL", "app", "doctor", "init"]
 
@@ -21,18 +22,23 @@ PANEL = "Around it"
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(help="A new folder.", **LOCAL_PATH | {"metavar": "FOLDER"})
+    ],
+    overwrite: Overwrite = False,
 ) -> None:
     """Make a project folder that works as it is: configuration, sample data, small model."""
     from tspin.project.init import init_project
 
+    check_output(folder, never_ours, folder=True, overwrite=overwrite)
     init_project(folder)
     typer.echo(f"cd {folder} && tspin run --config params.yaml")
 
 
 def doctor(
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Also: does this run fit here?")
+        Path | None,
+        typer.Option("--config", "-c", help="Also: does this run fit here?", **LOCAL_PATH),
     ] = None,
     overrides: Overrides = None,
 ) -> None:
@@ -60,7 +66,9 @@ def _group() -> None:
 
 @app.command()
 def sync(
-    folder: Annotated[Path, typer.Option("--folder", help="Of params.yaml and dvc.yaml.")] = Path(),
+    folder: Annotated[
+        Path, typer.Option("--folder", help="Of params.yaml and dvc.yaml.", **LOCAL_PATH)
+    ] = Path(),
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing; exit code 2 if something would.")
     ] = False,

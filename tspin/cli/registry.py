@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from tspin.cli.options import LOCAL_PATH, PATH, Overwrite
+from tspin.outputs import begins_with, check_output, registry_folder
 from tspin.registry.record import Record
 from tspin.store import fetch
 
@@ -17,7 +19,7 @@ PANEL = "The registry"
 app = typer.Typer(help="Models that were promoted.", no_args_is_help=True)
 
 RegistryUri = Annotated[
-    str, typer.Option("--registry", help="A folder or s3://bucket/prefix.", show_default=False)
+    str, typer.Option("--registry", help="A folder or s3://bucket/prefix.", **PATH)
 ]
 By = Annotated[str | None, typer.Option(help="Who; the user of this process by default.")]
 MinGain = Annotated[
@@ -32,8 +34,8 @@ Certain = Annotated[
 
 
 def promote(
-    candidate: Annotated[str, typer.Option(help="The model's folder.", show_default=False)],
-    metrics: Annotated[str, typer.Option(help="Its metrics.json.", show_default=False)],
+    candidate: Annotated[str, typer.Option(help="The model's folder.", **PATH)],
+    metrics: Annotated[str, typer.Option(help="Its metrics.json.", **PATH)],
     registry: RegistryUri,
     metric: Annotated[str, typer.Option(help="A name in metrics.json.")] = "nll_per_token",
     direction: Annotated[Literal["max", "min"], typer.Option(help="What is better.")] = "min",
@@ -93,8 +95,9 @@ def list_command(
 @app.command(name="fetch")
 def fetch_command(
     registry: RegistryUri,
-    out: Annotated[Path, typer.Option(help="The model's folder.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The model's folder.", **LOCAL_PATH)],
     number: Annotated[int | None, typer.Option(help="Of a champion; today's by default.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Copy the champion to a folder, checked file by file."""
     from tspin.errors import InputError
@@ -105,7 +108,7 @@ def fetch_command(
     if not champions:
         raise InputError(f"{registry}: there is no champion{f' {number}' if number else ''}")
     record = champions[-1]
-    opened.fetch(record.model, out)
+    opened.fetch(record.model, out, overwrite=overwrite)
     typer.echo(f"{out}: champion {record.number}, {record.model}")
     if fitted := record.metrics.get("temperature/fitted"):
         typer.echo(
@@ -117,9 +120,7 @@ def fetch_command(
 def retrain(
     registry: Annotated[
         str,
-        typer.Option(
-            envvar="RETRAIN_REGISTRY", help="A folder or s3://bucket/prefix.", show_default=False
-        ),
+        typer.Option(envvar="RETRAIN_REGISTRY", help="A folder or s3://bucket/prefix.", **PATH),
     ],
     mode: Annotated[
         Literal["local", "kubeflow"],
@@ -134,13 +135,16 @@ def retrain(
     min_gain: MinGain = 0.0,
     certain: Certain = True,
     summary: Annotated[
-        Path | None, typer.Option(help="Markdown file for the outcome.", show_default=False)
+        Path | None, typer.Option(help="Markdown file for the outcome.", **LOCAL_PATH)
     ] = None,
     run: Annotated[str | None, typer.Option(help="Name or address of the CI's job.")] = None,
     by: By = None,
-    folder: Annotated[Path, typer.Option(help="Of the project.")] = Path(),
+    folder: Annotated[Path, typer.Option(help="Of the project.", **LOCAL_PATH)] = Path(),
 ) -> None:
     """Check what was pushed, run it, report, promote; exit code 3 if the gate refuses."""
+    check_output(registry, registry_folder, folder=True, grows=True)
+    if summary is not None:
+        check_output(summary, begins_with("# Retraining"), inputs=[folder / "params.yaml"])
     from tspin.retrain import Retraining
     from tspin.retrain import retrain as step
 

@@ -9,7 +9,17 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tspin.cli.options import ConfigFile, Overrides, check_run_inputs, run_config
+from tspin.cli.options import (
+    LOCAL_PATH,
+    PATH,
+    ConfigFile,
+    Overrides,
+    Overwrite,
+    check_run_inputs,
+    run_config,
+    run_inputs,
+)
+from tspin.outputs import check_output, never_ours, report_page, run_folder
 from tspin.store import fetch, output_at
 
 __all__ = ["COMMANDS", "PANEL", "export", "finish", "report", "run"]
@@ -18,10 +28,21 @@ __all__ = ["COMMANDS", "PANEL", "export", "finish", "report", "run"]
 PANEL = "The whole run"
 
 
-def run(config: ConfigFile, overrides: Overrides = None) -> None:
+RunDir = Annotated[str, typer.Argument(help="A run folder.", **PATH | {"metavar": "RUN_DIR"})]
+
+
+def run(config: ConfigFile, overrides: Overrides = None, overwrite: Overwrite = False) -> None:
     """Generate, build triplets, train, evaluate, iteration after iteration; or continue."""
     settings = run_config(config, overrides)
     check_run_inputs(settings)
+    check_output(
+        settings.run_dir,
+        run_folder,
+        folder=True,
+        grows=True,
+        inputs=run_inputs(settings, config),
+        overwrite=overwrite,
+    )
     from tspin.cli.table import iteration_table
     from tspin.selfplay import run as play
 
@@ -35,10 +56,9 @@ def run(config: ConfigFile, overrides: Overrides = None) -> None:
     console.print(Text(f"report: {settings.run_dir}/report.html"), soft_wrap=True)
 
 
-def report(
-    run_dir: Annotated[str, typer.Argument(help="A run folder.", show_default=False)],
-) -> None:
+def report(run_dir: RunDir, overwrite: Overwrite = False) -> None:
     """Write the run's report, one HTML page that needs no network."""
+    check_output(f"{run_dir.rstrip('/')}/report.html", report_page, overwrite=overwrite)
     from tspin.report.page import write_report
 
     page = f"{run_dir.rstrip('/')}/report.html"
@@ -50,6 +70,8 @@ def report(
 def finish(config: ConfigFile, overrides: Overrides = None) -> None:
     """Name the best of iterations that were made step by step, and write curves and report."""
     settings = run_config(config, overrides)
+    check_output(settings.run_dir, run_folder, folder=True, grows=True)
+    check_output(Path(settings.run_dir) / "report.html", report_page)
     from tspin.cli.table import iteration_table
     from tspin.project.finish import finish as step
 
@@ -58,8 +80,8 @@ def finish(config: ConfigFile, overrides: Overrides = None) -> None:
 
 
 def export(
-    run_dir: Annotated[str, typer.Argument(help="A run folder.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="A new folder for the model.", show_default=False)],
+    run_dir: RunDir,
+    out: Annotated[Path, typer.Option(help="A new folder for the model.", **LOCAL_PATH)],
     iteration: Annotated[
         int | None, typer.Option(min=0, help="Without it, the best one.", show_default=False)
     ] = None,
@@ -73,8 +95,10 @@ def export(
     public: Annotated[
         bool, typer.Option("--public", help="A repository made by --push-to is not private.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Copy a run's model to a folder, with a model card; and to the Hub, if asked."""
+    check_output(out, never_ours, folder=True, inputs=[run_dir], overwrite=overwrite)
     from tspin.export import check_name_and_token, chosen_iteration, export_model, push_model
 
     if push_to is not None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
-from tspin.config.strict import Strict
+from tspin.config.strict import Location, Strict
 from tspin.errors import InputError
 from tspin.records.extractors import find_extractor
 
-__all__ = ["EvaluateConfig", "ExtractorName", "HarnessConfig", "Location"]
+__all__ = ["EvaluateConfig", "ExtractorName", "HarnessConfig"]
 
 _OWN_ARGUMENTS = {
     "pretrained": "model.path",
@@ -27,11 +26,6 @@ _OWN_ARGUMENTS = {
     "data_parallel_size": "tensor_parallel_size: the harness has copies only through Ray",
 }
 """Arguments of vLLM that another setting decides, and that setting."""
-
-Location = Annotated[
-    str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)
-]
-"""A path, or `s3://bucket/key`."""
 
 
 def _known(name: str) -> str:

@@ -18,6 +18,9 @@ __all__ = ["config_differences", "load_config", "load_yaml", "resolved"]
 Keys = tuple[str, ...]
 Schema = TypeVar("Schema", bound=BaseModel)
 
+OTHERS = "x-sections"
+"""The list of sections that belong to other tools."""
+
 NOT_THE_RESULT = ("run_dir", "system")
 """Sections that say where and how the work is done, not what is computed."""
 
@@ -28,7 +31,8 @@ def load_config(
     """Load a run configuration and apply `section.key=value` overrides (values are YAML).
 
     Args:
-        path: The YAML file; None starts from `defaults` alone.
+        path: The YAML file; None starts from `defaults` alone. Sections of other tools are let be
+            where their names begin with `x-` or stand in the list `x-sections`.
         overrides: Applied in order over the file.
         defaults: What stands where there is no file.
 
@@ -64,9 +68,27 @@ def load_yaml(
         _put(values, keys, value, override)
         places |= {keys[:end]: f"--set {override}" for end in range(1, len(keys) + 1)}
     try:
-        return schema.model_validate(values)
+        return schema.model_validate(_own(values, schema, places))
     except ValidationError as error:
         raise InputError(_explain(error, schema, path, places)) from None
+
+
+def _own(
+    values: dict[str, Any], schema: type[BaseModel], places: dict[Keys, str]
+) -> dict[str, Any]:
+    """Without the sections of others: those under `x-`, and those that `x-sections` names."""
+    named = values.get(OTHERS) or []
+    at = places.get((OTHERS,), OTHERS)
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise InputError(f"{at}: '{OTHERS}' is {named!r}; expected a list of names of sections")
+    for name in named:
+        if name in schema.model_fields:
+            raise InputError(f"{at}: '{OTHERS}' names '{name}', which is a setting of tspin's own")
+    return {
+        key: value
+        for key, value in values.items()
+        if not str(key).startswith("x-") and key not in named
+    }
 
 
 def resolved(config: RunConfig) -> dict[str, Any]:
@@ -163,6 +185,8 @@ def _explain(
         told = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             text = f"unknown key '{name}'{_nearest(schema, keys)}"
+            if len(keys) == 1:
+                text += f" (a section of another tool: name it 'x-...', or in the list {OTHERS})"
         elif problem["type"] == "missing":
             text = f"'{name}' is missing"
         elif not keys or isinstance(problem["input"], dict):

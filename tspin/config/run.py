@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from tspin.config.evaluation import EvaluateConfig, ExtractorName, Location
-from tspin.config.strict import Strict
+from tspin.config.evaluation import EvaluateConfig, ExtractorName
+from tspin.config.strict import Location, Strict
 from tspin.config.training import TrainConfig
 
 __all__ = [
@@ -51,7 +51,7 @@ _OWN_TEMPLATE_ARGUMENTS = {
 class ModelConfig(Strict):
     """The initial policy pi_0."""
 
-    path: str
+    path: Location
     """A folder with safetensors weights, `s3://bucket/prefix` of one, or a name on the Hugging Face
     Hub."""
     revision: str | None = None
@@ -184,7 +184,7 @@ class SystemConfig(Strict):
     """Compute activations again in the backward pass: slower, with less memory."""
     checkpoint_steps: int = Field(100, gt=0)
     """Optimiser steps between two checkpoints."""
-    checkpoints: str | None = None
+    checkpoints: Location | None = None
     """Where trainings keep their checkpoints, each below a name of its own: a folder that outlives
     the machine, or `s3://bucket/prefix`, where they are copied to. None keeps them beside the
     model that is trained."""
@@ -194,6 +194,9 @@ class SystemConfig(Strict):
 
 class RunConfig(Strict):
     """Everything a run is made of."""
+
+    # What `tspin.config.loading` takes out before: sections of other tools.
+    model_config = ConfigDict(json_schema_extra={"patternProperties": {"^x-": {}}})
 
     run_dir: Location
     """A folder, or `s3://bucket/prefix`, which is brought up to date after each iteration."""

@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import re
+from pathlib import Path
+from typing import Annotated, Any
 
-__all__ = ["Strict"]
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from tspin.files import expanded
+
+__all__ = ["Location", "Strict"]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _location(value: Any) -> Any:
+    text = str(value) if isinstance(value, Path) else value
+    if not isinstance(text, str):
+        return text
+    if not text.strip():
+        raise ValueError("is empty; expected a path")
+    if _CONTROL.search(text):
+        raise ValueError(
+            "holds a line break or another control character, which cannot be quoted for a shell "
+            "or stand in a list of files; rename the file or folder"
+        )
+    return expanded(text)
+
+
+Location = Annotated[str, BeforeValidator(_location)]
+"""A path, or `s3://bucket/key`; `~` is the home folder of whoever loads the configuration."""
 
 
 class Strict(BaseModel):

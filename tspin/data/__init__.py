@@ -3,7 +3,7 @@
 from tspin.data.checks import DEFAULT_MAX_CHARS
 from tspin.data.counts import ImportSummary
 from tspin.data.formats.known import FORMATS
-from tspin.data.importing import import_records
+from tspin.data.importing import import_records, source_hash
 from tspin.data.rows.hub import HubDataset, hub_dataset
 from tspin.data.rows.problems import Flaw, Place, Problem, Reason
 from tspin.data.screening import Choices
@@ -24,6 +24,7 @@ __all__ = [
     "ValidationReport",
     "hub_dataset",
     "import_records",
+    "source_hash",
     "split_records",
     "validate_records",
 ]

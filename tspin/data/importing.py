@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -24,10 +25,10 @@ from tspin.data.rows.row import RawRow
 from tspin.data.rows.sources import SourceFiles, find_sources
 from tspin.data.screening import DEFAULT_CHOICES, Choices, Screen
 from tspin.errors import InputError
-from tspin.files import atomic_file
-from tspin.records.manifest import Manifest, forget, write_manifest
+from tspin.files import atomic_file, sha256_file
+from tspin.records.manifest import Manifest, announce, write_manifest
 
-__all__ = ["OnError", "import_records"]
+__all__ = ["OnError", "import_records", "source_hash"]
 
 OnError = Literal["fail", "skip"]
 
@@ -78,11 +79,42 @@ def import_records(
         with atomic_file(out) as file:
             run.write(items, file)
             run.raise_if_failed(str(source))
-            forget(out)
+            announce(out)
     summary = run.summary(out, form, opened)
+    asked = {
+        "format": form.name,
+        "on_error": on_error,
+        "max_chars": max_chars,
+        "split": opened.split,
+        **asdict(choices),
+    }
+    counts = {"records": summary.written} | summary.skipped
+    inputs = {"source": _hash(opened.source, opened.files, split)}
     if isinstance(opened.source, HubDataset):
-        write_manifest(out, _manifest(opened.source, opened.split, summary, choices))
+        inputs["hub"] = str(opened.source)
+        asked["subset"] = opened.source.subset
+    write_manifest(out, Manifest(kind="annotated", inputs=inputs, parameters=asked, counts=counts))
     return summary
+
+
+def source_hash(source: Path | HubDataset, split: str | None = None) -> str:
+    """Hex SHA-256 of what an import reads: the content of its files, in their order.
+
+    Of a data set on the Hub it is that of its name, which stays when there is a newer commit.
+
+    Raises:
+        InputError: as `find_sources`.
+    """
+    files = SourceFiles((), ()) if isinstance(source, HubDataset) else find_sources(source, split)
+    return _hash(source, files, split)
+
+
+def _hash(source: Path | HubDataset, files: SourceFiles, split: str | None) -> str:
+    if isinstance(source, HubDataset):
+        text = "\n".join(("hub", source.name, source.subset or "", split or ""))
+    else:
+        text = "".join(sha256_file(file.path) for file in files.files)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class _Opened(NamedTuple):
@@ -100,22 +132,6 @@ def _opened(source: Path | HubDataset, split: str | None) -> _Opened:
         return _Opened(dataset, name, SourceFiles((), ()), (row for row in rows))
     files = find_sources(source, split)
     return _Opened(source, split, files, (row for file in files.files for row in read_rows(file)))
-
-
-def _manifest(
-    dataset: HubDataset, split: str | None, summary: ImportSummary, choices: Choices
-) -> Manifest:
-    return Manifest(
-        kind="annotated",
-        inputs={"hub": str(dataset)},
-        parameters={
-            "subset": dataset.subset,
-            "split": split,
-            "format": summary.format,
-            **asdict(choices),
-        },
-        counts={"records": summary.written, **summary.skipped},
-    )
 
 
 class _Import:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from tspin.errors import InputError
 from tspin.files import atomic_file
-from tspin.records.manifest import forget
+from tspin.records.manifest import Manifest, announce, content_hash, write_manifest
 from tspin.records.records import AnnotatedRecord, read_records
 from tspin.seeds import derive_seed
 
@@ -84,8 +85,16 @@ def split_records(
         for side in (train, heldout):
             # A crash between the two renames then leaves one file, never a pair that overlaps.
             side.unlink(missing_ok=True)
-            forget(side)
+            announce(side)
+    _write_manifests(path, counts, {"share": heldout_share, "seed": seed})
     return SplitCounts(counts[train], counts[heldout])
+
+
+def _write_manifests(path: Path, counts: dict[Path, int], asked: dict[str, Any]) -> None:
+    source = content_hash(path)
+    for side, records in counts.items():
+        made = Manifest(kind="annotated", inputs={"source": source}, parameters=asked)
+        write_manifest(side, made.model_copy(update={"counts": {"records": records}}))
 
 
 def _refuse_empty_side(path: Path, train: int, heldout: int, share: float) -> None:

@@ -8,13 +8,15 @@ Writing the demo loads no torch.
 import random
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import orjson
 
 from tspin.demo.problems import Split, distinct_problems
 from tspin.demo.questions import question
 from tspin.errors import InputError
-from tspin.files import atomic_file, atomic_folder
+from tspin.files import atomic_file, atomic_folder, sha256_file
+from tspin.outputs import check_output, copy_of, equal_to
 
 __all__ = ["ANNOTATED_COUNT", "BASE", "HELDOUT_COUNT", "TASKS", "demo_records", "write_demo"]
 
@@ -52,22 +54,35 @@ def demo_records(split: Split, count: int) -> list[dict[str, str]]:
 def write_demo(folder: Path) -> None:
     """Write `base/`, `annotated.jsonl`, `heldout.jsonl` and `tasks/`, the same bytes every time.
 
-    A new folder appears whole or not at all. In a folder that exists, each of the four is
-    replaced whole and everything else is left alone.
+    A new folder appears whole or not at all. In a folder that exists, what is missing of the four
+    is put and everything else is left alone.
 
     Args:
         folder: Where to write.
 
     Raises:
-        InputError: If `folder` is a file.
+        InputError: `folder` is a file, or holds another file or folder of one of the names.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; name a folder for the demo")
     if folder.is_dir():
+        with TemporaryDirectory() as temporary:
+            _write_parts(Path(temporary))
+            _refuse_others(folder, Path(temporary))
         _write_parts(folder)
     else:
         with atomic_folder(folder) as temporary:
             _write_parts(temporary)
+
+
+def _refuse_others(folder: Path, demo: Path) -> None:
+    """Nothing but the same part is replaced."""
+    for part in sorted(demo.iterdir()):
+        if part.is_dir():
+            files = {p.relative_to(part).as_posix(): sha256_file(p) for p in part.rglob("*")}
+            check_output(folder / part.name, copy_of(files), folder=True)
+        else:
+            check_output(folder / part.name, equal_to(part))
 
 
 def _write_parts(folder: Path) -> None:

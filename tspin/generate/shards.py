@@ -16,8 +16,8 @@ from tspin.files import atomic_file
 from tspin.records.arithmetic import differences
 from tspin.records.manifest import (
     Manifest,
+    announce,
     content_hash,
-    forget,
     is_current,
     read_manifest,
     write_manifest,
@@ -80,7 +80,6 @@ def merge_responses(shards: Sequence[Path], *, annotated: Path, out: Path) -> Ma
     merged = _whole(parts, annotated)
     if is_current(out, merged):
         return read_manifest(out) or merged
-    forget(out)
     with atomic_file(out) as file, ExitStack() as stack:
         opened = [stack.enter_context(path.open("rb")) for path, _ in parts]
         dropped = [
@@ -94,6 +93,7 @@ def merge_responses(shards: Sequence[Path], *, annotated: Path, out: Path) -> Ma
         for lines, (path, _) in zip(opened, parts, strict=True):
             if lines.readline():
                 raise InputError(f"{path}: holds responses that belong to no record of {annotated}")
+        announce(out)
     return write_manifest(out, merged)
 
 

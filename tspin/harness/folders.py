@@ -7,6 +7,8 @@ names are looked for, in a second, so that it need parse no more than the folder
 from __future__ import annotations
 
 import difflib
+import glob
+import hashlib
 import re
 from collections.abc import Iterable
 from functools import cache
@@ -14,8 +16,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tspin.errors import InputError
+from tspin.files import atomic_folder
+from tspin.store.location import cache_folder
 
-__all__ = ["TaskFolders"]
+__all__ = ["TaskFolders", "plain_folder"]
 
 _NAME = re.compile(r"""^["']?(?:task|group)["']?:[ \t]*["']?([\w.:+-]+)""", re.MULTILINE)
 
@@ -63,6 +67,28 @@ class TaskFolders:
         return InputError(
             f"evaluate.tasks: lm-evaluation-harness has no task or group {name!r}{where}{hint}"
         )
+
+
+def plain_folder(folder: Path) -> Path:
+    """A folder of tasks under a path without `[`, `*` and `?`: links to its files, in the cache.
+
+    The library `datasets` reads the whole path of a file of questions as a pattern, that of the
+    folder included (datasets 5, data_files.resolve_pattern), and finds nothing where it has one.
+    """
+    if not glob.has_magic(str(folder)) or not folder.is_dir():
+        return folder
+    digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    plain = cache_folder() / "tasks" / digest
+    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    links = {
+        path.relative_to(plain): path.readlink() for path in plain.rglob("*") if path.is_symlink()
+    }
+    if links != files:
+        with atomic_folder(plain) as links_folder:
+            for name, path in files.items():
+                (links_folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (links_folder / name).symlink_to(path)
+    return plain
 
 
 @cache

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tspin.errors import InputError
-from tspin.harness.folders import TaskFolders
+from tspin.harness.folders import TaskFolders, plain_folder
 from tspin.harness.quiet import quiet
 from tspin.harness.requests import TaskRequest
 
@@ -56,7 +56,7 @@ def load_task(request: TaskRequest, folder: Path | None) -> LoadedTask:
         InputError: there is no such task, its data cannot be had, it runs code that a model
             wrote, or it needs a package that is missing.
     """
-    folder = folder and folder.resolve()
+    folder = folder and plain_folder(folder.resolve())
     folders = TaskFolders(folder)
     with quiet(logging.DEBUG) as reasons:
         manager = _manager(request.name, folders)

@@ -6,8 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from tspin.demo.demo import write_demo
-from tspin.errors import InputError
 from tspin.files import atomic_folder
+from tspin.outputs import check_output, never_ours
 from tspin.project import sync_stages
 
 __all__ = ["init_project"]
@@ -21,8 +21,7 @@ def init_project(folder: Path) -> None:
     Raises:
         InputError: the folder exists and is not empty.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is not empty; name a new folder")
+    check_output(folder, never_ours, folder=True)
     templates = files("tspin.project") / "template"
     with atomic_folder(folder) as new:
         for source, name in _FILES.items():

@@ -1,13 +1,15 @@
 """The stages of a run as dvc.yaml has them: each is one `tspin` command.
 
 DVC cannot say "the iteration before", nor count to a parameter: the items of `foreach` are written
-out, each with its number `t` and the model `prev` that it starts from. Everything else refers to
-params.yaml, which is the run configuration. Stages watch manifests as well: the same responses of
-another policy are other responses.
+out, each with its number `t` and the model `prev` that it starts from. Paths of params.yaml, which
+is the run configuration, are written out as well, quoted for the shell: DVC puts the value of
+`${run_dir}` into a command as it is, and the shell would run what is in it. Stages watch manifests
+as well: the same responses of another policy are other responses.
 """
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Any
 
 from tspin.config import RunConfig
@@ -22,8 +24,7 @@ WATCHED = ("seed", "model", "prompt", "generate", "triplets", "train", "evaluate
 HUB_MODEL = "model.ref.json"
 """Stands for a model that is no folder here: name and revision."""
 
-_RUN = "${run_dir}"
-_ITERATION = "${run_dir}/iter-${item.t}"
+_ITERATION = "iter-${item.t}"
 _SAMPLING = ["seed", "model", "prompt", "generate"]
 _TRAINING = ["seed", "model", "prompt", "train"]
 
@@ -42,16 +43,25 @@ class Stages:
         self._pairs = config.train.method != "sft"
         self._measures = config.data.heldout is not None
         self._hub = hub
-        self._initial = HUB_MODEL if hub else "${model.path}"
+        self._run = config.run_dir.rstrip("/")
+        self._model, data = config.model.path, config.data
+        self._annotated, self._heldout = data.annotated, data.heldout or ""
+        self._initial = HUB_MODEL if hub else self._model
         self._previous = "${item.watched}" if hub else "${item.prev}"
+        # One field where the shell reads all of them as they are.
+        plain = quote(self._run) == self._run and quote(self._model) == self._model
+        self._policy, self._responses = ("${item.quoted}",) * 2
+        if plain:
+            self._policy, self._responses = "${item.prev}", "${item.synthetic}"
+        self._plain = plain
 
     def stages(self) -> dict[str, Any]:
         """By name, in the order of the method."""
         stages: dict[str, Any] = {"check": check_stage()}
         if self._pairs:
-            stages["proto"] = self._initial_responses("annotated", "proto.jsonl")
+            stages["proto"] = self._initial_responses(self._annotated, "proto.jsonl")
         if self._pairs and self._measures:
-            stages["heldout-proto"] = self._initial_responses("heldout", "heldout_proto.jsonl")
+            stages["heldout-proto"] = self._initial_responses(self._heldout, "heldout_proto.jsonl")
         if self._measures:
             stages["evaluate-initial"] = self._evaluate_initial()
         if self._pairs:
@@ -66,7 +76,7 @@ class Stages:
 
     def plots(self) -> list[dict[str, Any]]:
         """Curves over iterations and over optimiser steps."""
-        run = self._config.run_dir
+        run = self._run
         curves: list[dict[str, Any]] = [curve("loss", "step", f"{run}/training.json")]
         if self._measures:
             metric = self._config.gate.metric.replace("/", ".")
@@ -75,100 +85,116 @@ class Stages:
         return curves
 
     def _items(self, first: int) -> list[dict[str, Any]]:
-        run, items = self._config.run_dir, []
+        items = []
         for number in range(first, self._config.iterations):
-            before = f"{run}/iter-{number - 1}/model" if number else self._config.model.path
-            item: dict[str, Any] = {"t": number, "prev": before}
+            before = f"{self._run}/iter-{number - 1}/model" if number else self._model
+            item = self._item(number, "prev", before)
             if self._hub:
                 item["watched"] = before if number else HUB_MODEL
             items.append(item)
         return items
 
+    def _item(self, number: int, name: str, path: str) -> dict[str, Any]:
+        quoted = {} if self._plain else {"quoted": quote(path)}
+        return {"t": number, name: path} | quoted
+
     def _triplet_items(self) -> list[dict[str, Any]]:
         """At iteration 0 the responses of the initial policy are y' as well."""
-        run = self._config.run_dir
         own = (f"iter-{number}/synthetic.jsonl" for number in range(1, self._config.iterations))
         names = ("proto.jsonl", *own)
-        return [{"t": t, "synthetic": f"{run}/{name}"} for t, name in enumerate(names)]
+        return [self._item(t, "synthetic", f"{self._run}/{name}") for t, name in enumerate(names)]
+
+    def _shown(self, name: str) -> str:
+        """A path in the run folder as a command has it; a number of DVC's is no quoted text."""
+        return f"{quote(self._run)}/{name}"
 
     def _initial_responses(self, records: str, name: str) -> dict[str, Any]:
-        out = f"{_RUN}/{name}"
         return stage(
-            f"generate --model ${{model.path}} --annotated ${{data.{records}}} --out {out}",
-            deps=[self._initial, f"${{data.{records}}}", *self._template()],
+            f"generate --model {quote(self._model)} --annotated {quote(records)} "
+            f"--out {self._shown(name)}",
+            deps=[self._initial, records, *self._template()],
             params=_SAMPLING,
-            outs=with_manifest(out),
+            outs=with_manifest(f"{self._run}/{name}"),
         )
 
     def _generate(self) -> dict[str, Any]:
         out = f"{_ITERATION}/synthetic.jsonl"
         return stage(
-            f"generate --model ${{item.prev}} --annotated ${{data.annotated}} --out {out} "
-            "--iteration ${item.t}",
-            deps=[self._previous, "${data.annotated}", *self._template()],
+            f"generate --model {self._policy} --annotated {quote(self._annotated)} "
+            f"--out {self._shown(out)} --iteration ${{item.t}}",
+            deps=[self._previous, self._annotated, *self._template()],
             params=_SAMPLING,
-            outs=with_manifest(out),
+            outs=with_manifest(f"{self._run}/{out}"),
         )
 
     def _triplets(self) -> dict[str, Any]:
-        out, proto = f"{_ITERATION}/triplets.jsonl", f"{_RUN}/proto.jsonl"
+        out, proto = f"{_ITERATION}/triplets.jsonl", "proto.jsonl"
         return stage(
-            "build-triplets --annotated ${data.annotated} --synthetic ${item.synthetic} "
-            f"--proto {proto} --out {out}",
+            f"build-triplets --annotated {quote(self._annotated)} --synthetic {self._responses} "
+            f"--proto {self._shown(proto)} --out {self._shown(out)}",
             deps=[
-                "${data.annotated}",
+                self._annotated,
                 *with_manifest("${item.synthetic}"),
-                *with_manifest(proto),
+                *with_manifest(f"{self._run}/{proto}"),
             ],
             params=["triplets"],
-            outs=with_manifest(out),
+            outs=with_manifest(f"{self._run}/{out}"),
         )
 
     def _train(self) -> dict[str, Any]:
-        triplets = f"{_ITERATION}/triplets.jsonl"
-        examples = with_manifest(triplets) if self._pairs else ["${data.annotated}"]
-        out = f"{_ITERATION}/model"
+        triplets, out = f"{_ITERATION}/triplets.jsonl", f"{_ITERATION}/model"
+        examples = self._shown(triplets) if self._pairs else quote(self._annotated)
+        watched = with_manifest(f"{self._run}/{triplets}") if self._pairs else [self._annotated]
         return stage(
-            f"train --model ${{item.prev}} --triplets {examples[0]} --out {out} "
+            f"train --model {self._policy} --triplets {examples} --out {self._shown(out)} "
             "--iteration ${item.t}",
-            deps=[self._previous, *examples, *self._template()],
+            deps=[self._previous, *watched, *self._template()],
             params=_TRAINING,
-            outs=[*with_manifest(out), f"{_ITERATION}/train_log.jsonl"],
+            outs=[
+                *with_manifest(f"{self._run}/{out}"),
+                f"{self._run}/{_ITERATION}/train_log.jsonl",
+            ],
         )
 
     def _evaluate_initial(self) -> dict[str, Any]:
-        out = f"{_RUN}/base/metrics.json"
+        out = "base/metrics.json"
         return stage(
-            "evaluate --model ${model.path} --annotated ${data.heldout} --iteration -1 "
-            f"--out {out}",
-            deps=[self._initial, "${data.heldout}", *self._template(), *self._tasks()],
+            f"evaluate --model {quote(self._model)} --annotated {quote(self._heldout)} "
+            f"--iteration -1 --out {self._shown(out)}",
+            deps=[self._initial, self._heldout, *self._template(), *self._tasks()],
             params=[*_SAMPLING, "evaluate"],
-            outs=self._answers(out),
+            outs=self._answers(f"{self._run}/{out}"),
         )
 
     def _evaluate(self) -> dict[str, Any]:
         out, trained = f"{_ITERATION}/metrics.json", f"{_ITERATION}/model"
-        proto = f"{_RUN}/heldout_proto.jsonl"
-        compared = [proto] if self._pairs else []
-        watched = with_manifest(proto) if self._pairs else []
+        proto = "heldout_proto.jsonl"
+        compared = f" --proto {self._shown(proto)}" if self._pairs else ""
+        watched = with_manifest(f"{self._run}/{proto}") if self._pairs else []
         return stage(
-            f"evaluate --model {trained} --annotated ${{data.heldout}} --iteration ${{item.t}} "
-            f"--out {out}" + "".join(f" --proto {path}" for path in compared),
-            deps=[trained, "${data.heldout}", *watched, *self._template(), *self._tasks()],
+            f"evaluate --model {self._shown(trained)} --annotated {quote(self._heldout)} "
+            f"--iteration ${{item.t}} --out {self._shown(out)}{compared}",
+            deps=[
+                f"{self._run}/{trained}",
+                self._heldout,
+                *watched,
+                *self._template(),
+                *self._tasks(),
+            ],
             params=[*_SAMPLING, "evaluate"],
-            outs=self._answers(out),
+            outs=self._answers(f"{self._run}/{out}"),
         )
 
     def _template(self) -> list[str]:
         """The file of a chat template of one's own, where DVC can look at it."""
         file = self._config.prompt.chat_template
-        return ["${prompt.chat_template}"] if file and not is_remote(file) else []
+        return [file] if file and not is_remote(file) else []
 
     def _tasks(self) -> list[str]:
         """The folder of tasks of one's own, where DVC can look at it."""
         folder = self._config.evaluate.harness.task_folder
         used = self._config.evaluate.tasks and folder and not is_remote(folder)
-        return ["${evaluate.harness.task_folder}"] if used else []
+        return [folder] if used and folder else []
 
     def _answers(self, out: str) -> list[str]:
         settings = self._config.evaluate
@@ -178,7 +204,7 @@ class Stages:
         return [*with_manifest(out), *(f"{stem}.{kind}.jsonl" for kind in kinds)]
 
     def _finish(self) -> dict[str, Any]:
-        run, numbers = self._config.run_dir, range(self._config.iterations)
+        run, numbers = self._run, range(self._config.iterations)
         outputs = [f"{run}/iter-{number}/train_log.jsonl" for number in numbers]
         if self._measures:
             outputs += [
@@ -191,6 +217,6 @@ class Stages:
             "finish",
             deps=outputs,
             params=["iterations", "data", *WATCHED],
-            outs=[f"{_RUN}/{name}" for name in (*names, "report.html", "summary.md")],
-            metrics=[f"{_RUN}/values/{label}.json" for label in labels],
+            outs=[f"{run}/{name}" for name in (*names, "report.html", "summary.md")],
+            metrics=[f"{run}/values/{label}.json" for label in labels],
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tspin.config import load_config
+from tspin.config import RunConfig, load_config
 from tspin.errors import InputError
 from tspin.files import atomic_file
 from tspin.project.stages import HUB_MODEL, WATCHED, Stages
@@ -49,16 +49,20 @@ def sync_stages(folder: Path, *, check: bool = False) -> bool:
         Whether something was changed.
 
     Raises:
-        InputError: params.yaml is wrong or incomplete, or with `check`, dvc.yaml is not up to date.
+        InputError: params.yaml is wrong or incomplete, or names what DVC cannot keep; dvc.yaml has
+            other stages of these names; or with `check`, it is not up to date.
     """
     params, path = folder / "params.yaml", folder / "dvc.yaml"
     config = load_config(params)
     _refuse_gaps(params)
+    _refuse_paths(folder, config)
     old = _mapping(path) if path.is_file() else {}
+    _refuse_foreign_stages(path, old.get("stages") or {})
     kept = {name: s for name, s in (old.get("stages") or {}).items() if name not in _OWN}
     hub = _on_hub(folder, config.model.path, kept)
     stages = Stages(config, hub=hub)
-    new = old | {"stages": kept | stages.stages(), "plots": stages.plots()}
+    plots = [plot for plot in old.get("plots") or [] if not _is_ours(plot)]
+    new = old | {"stages": kept | stages.stages(), "plots": stages.plots() + plots}
     if new == old:
         return False
     if check:
@@ -85,6 +89,50 @@ def _refuse_gaps(params: Path) -> None:
         )
     if "method" not in (values["train"] or {}):
         raise InputError(f"{params}: DVC watches train.method; write 'method: tspin' for it")
+
+
+def _refuse_paths(folder: Path, config: RunConfig) -> None:
+    """What DVC cannot keep, or would read otherwise."""
+    run_dir, project = config.run_dir, folder.resolve()
+    if is_remote(run_dir):
+        raise InputError(
+            f"run_dir is {run_dir!r}: DVC keeps outputs in the project's folder, and copies "
+            "them to its own remote; name a folder in the project, or take `tspin run` for S3"
+        )
+    if not (project / run_dir).resolve().is_relative_to(project):
+        raise InputError(
+            f"run_dir is {run_dir!r}: outside of the project {project}, where DVC keeps no "
+            "outputs; name a folder in the project, or take `tspin run` for another"
+        )
+    named = {"run_dir": run_dir, "model.path": config.model.path}
+    named |= {f"data.{name}": value or "" for name, value in config.data.model_dump().items()}
+    named["evaluate.harness.task_folder"] = config.evaluate.harness.task_folder or ""
+    for name, value in named.items():
+        if "${" in value:
+            raise InputError(
+                f"{name} is {value!r}: DVC puts a parameter in the place of '${{'; name "
+                "another path"
+            )
+
+
+def _refuse_foreign_stages(path: Path, stages: dict[str, Any]) -> None:
+    for name in _OWN:
+        stage = stages.get(name)
+        body = stage.get("do", stage) if isinstance(stage, dict) else {}
+        if stage is not None and not str(body.get("cmd", "")).startswith("tspin "):
+            raise InputError(
+                f"{path}: has a stage '{name}' that tspin did not write and would overwrite; give "
+                "it another name"
+            )
+
+
+def _is_ours(plot: Any) -> bool:
+    """Whether a plot is of the curves that the stage `finish` writes."""
+    definition = next(iter(plot.values()), None) if isinstance(plot, dict) else None
+    files = definition.get("y") if isinstance(definition, dict) else None
+    return isinstance(files, dict) and all(
+        str(file).endswith(("/iterations.json", "/training.json")) for file in files
+    )
 
 
 def _on_hub(folder: Path, model: str, kept: dict[str, Any]) -> bool:

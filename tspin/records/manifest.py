@@ -19,10 +19,12 @@ __all__ = [
     "MODEL_FILES",
     "RECORDED_LATER",
     "Manifest",
+    "announce",
     "computed_with",
     "content_hash",
     "forget",
     "is_current",
+    "making_path",
     "manifest_path",
     "read_manifest",
     "refuse_contradiction",
@@ -102,13 +104,32 @@ def content_hash(path: Path) -> str:
     return sha256_folder(path, *MODEL_FILES) if path.is_dir() else sha256_file(path)
 
 
+def making_path(output: Path) -> Path:
+    """The mark of an output that is being made again or put in place right now.
+
+    A kill leaves it behind: it says that what stands there without a manifest is ours.
+    """
+    return output.with_name(f".{output.name}.making")
+
+
 def forget(output: Path) -> None:
-    """Delete the manifest of an output that is about to be made again.
+    """Take the manifest off an output that is about to be made again.
 
     Every step does so before it replaces an output: a crash between the new output and its new
-    manifest then leaves an output that counts as not made, never one with a wrong manifest.
+    manifest then leaves an output that counts as not made, never one with a wrong manifest. An
+    output that stands there is marked as ours (`making_path`) until it has a manifest again.
     """
-    manifest_path(output).unlink(missing_ok=True)
+    manifest = manifest_path(output)
+    if output.exists() and manifest.is_file():
+        manifest.replace(making_path(output))
+    else:
+        manifest.unlink(missing_ok=True)
+
+
+def announce(output: Path) -> None:
+    """As `forget`, for an output that is whole and about to get its name: a new one is marked."""
+    forget(output)
+    making_path(output).touch()
 
 
 def write_manifest(output: Path, manifest: Manifest) -> Manifest:
@@ -122,6 +143,7 @@ def write_manifest(output: Path, manifest: Manifest) -> Manifest:
         }
     )
     write_json(manifest_path(output), complete.model_dump(mode="json"))
+    making_path(output).unlink(missing_ok=True)
     return complete
 
 

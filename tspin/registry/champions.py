@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from tspin.errors import GateRefusedError, InputError, TspinError
 from tspin.files import atomic_folder, sha256_file
+from tspin.outputs import check_output, copy_of
 from tspin.records.manifest import content_hash
 from tspin.registry.record import Record
 from tspin.store import ConflictError, KeyMissingError, open_store
@@ -88,16 +89,25 @@ class Registry:
             return False
         return True
 
-    def fetch(self, model: str, out: Path) -> None:
+    def fetch(self, model: str, out: Path, *, overwrite: bool | None = None) -> None:
         """Copy a model to a folder, which appears whole or not at all.
 
+        Args:
+            model: Its content hash.
+            out: The folder; does nothing where the same files are there.
+            overwrite: Move what is in the way aside (`tspin.outputs.check_output`).
+
         Raises:
-            InputError: there is no such model.
+            InputError: there is no such model, or something else stands in its place.
             TspinError: a file is not what was put in.
         """
         if not self.holds(model):
             raise InputError(f"{self.uri}: holds no model {model}")
         listed = json.loads(self._store.read(f"models/{model}/{_FILES}"))
+        ours = copy_of({name: expected["sha256"] for name, expected in listed.items()})
+        check_output(out, ours, folder=True, inputs=[self.uri], overwrite=overwrite)
+        if out.is_dir() and any(out.iterdir()):
+            return
         with atomic_folder(out) as temporary:
             for name, expected in listed.items():
                 path = temporary / name

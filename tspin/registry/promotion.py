@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from tspin.errors import InputError
+from tspin.outputs import check_output, registry_folder
 from tspin.records.estimate import Estimate, read_estimates
 from tspin.records.manifest import RECORDED_LATER, Manifest, content_hash, read_manifest
 from tspin.registry.champions import Registry
@@ -53,11 +54,11 @@ def promote(
 
     Raises:
         GateRefusedError: the candidate is not good enough, or the champion changed meanwhile.
-        InputError: no such model or metrics, no `metric`, or another model's or evaluation's.
+        InputError: no such model or metrics, no `metric`, or another's; or no registry's folder.
         TspinError: the store cannot be reached.
     """
+    opened = _opened(registry, candidate, metrics)
     measured, manifest = _measured(candidate, metrics, metric)
-    opened = Registry(registry)
     champion = opened.champion()
     beaten = {} if champion is None else champion.metrics
     gate = PromotionGate(metric, direction, min_gain, certain, measured, beaten)
@@ -105,6 +106,12 @@ def rollback(registry: str, *, to: int | None = None, by: str | None = None) -> 
     record = earlier[-1].model_copy(update=update)
     opened.append(record)
     return record
+
+
+def _opened(registry: str, candidate: Path, metrics: Path) -> Registry:
+    inputs = [candidate, metrics]
+    check_output(registry, registry_folder, folder=True, grows=True, inputs=inputs)
+    return Registry(registry)
 
 
 def _measured(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tspin.files import atomic_file
+from tspin.outputs import check_output, report_page
 from tspin.report.html import render
 from tspin.report.overview import (
     facts,
@@ -38,8 +39,11 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
         The path of the page.
 
     Raises:
-        InputError: no such folder, no config.json in it, or a file in it is damaged.
+        InputError: no such folder, no config.json in it, or a file in it is damaged; or another
+            file stands where the page goes.
     """
+    if out is not None:
+        check_output(out, report_page)
     page = _render(read_history(run_dir, samples=SHOWN))
     path = out or RunFolder(run_dir).report
     with atomic_file(path) as file:

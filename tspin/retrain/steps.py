@@ -64,12 +64,15 @@ def _has_changed(asked: Retraining) -> bool:
     known = show(asked.folder, "git", "cat-file", "-e", f"{asked.since}^{{commit}}") == 0
     if not known:  # A shallow clone, or a branch that was rewritten.
         return True
-    names = output_of(asked.folder, "git", "diff", "--name-only", "--relative", asked.since, "HEAD")
-    return any(fnmatch(name, pattern) for name in names.splitlines() for pattern in _WATCHED)
+    # -z: git would put other names than plain ones in quotation marks.
+    options = ("--name-only", "--relative", "-z", asked.since, "HEAD")
+    names = output_of(asked.folder, "git", "diff", *options).split("\0")
+    return any(fnmatch(name, pattern) for name in names for pattern in _WATCHED)
 
 
 def _pull_data(folder: Path) -> None:
-    tracked = output_of(folder, "git", "ls-files", "--", "*.dvc").splitlines()
+    listed = output_of(folder, "git", "ls-files", "-z", "--", "*.dvc").split("\0")
+    tracked = [name for name in listed if name]
     if not tracked:
         return
     try:
@@ -147,7 +150,8 @@ def _data_for_pods(asked: Retraining, config: RunConfig) -> list[str]:
         path = asked.folder / location
         key = f"data/{sha256_file(path)}.jsonl"
         open_store(asked.registry).upload(path, key)
-        options += ["--set", f"data.{name}={asked.registry.rstrip('/')}/{key}"]
+        uri = f"{asked.registry.rstrip('/')}/{key}"
+        options += ["--set", f"data.{name}={json.dumps(uri)}"]
     return options
 
 

@@ -53,6 +53,12 @@ class EvaluationFiles:
         """The scores of one task of lm-evaluation-harness."""
         return self._beside(f"task.{name}.json")
 
+    @property
+    def all_beside(self) -> Iterator[Path]:
+        """Whatever an evaluation may write, but for the scores of tasks."""
+        yield from (self.answers(mode) for mode in ("greedy", "sampled", "fitted"))
+        yield from (self.samples, self.likelihoods, self.temperature)
+
     def _beside(self, ending: str) -> Path:
         return self.metrics.with_name(f"{self.metrics.stem}.{ending}")
 

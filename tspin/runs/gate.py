@@ -11,6 +11,7 @@ from typing import Any
 from tspin.config import RunConfig, resolved
 from tspin.errors import GateRefusedError, InputError
 from tspin.files import atomic_folder, write_json
+from tspin.outputs import check_output, history_folder
 from tspin.runs.best import Best
 from tspin.runs.folder import BASE, IterationFolder, RunFolder
 from tspin.runs.samples import write_shown
@@ -70,8 +71,10 @@ def gate(config: RunConfig, *, history: Path | None, step: Step, out: Path) -> D
         The best iteration so far and its policy; `best.stopped` says why the run must stop.
 
     Raises:
-        InputError: metrics lack `gate.metric`, or the history is that of another iteration.
+        InputError: metrics lack `gate.metric`, the history is that of another iteration, or its
+            place is taken.
     """
+    check_output(out, history_folder, folder=True, inputs=[history, step.evaluation, step.training])
     with atomic_folder(out) as temporary:
         if history is not None:
             shutil.copytree(history, temporary, dirs_exist_ok=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tspin.errors import InputError
+from tspin.files import expanded
 from tspin.store.base import Store
 from tspin.store.opening import open_store
 
@@ -22,7 +23,8 @@ def is_remote(location: str | Path) -> bool:
 def cache_folder() -> Path:
     """Where copies of remote objects are kept: TSPIN_CACHE, or tspin in the user's cache folder."""
     usual = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tspin"
-    return Path(os.environ.get("TSPIN_CACHE") or usual)
+    named = os.environ.get("TSPIN_CACHE")
+    return Path(expanded(named)) if named else usual
 
 
 def working_folder(location: str) -> Path:

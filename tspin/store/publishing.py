@@ -13,12 +13,17 @@ from tspin.errors import InputError
 from tspin.files import remove, sha256_file
 from tspin.store.location import RemoteLocation, cache_folder, is_remote
 
-__all__ = ["Output", "output_at"]
+__all__ = ["Output", "making_key", "output_at"]
 
 log = logging.getLogger(__name__)
 
 _MANIFEST = ".manifest.json"
 _CHECKPOINTS = ".checkpoints"
+
+
+def making_key(name: str) -> str:
+    """The mark of an output that is being put in place: what a kill leaves half-way is ours."""
+    return f".{name}.making"
 
 
 class Output:
@@ -57,12 +62,16 @@ class _RemoteOutput(Output):
         files = {path.relative_to(self.folder).as_posix(): path for path in self._finished()}
         hashes = {key: sha256_file(path) for key, path in files.items()}
         changed = [key for key, sha256 in hashes.items() if self._known.get(key) != sha256]
+        if not changed:
+            return
+        store.write(making_key(self._remote.name), b"")
         for key in changed:
             if key.endswith(_MANIFEST):
                 store.delete(key)
         for key in sorted(changed, key=lambda key: (key.endswith(_MANIFEST), key)):
             store.upload(files[key], key)
             self._known[key] = hashes[key]
+        store.delete(making_key(self._remote.name))
 
     def _finished(self) -> Iterator[Path]:
         for path in sorted(self.folder.rglob("*")):

@@ -60,7 +60,8 @@ class TrainJob(BaseModel):
         if not self.triplets.is_file():
             raise InputError(f"{self.triplets}: no such file; expected triplets (JSON Lines)")
         identity = policy_identity(self.model, self.config.model)
-        triplets_manifest = read_manifest(self.triplets)
+        annotated = is_annotated(self.triplets)
+        triplets_manifest = None if annotated else read_manifest(self.triplets)
         carried = (
             {}
             if triplets_manifest is None
@@ -68,7 +69,7 @@ class TrainJob(BaseModel):
         )
         if triplets_manifest is not None:
             self._refuse_contradictions(triplets_manifest, identity, template)
-        role = "annotated" if is_annotated(self.triplets) else "triplets"
+        role = "annotated" if annotated else "triplets"
         inputs = carried | {role: content_hash(self.triplets)}
         self._refuse_other_run(inputs)
         return Manifest(

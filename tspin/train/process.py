@@ -21,7 +21,7 @@ from tspin.models.policy import (
 )
 from tspin.models.pretrained import without_bars
 from tspin.models.threads import Work
-from tspin.records.manifest import Manifest, forget, write_manifest
+from tspin.records.manifest import Manifest, announce, write_manifest
 from tspin.records.training_log import TRAIN_LOG
 from tspin.seeds import derive_seed
 from tspin.tokens.ends import name_end_token
@@ -165,7 +165,7 @@ def _finish(
     before = find_model(job.model, job.config.model, weights=False)
     tokenizer = load_tokenizer(before, job.config.model)
     template.install(tokenizer)
-    forget(job.out)
+    announce(job.out)
     save_policy(
         policy,
         name_end_token(tokenizer, template.end_token_id),

@@ -137,3 +137,43 @@ def test_differences_leave_out_what_does_not_change_the_result(write) -> None:
         load_config(path, ["system.tokens_per_device=2", "run_dir=elsewhere", "train.beta=0.3"])
     )
     assert config_differences(old, new) == ["train.beta: 0.1 -> 0.3"]
+
+
+def test_the_home_folder_is_written_out_once(
+    write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    text = (
+        "run_dir: ~/runs/x\nmodel: {path: ~/m}\ndata: {annotated: ~/a.jsonl, heldout: ~/h.jsonl}\n"
+        "system: {checkpoints: ~/kept}\nevaluate: {harness: {task_folder: ~/tasks}}\n"
+    )
+    config = load_config(write(text), ["data.heldout=~/other.jsonl"])
+    assert config.run_dir == f"{tmp_path}/runs/x"
+    assert config.model.path == f"{tmp_path}/m"
+    assert (config.data.annotated, config.data.heldout) == (
+        f"{tmp_path}/a.jsonl",
+        f"{tmp_path}/other.jsonl",
+    )
+    assert config.system.checkpoints == f"{tmp_path}/kept"
+    assert config.evaluate.harness.task_folder == f"{tmp_path}/tasks"
+
+
+@pytest.mark.parametrize("location", ["s3://bucket/~/a", "org/model", "a/~/b", "~no-such-user/a"])
+def test_what_is_no_home_folder_stays(write, location: str) -> None:
+    config = load_config(write(SMALLEST), [f"run_dir={location}"])
+    assert config.run_dir == location
+
+
+@pytest.mark.parametrize("value", ['"a\\nb"', '"a\\0b"', '""', '"  "'])
+@pytest.mark.parametrize(
+    "key", ["run_dir", "model.path", "data.annotated", "data.heldout", "system.checkpoints"]
+)
+def test_a_path_that_cannot_be_quoted_is_refused(write, key: str, value: str) -> None:
+    with pytest.raises(InputError, match=rf"'{key}' is .*(control character|is empty)"):
+        load_config(write(SMALLEST), [f"{key}={value}"])
+
+
+def test_sections_of_others_may_stand_in_the_schema() -> None:
+    schema = RunConfig.model_json_schema()
+    assert schema["patternProperties"] == {"^x-": {}}
+    assert not schema["additionalProperties"]

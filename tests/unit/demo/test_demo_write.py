@@ -69,12 +69,21 @@ def test_the_bytes_are_the_same_every_time(tmp_path):
 
 
 def test_a_folder_that_exists_is_filled_and_keeps_its_other_files(tmp_path):
-    (tmp_path / "demo" / "base").mkdir(parents=True)
-    (tmp_path / "demo" / "base" / "stale.safetensors").write_text("old")
+    (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "notes.txt").write_text("mine")
     write_demo(tmp_path / "demo")
     assert (tmp_path / "demo" / "notes.txt").read_text() == "mine"
     assert contents(tmp_path / "demo" / "base") == contents(BASE)
+
+
+@pytest.mark.parametrize("name", ["base/my.safetensors", "annotated.jsonl"])
+def test_what_is_not_the_demos_stays(tmp_path, name):
+    path = tmp_path / "demo" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(InputError, match=r"(base|annotated\.jsonl): (holds something|is there)"):
+        write_demo(tmp_path / "demo")
+    assert contents(tmp_path / "demo") == {name: b"mine"}
 
 
 def test_a_failure_leaves_nothing(tmp_path, monkeypatch):

@@ -163,3 +163,16 @@ def test_all_stages_compute_with_the_threads_that_each_has_cores_for(
     assert json.loads(plan.config_json())["system"]["threads"] == threads
     asked = config.model_copy(update={"system": config.system.model_copy(update={"threads": 3})})
     assert json.loads(Plan(asked, plan.profile).config_json())["system"]["threads"] == 3
+
+
+@pytest.mark.parametrize(
+    ("registry", "message"),
+    [
+        ("https://registry.example.com/tspin", "no scheme 'https://'; write registry.example.com"),
+        ("docker://registry.example.com/tspin", "no scheme 'docker://'"),
+        ("registry.example.com//tspin", "an empty part"),
+    ],
+)
+def test_a_registry_of_images_is_no_address(changed, registry: str, message: str) -> None:
+    with pytest.raises(InputError, match=f"'images.registry' is .*{message}"):
+        load_profile(str(changed("cpu", "images.registry", registry)))

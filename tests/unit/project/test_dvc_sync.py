@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tspin.config import load_config
 from tspin.errors import InputError
 from tspin.project import sync_stages
 from tspin.project.init import init_project
@@ -110,8 +113,8 @@ def test_a_folder_of_tasks_is_watched_where_it_is_used(project: Path) -> None:
     def watching() -> list[str]:
         sync_stages(project)
         bodies = {name: stage.get("do", stage) for name, stage in stages(project).items()}
-        wanted = "${evaluate.harness.task_folder}"
-        return [name for name, body in bodies.items() if wanted in body.get("deps", ())]
+        deps = {name: body.get("deps", ()) for name, body in bodies.items()}
+        return [name for name, listed in deps.items() if any("tasks" in dep for dep in listed)]
 
     harness = {"task_folder": "sample/tasks"}
     change(project, evaluate={"tasks": ["demo_answer"], "harness": harness})
@@ -142,3 +145,76 @@ def test_what_experiments_are_told_to_change_is_there(project: Path) -> None:
     """DVC changes a parameter only where it stands already."""
     train = yaml.safe_load((project / "params.yaml").read_text())["train"]
     assert {"beta", "learning_rate"} <= train.keys()
+
+
+def test_a_command_holds_no_value_that_dvc_puts_in_later(project: Path) -> None:
+    """DVC puts values into commands as they are, and a shell would run what is in them."""
+    bodies = [stage.get("do", stage) for stage in stages(project).values()]
+    assert len(bodies) > 5
+    for body in bodies:
+        assert not re.findall(r"\$\{(?!item\.(?:t|prev|synthetic|quoted)\})", body["cmd"])
+
+
+def test_paths_are_quoted_for_the_shell(project: Path) -> None:
+    (project / "my 'base'").mkdir()
+    run = "runs/$(touch y) & [a]"
+    change(project, run_dir=run, model={"path": "my 'base'"})
+    sync_stages(project)
+    bodies = {name: stage.get("do", stage) for name, stage in stages(project).items()}
+    proto = shlex.split(bodies["proto"]["cmd"])
+    assert proto[proto.index("--model") + 1] == "my 'base'"
+    assert proto[proto.index("--out") + 1] == f"{run}/proto.jsonl" == bodies["proto"]["outs"][0]
+    for item in stages(project)["train"]["foreach"]:
+        words = shlex.split(bodies["train"]["cmd"].replace("${item.quoted}", item["quoted"]))
+        assert words[words.index("--model") + 1] == item["prev"]
+    for item in stages(project)["triplets"]["foreach"]:
+        assert shlex.split(item["quoted"]) == [item["synthetic"]]
+
+
+@pytest.mark.parametrize(
+    ("run_dir", "message"),
+    [
+        ("s3://bucket/run", "DVC keeps outputs in the project's folder"),
+        ("../outside", "outside of the project"),
+        ("/somewhere/else", "outside of the project"),
+        ("~/runs/a", "outside of the project"),
+        ("runs/${seed}", "DVC puts a parameter in the place of"),
+        ("runs/a\nb", "control character"),
+    ],
+)
+def test_what_dvc_cannot_keep_is_refused(project: Path, run_dir: str, message: str) -> None:
+    before = (project / "dvc.yaml").read_bytes()
+    change(project, run_dir=run_dir)
+    with pytest.raises(InputError, match=re.escape(message)):
+        sync_stages(project)
+    assert (project / "dvc.yaml").read_bytes() == before
+
+
+def test_stages_and_plots_of_others_stay(project: Path) -> None:
+    path = project / "dvc.yaml"
+    values = yaml.safe_load(path.read_text())
+    mine = {"my curve": {"x": "step", "y": {"mine.csv": "loss"}}}
+    values["plots"].append(mine)
+    path.write_text(yaml.safe_dump(values))
+    change(project, iterations=4)
+    sync_stages(project)
+    assert yaml.safe_load(path.read_text())["plots"][-1] == mine
+    values["stages"]["train"] = {"cmd": "python train.py"}
+    path.write_text(yaml.safe_dump(values))
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="has a stage 'train' that tspin did not write"):
+        sync_stages(project)
+    assert path.read_bytes() == before
+
+
+def test_sections_of_others_are_let_be(project: Path) -> None:
+    change(project, **{"x-clean": {"min": 3}, "features": {"n": 2}, "x-sections": ["features"]})
+    assert load_config(project / "params.yaml").iterations == 3
+    for listed, message in (
+        ([], r"unknown key 'features'.*x-sections"),
+        (["features", "train"], "names 'train', which is a setting of tspin's own"),
+        ("features", "expected a list of names of sections"),
+    ):
+        change(project, **{"x-sections": listed})
+        with pytest.raises(InputError, match=message):
+            load_config(project / "params.yaml")

@@ -1,0 +1,57 @@
+"""The size of the object that a pipeline becomes in the cluster."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from pipelines.compile import compile_pipeline
+from pipelines.graph.graphs import GRAPHS
+from pipelines.object_size import LIMIT, NEAR, ROOM, iterations_that_fit, size_of
+from pipelines.plan import Plan
+from pipelines.profiles.profile import load_profile
+from tspin.config import RunConfig
+
+
+def _plan(iterations: int, margin: float | None = 0.1) -> Plan:
+    values = {
+        "run_dir": "runs/x",
+        "iterations": iterations,
+        "model": {"path": "m"},
+        "data": {"annotated": "a.jsonl", "heldout": "h.jsonl"},
+        "gate": {"margin": margin},
+    }
+    return Plan(RunConfig.model_validate(values), load_profile("gke-h100"))
+
+
+def test_each_iteration_counts_once_with_its_container_and_twice_with_its_tasks() -> None:
+    """A container that all iterations have stands there once; what is new is about 40 KB each."""
+    first, second, third = (size_of(GRAPHS["run"](_plan(number, None))) for number in (2, 3, 4))
+    assert third - second == pytest.approx(second - first, rel=0.02)
+    assert 20_000 < second - first < 40_000
+    assert size_of(GRAPHS["run"](_plan(4))) > third
+
+
+def test_a_pipeline_that_nears_the_limit_says_how_many_iterations_fit(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="pipelines"):
+        compile_pipeline("run", _plan(3), tmp_path / "small.yaml")
+        assert not caplog.records
+        compile_pipeline("run", _plan(18), tmp_path / "large.yaml")
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "18 iterations make a workflow of about 0.9" in warning
+    assert "about 17 iterations fit" in warning
+    assert size_of(GRAPHS["run"](_plan(17))) <= ROOM < size_of(GRAPHS["run"](_plan(18)))
+    assert (tmp_path / "large.yaml").is_file()
+
+
+def test_what_fits_follows_the_parabola() -> None:
+    sizes = [(number, 50_000 + 40_000 * number + 500 * number**2) for number in (1, 6, 10)]
+    fit = iterations_that_fit(sizes)
+    assert 50_000 + 40_000 * fit + 500 * fit**2 <= ROOM
+    assert 50_000 + 40_000 * (fit + 1) + 500 * (fit + 1) ** 2 > ROOM
+    assert iterations_that_fit([(1, LIMIT), (2, 2 * LIMIT), (3, 3 * LIMIT)]) == 1
+    assert NEAR < ROOM < LIMIT
