@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import orjson
 
@@ -81,20 +81,24 @@ def import_records(
             run.raise_if_failed(str(source))
             announce(out)
     summary = run.summary(out, form, opened)
-    asked = {
-        "format": form.name,
-        "on_error": on_error,
-        "max_chars": max_chars,
-        "split": opened.split,
-        **asdict(choices),
-    }
-    counts = {"records": summary.written} | summary.skipped
+    asked = {"on_error": on_error, "max_chars": max_chars, **asdict(choices)}
+    write_manifest(out, _manifest(opened, summary, asked, split))
+    return summary
+
+
+def _manifest(
+    opened: _Opened, summary: ImportSummary, asked: dict[str, Any], split: str | None
+) -> Manifest:
     inputs = {"source": _hash(opened.source, opened.files, split)}
     if isinstance(opened.source, HubDataset):
         inputs["hub"] = str(opened.source)
-        asked["subset"] = opened.source.subset
-    write_manifest(out, Manifest(kind="annotated", inputs=inputs, parameters=asked, counts=counts))
-    return summary
+        asked |= {"subset": opened.source.subset}
+    return Manifest(
+        kind="annotated",
+        inputs=inputs,
+        parameters={"format": summary.format, "split": opened.split, **asked},
+        counts={"records": summary.written, **summary.skipped},
+    )
 
 
 def source_hash(source: Path | HubDataset, split: str | None = None) -> str:

@@ -130,7 +130,7 @@ def test_a_chat_template_of_ones_own_is_watched_by_all_that_render(project: Path
     def watching() -> list[str]:
         sync_stages(project)
         bodies = {name: stage.get("do", stage) for name, stage in stages(project).items()}
-        watched = "${prompt.chat_template}"
+        watched = "own.jinja"
         return [name for name, body in bodies.items() if watched in body.get("deps", ())]
 
     assert watching() == []
