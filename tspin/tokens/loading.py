@@ -44,9 +44,9 @@ def load_template(
     tokenizer = load_tokenizer(folder, config)
     if rows is not None:
         _check_vocabulary(tokenizer, folder, rows, chat=prompt.template != "instruction")
-    return PromptTemplate.load(
-        tokenizer, prompt, generation=end_ids(folder, config), vocabulary=rows
-    )
+    # A configuration made for another vocabulary may name tokens that cannot come.
+    ends = [index for index in end_ids(folder, config) if rows is None or index < rows]
+    return PromptTemplate.load(tokenizer, prompt, generation=ends, vocabulary=rows)
 
 
 def _check_vocabulary(
@@ -61,10 +61,8 @@ def _check_vocabulary(
     if not surplus:
         return
     size = max(surplus.values()) + 1
-    added, template = (
-        tokenizer.added_tokens_decoder,
-        str(tokenizer.chat_template or "") if chat else "",
-    )
+    added = tokenizer.added_tokens_decoder
+    template = str(tokenizer.chat_template or "") if chat else ""
     written = [
         token
         for token, index in sorted(surplus.items(), key=lambda item: item[1])
