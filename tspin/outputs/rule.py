@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from tspin.errors import InputError
@@ -97,16 +98,23 @@ def _refuse_parents(out: Path) -> None:
 
 def _refuse_protected(out: Path, *, grows: bool) -> None:
     """Folders that no output is, and that none replaces."""
-    place, home = out.resolve(), Path.home().resolve()
+    place, home = out.resolve(), _home()
     named = None
     if place == Path(place.anchor):
         named = "the root of all folders"
-    elif home.is_relative_to(place):
+    elif home is not None and home.is_relative_to(place):
         named = "the home folder" if place == home else "above the home folder"
     elif not grows and Path.cwd().is_relative_to(place):
         named = "the folder that this command runs in, or above it"
     if named is not None:
         raise InputError(f"{out}: is {named}; name a place of its own for the output")
+
+
+def _home() -> Path | None:
+    """None for a user that the system does not know, such as any number in a container."""
+    with suppress(RuntimeError):
+        return Path.home().resolve()
+    return None
 
 
 def _refuse_inputs(out: Location, inputs: list[Location], *, may_hold: bool) -> None:

@@ -2,6 +2,7 @@
 
 Each takes a text and returns the answer in one canonical spelling, or None where it finds none,
 so that two answers agree when their strings are equal: `1,234.50` and `$1234.5` are the same.
+What a model thought before it answered is no part of its answer.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from types import MappingProxyType
 
 from tspin.errors import InputError
 
-__all__ = ["EXTRACTORS", "Extractor", "find_extractor"]
+__all__ = ["END_OF_THOUGHT", "EXTRACTORS", "Extractor", "after_thought", "find_extractor"]
 
 Extractor = Callable[[str], str | None]
 
@@ -29,6 +30,7 @@ _ANSWER_IS = re.compile(rf"\bthe answer is:?\s*({_NUMBER})", re.IGNORECASE)
 _EQUATION = re.compile(r"((?<![0-9])[0-9]++(?: *+[+-] *+[0-9]++)++)(?: *+= *+([0-9]++))?+")
 _TOO_LONG = re.compile(r"[0-9]{100}")
 """Python itself refuses to read integers of thousands of digits."""
+END_OF_THOUGHT = re.compile(r"</think>|<channel\|>|\[/THINK\]")
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 
 
@@ -121,18 +123,30 @@ EXTRACTORS: Mapping[str, Extractor] = MappingProxyType(
 
 
 def find_extractor(name: str) -> Extractor:
-    """The rule of that name.
+    """The rule of that name, for what a response says after its thought.
 
     Raises:
         InputError: there is none; the message names the nearest and lists all.
     """
     if name in EXTRACTORS:
-        return EXTRACTORS[name]
+        rule = EXTRACTORS[name]
+        return lambda text: rule(after_thought(text))
     close = difflib.get_close_matches(name, EXTRACTORS, n=1, cutoff=0.4)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise InputError(
         f"no extractor is named {name!r}; {hint}the names are: {', '.join(EXTRACTORS)}"
     )
+
+
+def after_thought(text: str) -> str:
+    """What stands behind the last tag that ends a thought; nothing where a thought has no end.
+
+    Example:
+        >>> after_thought("<think>2 and 2</think>4"), after_thought("<think>2 and")
+        ('4', '')
+    """
+    *thought, said = END_OF_THOUGHT.split(text)
+    return "" if not thought and said.lstrip().startswith(("<think>", "[THINK]")) else said
 
 
 def _value(terms: str) -> int:

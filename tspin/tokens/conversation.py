@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tspin.records.extractors import END_OF_THOUGHT
 from tspin.records.records import AnnotatedRecord, Message, Triplet
 
 __all__ = [
@@ -23,9 +24,6 @@ THOUGHT_TAGS = ("<think>", "</think>")
 """Written out in an assistant's turn they are the tags that they look like."""
 
 _TAGS = re.compile("|".join(map(re.escape, THOUGHT_TAGS)))
-
-# After these a template keeps what an earlier turn said, and drops what it thought before.
-_ENDS_OF_THOUGHT = re.compile(r"</think>|<channel\|>|\[/THINK\]")
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ def missing_from_prompt(conversation: Conversation, prompt: str) -> str | None:
     for number, turn in enumerate(conversation.turns, start=1):
         content = turn["content"]
         if turn["role"] == "assistant":
-            content = _ENDS_OF_THOUGHT.split(content)[-1]
+            content = END_OF_THOUGHT.split(content)[-1]  # Thoughts of earlier turns are dropped.
         if not _says(prompt, content):
             return named_turn(number, turn)
         for text in _call_texts(turn.get("tool_calls") or ()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 
@@ -296,3 +297,14 @@ def test_a_component_takes_an_empty_folder_and_its_own(tmp_path: Path, name: str
     make(artifact / "notes.txt", manifest=None)
     with pytest.raises(InputError, match=r"holds other files: notes\.txt"):
         output_in(str(artifact), name)
+
+
+def test_a_user_that_the_system_does_not_know_has_no_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(number: int) -> object:
+        raise KeyError(number)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    check_output(tmp_path / "new", never_ours)

@@ -40,6 +40,11 @@ CASES = [
     ("last_number", "costs $0.50.", "0.5"),
     ("last_number", "version 1.2.3", "3"),
     ("last_number", "none at all ...", None),
+    ("exact", "<think>\n2 + 3 = 5\n</think>\n\n5", "5"),
+    ("exact", "2 + 3 = 5\n</think>\n\n5", "5"),  # The prompt has opened the thought.
+    ("exact", "<think>2 + 3 = ", None),
+    ("last_number", "[THINK]2 + 3 = 5[/THINK]None.", None),
+    ("gsm8k", "<think>#### 6, no</think>#### 5", "5"),
     ("exact", "  a \n b\t c ", "a b c"),
     ("exact", " \n ", None),
 ]
