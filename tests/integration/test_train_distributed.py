@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 from training_runs import finish, make_job, start, wait_for, write_triplets
 
+from tests import warm
 from tspin.errors import InputError, TspinError
 from tspin.records.training_log import read_train_log
 from tspin.train.job import TrainJob
@@ -17,6 +19,12 @@ from tspin.train.launch import check_world, processes_wanted
 from tspin.train.step import run_job, train
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True)
+def _warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process starts is forked."""
+    monkeypatch.setattr(sys, "executable", warm.python())
 
 
 @pytest.fixture(scope="module")

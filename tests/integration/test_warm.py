@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -119,3 +121,43 @@ def test_several_threads_may_wait_for_its_end() -> None:
         waiting = [pool.submit(process.wait, 60) for _ in range(8)]
         process.stdin.close()
         assert [future.result() for future in waiting] == [0] * 8
+
+
+NESTED = """
+import os, signal, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-u", "-c", sys.argv[1]], stdout=subprocess.PIPE)
+print(child.stdout.readline().decode().strip(), flush=True)
+if sys.argv[2] == "leave":
+    os.kill(os.getpid(), signal.SIGKILL)
+child.send_signal(int(sys.argv[2]))
+print(child.wait())
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "sent", "ended"),
+    [
+        ("signal.signal(15, lambda *_: sys.exit(7))", signal.SIGTERM, 7),
+        ("pass", signal.SIGTERM, -15),
+        ("pass", signal.SIGKILL, -9),
+    ],
+)
+def test_what_a_forked_process_starts_is_forked_and_gets_its_signals(
+    code: str, sent: int, ended: int
+) -> None:
+    # The handler first: the number is printed once it is there.
+    told = f"import os, signal, sys; {code}; print(os.getpid()); signal.pause()"
+    done = both("-c", NESTED, told, str(int(sent)))
+    assert [printed.split()[1:] for _, printed, _ in done] == [[str(ended)]] * 2
+
+
+def test_it_goes_with_the_one_that_started_it() -> None:
+    told = "import os, signal; print(os.getpid()); signal.pause()"
+    process = warm.Popen(
+        [sys.executable, "-c", NESTED, told, "leave"], stdout=subprocess.PIPE, text=True
+    )
+    number = int(process.stdout.readline())
+    assert process.wait() == -signal.SIGKILL
+    with contextlib.suppress(ProcessLookupError):
+        ended = os.pidfd_open(number)
+        assert select.select([ended], [], [], 60)[0]

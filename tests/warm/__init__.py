@@ -4,8 +4,8 @@ A new interpreter spends seconds of a core on the imports of a training before i
 and the tests start a hundred of them. Here one process a test worker imports those libraries once;
 each further process is forked from it, and then gets arguments, folder, environment, standard
 streams and `sys.path` of its own and runs its module or its code as the main program, to the
-interpreter's ordinary end. Only libraries are imported beforehand: the project's own modules are
-imported by each process.
+interpreter's ordinary end. Its `sys.executable` is a program that forks again (`client.py`). Only
+libraries are imported beforehand: the project's own modules are imported by each process.
 
 What a test says about the start of a process, about its memory or about what is imported needs
 `subprocess`. With TSPIN_TEST_PROCESSES=new all processes are new interpreters.
@@ -14,46 +14,30 @@ What a test says about the start of a process, about its memory or about what is
 from __future__ import annotations
 
 import contextlib
-import gc
-import importlib
 import json
 import os
-import runpy
 import select
-import signal
+import shlex
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-__all__ = ["Popen", "run", "spawn"]
+__all__ = ["Popen", "python", "run", "spawn"]
 
-LIBRARIES = (
-    "accelerate",
-    "boto3",
-    "kfp.dsl.executor_main",
-    "numpy",
-    "peft",
-    "plotly.graph_objects",
-    "pyarrow.parquet",
-    "rich.logging",
-    "scipy.stats",
-    "torch.distributed.run",
-    "transformers.models.llama.modeling_llama",
-    "transformers.trainer",
-    "typer",
-)
 READ_AT_IMPORT = ("HF_", "HUGGING", "KMP_", "LD_", "MALLOC_", "MKL_", "OMP_", "OPENBLAS_")
 READ_AT_IMPORT += ("PYTHON", "TOKENIZERS_", "TORCH", "TRANSFORMERS_")
 """Variables that Python or the libraries look at but once: another value needs another server."""
 
+_PYTHON = sys.executable
+
 GIVEN_LATER = ("OMP_NUM_THREADS", "PYTHONPATH")
-"""What each process takes from its own environment all the same: see `_carry_out`."""
+"""What each process takes from its own environment all the same: see `server.py`."""
 
 
 class Popen(subprocess.Popen[Any]):
@@ -73,7 +57,11 @@ class Popen(subprocess.Popen[Any]):
         program, *arguments = map(os.fspath, args)
         streams = others[3], others[6], others[8]
         unknown = [preexec_fn, *pass_fds, executable]
-        if program != sys.executable or arguments[0] not in ("-m", "-c") or any(unknown):
+        if (
+            program not in (_PYTHON, sys.executable)
+            or arguments[0] not in ("-m", "-c")
+            or any(unknown)
+        ):
             raise ValueError(f"no command for a warm process: {args}")
         order = {
             "arguments": arguments,
@@ -125,6 +113,13 @@ def run(
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
+def python() -> str:
+    """What to put in the place of `sys.executable`, for code that starts processes itself."""
+    return (
+        str(_server(dict(os.environ)).python) if Popen is not subprocess.Popen else sys.executable
+    )
+
+
 if os.environ.get("TSPIN_TEST_PROCESSES") == "new":
     Popen, run = subprocess.Popen, subprocess.run  # type: ignore[misc,assignment]
 
@@ -142,7 +137,7 @@ def spawn(function: Callable[..., None], *arguments: str, processes: int) -> Non
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     ranks = [
         Popen(
-            [sys.executable, "-c", code, json.dumps([rank, *arguments])],
+            [_PYTHON, "-c", code, json.dumps([rank, *arguments])],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -166,9 +161,15 @@ class _Server:
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._folder = tempfile.TemporaryDirectory(prefix="warm-")
+        address, self.python = (Path(self._folder.name) / name for name in ("socket", "python"))
+        client = Path(__file__).with_name("client.py")
+        words = shlex.join(map(str, (_PYTHON, "-IS", client, address, _PYTHON)))
+        self.python.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        self.python.chmod(0o700)
         with theirs:
             subprocess.Popen(
-                [sys.executable, __file__],
+                [_PYTHON, Path(__file__).with_name("server.py"), address, self.python],
                 stdin=theirs,
                 stdout=subprocess.DEVNULL,
                 env=environment,
@@ -201,68 +202,3 @@ def _server(environment: dict[str, str]) -> _Server:
         others = {name: value for name, value in environment.items() if name not in GIVEN_LATER}
         _servers[key] = _Server(others)
     return _servers[key]
-
-
-def _serve() -> dict[str, Any]:
-    """Import the libraries, then fork for each order; returns in the process that carries it out.
-
-    The process between the server and the ordered one waits for its end and tells its exit code.
-    """
-    for name in LIBRARIES:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    gc.collect()
-    gc.freeze()  # Or each process would walk through all of it at its end, which takes a second.
-    orders = socket.socket(fileno=0)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # Nobody waits for those in between.
-    while True:
-        message, received, *_ = socket.recv_fds(orders, 16, 8)
-        if not message:
-            os._exit(0)  # The tests are over.
-        if os.fork():
-            for each in received:
-                os.close(each)
-            continue
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        orders.detach()
-        *streams, keeper, text = received
-        child = os.fork()
-        if child:
-            told = socket.socket(fileno=keeper)
-            for each in (0, 1, 2, *streams):
-                os.close(each)
-            told.send(str(child).encode())
-            told.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
-            os._exit(0)
-        os.close(keeper)
-        for number, stream in enumerate(streams):
-            os.dup2(stream, number)
-            os.close(stream)
-        with os.fdopen(text, "rb") as file:
-            file.seek(0)
-            order: dict[str, Any] = json.load(file)
-        return order
-
-
-def _carry_out(order: dict[str, Any]) -> None:
-    kind, what, *arguments = order["arguments"]
-    if order["session"]:
-        os.setsid()
-    os.chdir(order["folder"])
-    libraries = sys.path[1:]  # Without the folder of this file.
-    os.environ.clear()
-    os.environ.update(order["environment"])
-    folders = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
-    sys.path[:] = [order["folder"] if kind == "-m" else "", *folders, *libraries]
-    if threads := os.environ.get("OMP_NUM_THREADS"):
-        sys.modules["torch"].set_num_threads(int(threads))
-    sys.argv = [kind, *arguments]
-    if kind == "-m":
-        runpy.run_module(what, run_name="__main__", alter_sys=True)
-    else:
-        sys.modules["__main__"] = ModuleType("__main__")
-        exec(compile(what, "<string>", "exec"), vars(sys.modules["__main__"]))  # noqa: S102
-
-
-if __name__ == "__main__":
-    _carry_out(_serve())
