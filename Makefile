@@ -9,7 +9,7 @@
 # image  build TARGET (cpu, train, evaluate, generate) from PYTHON_IMAGE and VLLM_IMAGE
 # sbom   what is in the image TARGET, as CycloneDX JSON
 # test-dvc  projects under dvc and git
-# test-bench  benchmarks at toy size, each as a whole
+# test-bench  benchmarks at toy size, each as a whole, and what takes a minute by itself
 # test-study  the study of the paper's claims, and that its tables are those of its results
 # test-s3  stores, commands and faults on a real S3 server (needs memcached)
 # test-vllm  the vLLM engine on the CPU (an environment of 4 GB)

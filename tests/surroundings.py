@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import signal
@@ -65,8 +66,18 @@ def _share_cores() -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
+def _look_at_no_source() -> None:
+    """Let `inspect.stack` leave out lines of source.
+
+    kfp calls it for each component, and for its lines Python goes through all modules there are:
+    with torch and transformers among them a compilation takes ten times as long.
+    """
+    inspect.stack.__defaults__ = (0,)
+
+
 _forget_the_machine()
 _share_cores()
+_look_at_no_source()
 
 
 def state() -> dict[str, Any]:

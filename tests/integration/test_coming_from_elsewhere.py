@@ -163,7 +163,7 @@ def test_a_model_is_exported_with_a_card_that_the_hub_reads(
     assert "- method: tspin\n- alpha: 1.0\n- beta: 0.1 (0 at iteration 0)\n" in card.text
     assert "| base | " in card.text
     assert "| **0** (best) | " in card.text or "| 0 | " in card.text
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="is there already, and not empty"):
         tspin("export", folder, "--out", out, "--iteration", 0)
     with pytest.raises(InputError, match=r"no iteration 7; it has \[0\]"):
         tspin("export", folder, "--out", tmp_path / "other", "--iteration", 7)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import inspect
 import json
 import os
 import runpy
@@ -46,6 +47,7 @@ def _serve(address: str) -> dict[str, Any]:
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    inspect.stack.__defaults__ = (0,)  # See `tests.surroundings`.
     gc.collect()
     gc.freeze()  # Or each process would walk through all of it at its end, which takes a second.
     orders = socket.socket(fileno=0)
