@@ -200,7 +200,10 @@ def is_current(output: Path, wanted: Manifest) -> bool:
             if recorded["parameters"].get(name, "auto") == "auto":
                 recorded["parameters"].pop(name, None)
                 asked["parameters"].pop(name, None)
-    return recorded == asked
+    current = recorded == asked
+    if current and making_path(output).exists():
+        making_path(output).unlink()  # Whoever wrote the manifest was killed before doing so.
+    return current
 
 
 def refuse_contradiction(what: str, values: dict[str, str | None]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 import tspin.records.manifest
-from tspin.records.manifest import Manifest, is_current, write_manifest
+from tspin.records.manifest import Manifest, is_current, making_path, write_manifest
 
 PRECISION = {"dtype": "float32", "attn_implementation": None}
 
@@ -103,3 +103,12 @@ def test_a_package_in_the_projects_environment_has_no_commit(
     installed.mkdir(parents=True)
     monkeypatch.setattr(tspin.records.manifest, "_SOURCE", installed)
     assert commits(project) == (head(project), None)
+
+
+def test_a_mark_that_a_kill_left_beside_a_finished_output_goes(tmp_path: Path) -> None:
+    output = tmp_path / "y.jsonl"
+    output.write_text("y")
+    manifest = write_manifest(output, Manifest(kind="responses"))
+    making_path(output).touch()
+    assert is_current(output, manifest)
+    assert not making_path(output).exists()
