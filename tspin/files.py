@@ -12,10 +12,13 @@ from typing import IO, Any
 
 import orjson
 
+from tspin.errors import InputError
+
 __all__ = [
     "atomic_file",
     "atomic_folder",
     "expanded",
+    "read_object",
     "remove",
     "sha256_file",
     "sha256_folder",
@@ -104,6 +107,21 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         remove(temporary)
         raise
     sync(path.parent)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object that a file holds.
+
+    Raises:
+        InputError: something else stands there.
+    """
+    try:
+        values = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a JSON object, found {values!r:.80}")
+    return values
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from tests.conftest import TokenizerFactory, save_tiny_model
 from tspin.cli.main import app
 from tspin.harness.models import policy_model
+from tspin.records.manifest import manifest_path
 from tspin.records.records import AnnotatedRecord, Message, write_records
 
 CHATML = (
@@ -125,6 +126,8 @@ def test_an_export_says_what_an_older_model_does_not(
         for name, content in kept.items():
             (model / name).write_bytes(content)
     says_where_it_stops(out, base)
+    settings = "generation_config.json"
+    assert (out / settings).read_bytes() != (base / settings).read_bytes()
 
 
 def test_an_adapter_says_where_it_stops_and_stops_there_merged(
@@ -162,5 +165,8 @@ def test_iterations_belong_together(base: Path, full: Path, tmp_path: Path) -> N
     path = tmp_path / "run.yaml"
     path.write_text(config.replace(str(full), str(tmp_path / "run")))
     invoke("run", "--config", path, "--set", "train.method=tspin")
-    for iteration in range(2):
-        says_where_it_stops(tmp_path / f"run/iter-{iteration}/model", base)
+    models = [tmp_path / f"run/iter-{iteration}/model" for iteration in range(2)]
+    for model in models:
+        says_where_it_stops(model, base)
+    templates = [json.loads(manifest_path(m).read_bytes())["template"] for m in models]
+    assert templates[0] == templates[1] is not None

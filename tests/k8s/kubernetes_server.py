@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -17,6 +17,8 @@ import yaml
 from custom.trainer import TrainJob
 from pydantic import ValidationError
 from trainer_controller import Job, Node
+
+from tests.ports import served
 
 __all__ = ["KubernetesServer", "kubernetes_server"]
 
@@ -172,15 +174,9 @@ def kubernetes_server(folder: Path, **given: Any) -> Iterator[KubernetesServer]:
     """A server that ends with the block, and its nodes with it."""
     state = KubernetesServer(folder, **given)
     handler = type("Handler", (_Handler,), {"state": state})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
     try:
-        yield state
+        with served(handler) as state.url:
+            yield state
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
         for job in state.jobs.values():
             job.stop()

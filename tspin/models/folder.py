@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from tspin.config import ModelConfig
 from tspin.errors import InputError
+from tspin.files import read_object
 from tspin.records.manifest import content_hash
 from tspin.store import fetch, is_remote
 
@@ -92,14 +91,7 @@ class ModelFolder:
 
     def adapter_config(self) -> dict[str, Any]:
         """The adapter's own description, as peft writes it."""
-        path = self.path / ADAPTER_CONFIG
-        try:
-            values = orjson.loads(path.read_bytes())
-        except orjson.JSONDecodeError as error:
-            raise InputError(f"{path}: not valid JSON: {error}") from None
-        if not isinstance(values, dict):
-            raise InputError(f"{path}: expected a JSON object, found {values!r}")
-        return values
+        return read_object(self.path / ADAPTER_CONFIG)
 
     def identity(self, config: ModelConfig) -> str:
         """What this model is, wherever it stands: see `tspin.models.policy.policy_identity`."""

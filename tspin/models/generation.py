@@ -6,11 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from tspin.config import ModelConfig
 from tspin.errors import InputError
-from tspin.files import write_json
+from tspin.files import read_object, write_json
 from tspin.models.folder import ModelFolder
 
 __all__ = ["end_ids", "generation_settings", "write_end_ids"]
@@ -29,7 +27,7 @@ def generation_settings(folder: ModelFolder, config: ModelConfig) -> dict[str, A
     """
     path = folder.path / _FILE
     if path.is_file():
-        settings = _read(path)
+        settings = read_object(path)
         _listed(settings, path)
         return settings
     return (
@@ -52,7 +50,7 @@ def end_ids(folder: ModelFolder, config: ModelConfig) -> tuple[int, ...]:
     if settings is None:
         base = folder.base(config, weights=False) if folder.is_adapter else folder
         path = base.path / "config.json"
-        own = _read(path)
+        own = read_object(path)
         settings = own if _END in own else own.get("text_config") or {}
     return tuple(index for index in _listed(settings, path) if index >= 0)
 
@@ -66,7 +64,7 @@ def write_end_ids(folder: Path, ends: Iterable[int], settings: dict[str, Any] | 
         settings: Of the model that this one was made from; None keeps those that stand there.
     """
     path = folder / _FILE
-    before = _read(path) if path.is_file() else {}
+    before = read_object(path) if path.is_file() else {}
     settings = before if settings is None else settings
     named = _listed(settings, path)
     new = sorted(set(ends) - set(named))
@@ -84,13 +82,3 @@ def _listed(settings: dict[str, Any], path: Path) -> list[int]:
     if any(isinstance(index, bool) or not isinstance(index, int) for index in ends):
         raise InputError(f"{path}: {_END} is {named!r}; expected a token id or a list of them")
     return ends
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = orjson.loads(path.read_bytes())
-    except orjson.JSONDecodeError as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: expected a JSON object, found {values!r:.80}")
-    return values
