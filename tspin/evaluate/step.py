@@ -23,8 +23,8 @@ from tspin.evaluate.temperature import check_temperature, fitted_temperature
 from tspin.files import write_json
 from tspin.forward.responses import response_likelihoods
 from tspin.models.policy import Policy, load_policy, resolve_device
-from tspin.models.threads import Work, begun_path
-from tspin.records.arithmetic import Arithmetic
+from tspin.models.threads import Work
+from tspin.records.arithmetic import Arithmetic, begun_path
 from tspin.records.estimate import Likelihood, read_metrics
 from tspin.records.manifest import forget, is_current, write_manifest
 from tspin.records.records import Response, write_records

@@ -12,8 +12,8 @@ from tspin.generate.responses import ResponseCounts, write_responses
 from tspin.generate.shards import WHOLE, Shard
 from tspin.models.configuration import token_limit
 from tspin.models.folder import ModelFolder, find_model
-from tspin.models.threads import Work, begun_path
-from tspin.records.arithmetic import Arithmetic
+from tspin.models.threads import Work
+from tspin.records.arithmetic import Arithmetic, begun_path
 from tspin.records.manifest import (
     Manifest,
     content_hash,

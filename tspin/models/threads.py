@@ -49,7 +49,7 @@ from tspin.records.arithmetic import (
 )
 from tspin.records.manifest import Manifest, computed_with
 
-__all__ = ["Work", "arithmetic_here", "begin_run", "begun_path", "threads_held"]
+__all__ = ["Work", "arithmetic_here", "begin_run", "threads_held"]
 
 log = logging.getLogger(__name__)
 
@@ -127,11 +127,6 @@ def _remove(path: Path, folders: Iterable[Path]) -> None:
     with suppress(OSError):
         for folder in folders:
             folder.rmdir()
-
-
-def begun_path(out: Path) -> Path:
-    """Where it stands what the work on an output was begun with."""
-    return out.with_name(f".{out.name}.begun.json")
 
 
 def begin_run(config: RunConfig, path: Path) -> Arithmetic:

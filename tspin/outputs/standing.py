@@ -12,6 +12,7 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from tspin.errors import InputError
+from tspin.records.arithmetic import begun_path
 from tspin.records.manifest import Manifest, making_path, manifest_path, read_manifest
 from tspin.store.base import KeyMissingError
 from tspin.store.location import RemoteLocation, is_remote
@@ -75,8 +76,7 @@ class LocalStanding:
     @property
     def on_its_way(self) -> bool:
         """Whether a step of ours, which was killed, left word that it was making this."""
-        begun = self.path.with_name(f".{self.path.name}.begun.json")
-        return making_path(self.path).is_file() or begun.is_file()
+        return making_path(self.path).is_file() or begun_path(self.path).is_file()
 
     def names(self) -> list[str]:
         """Of the entries of a folder, without those below them."""

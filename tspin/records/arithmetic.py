@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tspin.files import write_json
 
-__all__ = ["Arithmetic", "differences", "read_arithmetic", "write_arithmetic"]
+__all__ = ["Arithmetic", "begun_path", "differences", "read_arithmetic", "write_arithmetic"]
 
 _WORK = "work"
 
@@ -66,6 +66,11 @@ def write_arithmetic(path: Path, arithmetic: Arithmetic, work: str | None = None
     """
     named: dict[str, Any] = {} if work is None else {_WORK: work}
     write_json(path, arithmetic.model_dump(mode="json") | named)
+
+
+def begun_path(out: Path) -> Path:
+    """Where it stands what the work on an output was begun with."""
+    return out.with_name(f".{out.name}.begun.json")
 
 
 def read_arithmetic(path: Path, work: str | None = None) -> Arithmetic | None:

@@ -14,8 +14,8 @@ import torch
 from tspin.config import RunConfig, SystemConfig
 from tspin.errors import InputError
 from tspin.models.device import denormals_flushed
-from tspin.models.threads import Work, arithmetic_here, begin_run, begun_path, threads_held
-from tspin.records.arithmetic import Arithmetic, read_arithmetic
+from tspin.models.threads import Work, arithmetic_here, begin_run, threads_held
+from tspin.records.arithmetic import Arithmetic, begun_path, read_arithmetic
 from tspin.records.manifest import (
     Manifest,
     computed_with,
