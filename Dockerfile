@@ -28,12 +28,15 @@ RUN echo 'tspin:x:10001:10001::/cache:/sbin/nologin' >> /etc/passwd \
 # --- what dependencies are read from; pip wants a package there, and the real one comes last -----
 FROM python AS sources
 WORKDIR /build
-COPY pyproject.toml constraints.txt README.md ./
-RUN mkdir tspin && echo '__version__ = "0"' > tspin/__init__.py
+COPY pyproject.toml setup.py constraints.txt README.md ./
+RUN mkdir tspin components pipelines trainjob && echo '__version__ = "0"' > tspin/__init__.py
 
 # --- the project itself, built where the tools for it may stay: a wheel, and unpacked ------------
 FROM sources AS package
 COPY tspin tspin
+COPY components components
+COPY pipelines pipelines
+COPY trainjob trainjob
 RUN python3 -m venv /opt/tspin \
     && pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
     && pip install --no-cache-dir --no-deps --target /package /wheels/*.whl
@@ -65,10 +68,6 @@ FROM cpu-dependencies AS cpu
 COPY --from=package /package /opt/tspin/src
 COPY --from=cpu-described /sbom.cdx.json /opt/tspin/sbom.cdx.json
 COPY configs /opt/tspin/configs
-# What starts a training on several nodes, and what compiles and submits from within the cluster.
-COPY components /opt/tspin/src/components
-COPY trainjob /opt/tspin/src/trainjob
-COPY pipelines /opt/tspin/src/pipelines
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=unknown
@@ -104,7 +103,6 @@ RUN /describer/bin/cyclonedx-py environment /opt/tspin --output-file /sbom.cdx.j
 FROM train-dependencies AS train
 COPY --from=package /package /opt/tspin/src
 COPY --from=train-described /sbom.cdx.json /opt/tspin/sbom.cdx.json
-COPY components /opt/tspin/src/components
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=unknown
@@ -143,7 +141,6 @@ RUN /describer/bin/cyclonedx-py environment /opt/tspin --output-file /sbom.cdx.j
 FROM evaluate-dependencies AS evaluate
 COPY --from=package /package /opt/tspin/src
 COPY --from=evaluate-described /sbom.cdx.json /opt/tspin/sbom.cdx.json
-COPY components /opt/tspin/src/components
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=unknown
@@ -199,7 +196,6 @@ RUN python3 -m venv /describer \
 FROM generate-dependencies AS generate
 COPY --from=package /package /opt/tspin/src
 COPY --from=generate-described /sbom.cdx.json /opt/tspin/sbom.cdx.json
-COPY components /opt/tspin/src/components
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=unknown

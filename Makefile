@@ -45,7 +45,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' tspin/__init__.py)
 
 setup: $(VENV)/installed
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
@@ -60,8 +60,13 @@ demo: setup
 check: setup
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target check-types check-style check-imports
 
-check-types:
+check-types: build/packages
 	$(BIN)/mypy
+
+# mypy reads no import hook, which is how an editable installation maps names to folders.
+build/packages:
+	mkdir -p $@
+	for folder in components pipelines trainjob; do ln -sfn ../../$$folder $@/tspin_$$folder; done
 
 check-style:
 	$(BIN)/ruff check .
@@ -118,7 +123,7 @@ test-s3: setup $(VENV_S3)/installed
 		tests/s3 tests/unit/store/test_store.py tests/integration/test_checkpoint_mirror.py
 
 # vLLM pins other versions than constraints.txt: an environment of its own, on the CPU.
-$(VENV_VLLM)/installed: tests/vllm/requirements.txt tests/vllm/named_vllm/pyproject.toml pyproject.toml
+$(VENV_VLLM)/installed: tests/vllm/requirements.txt tests/vllm/named_vllm/pyproject.toml pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV_VLLM)
 	$(VENV_VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r tests/vllm/requirements.txt tests/vllm/named_vllm \
@@ -134,14 +139,15 @@ bench-generation: $(VENV_VLLM)/installed
 	$(VENV_VLLM)/bin/python -m benchmarks.generation --json build/bench/generation.json
 
 # MkDocs does not resolve with constraints.txt: an environment of its own, without torch.
-$(VENV_DOCS)/installed: docs/requirements.txt
+$(VENV_DOCS)/installed: docs/requirements.txt pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV_DOCS)
 	$(VENV_DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	$(VENV_DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 # The reference is made from the code of this checkout: docs/hooks.
 docs: $(VENV_DOCS)/installed
-	NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(CURDIR) $(VENV_DOCS)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV_DOCS)/bin/mkdocs build --strict
 
 # What builds, checks and uploads a release, without torch.
 $(VENV_DIST)/installed: tests/wheel/requirements.txt

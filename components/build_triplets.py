@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from tspin_components.image import IMAGE
 
 __all__ = ["build_triplets"]
 
@@ -24,9 +24,9 @@ def build_triplets(
         proto: y0, of the initial policy.
         triplets: Folder with triplets.jsonl and its manifest.
     """
-    from components.artifacts import TRIPLETS, describe, output_in, records_in
     from tspin.config import RunConfig
     from tspin.triplets import build_triplets as step
+    from tspin_components.artifacts import TRIPLETS, describe, output_in, records_in
 
     out = output_in(triplets.path, TRIPLETS)
     step(

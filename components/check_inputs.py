@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from components.image import IMAGE
+from tspin_components.image import IMAGE
 
 __all__ = ["check_inputs"]
 

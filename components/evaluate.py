@@ -4,7 +4,7 @@ from typing import Optional
 
 from kfp import dsl
 
-from components.image import IMAGE
+from tspin_components.image import IMAGE
 
 __all__ = ["evaluate"]
 
@@ -30,7 +30,9 @@ def evaluate(
         scalars: The values of metrics.json.
         proto: Responses of the initial policy to the same prompts.
     """
-    from components.artifacts import (
+    from tspin.config import RunConfig
+    from tspin.evaluate.step import evaluate as step
+    from tspin_components.artifacts import (
         METRICS,
         describe,
         output_in,
@@ -38,8 +40,6 @@ def evaluate(
         publish_metrics,
         records_in,
     )
-    from tspin.config import RunConfig
-    from tspin.evaluate.step import evaluate as step
 
     out = output_in(evaluation.path, METRICS)
     step(

@@ -4,7 +4,7 @@ from typing import NamedTuple, Optional
 
 from kfp import dsl
 
-from components.image import IMAGE
+from tspin_components.image import IMAGE
 
 __all__ = ["gate"]
 
@@ -39,10 +39,10 @@ def gate(
     from collections import namedtuple
     from pathlib import Path
 
-    from components.artifacts import describe, paths_of, records_in
     from tspin.config import RunConfig
     from tspin.runs.gate import Step
     from tspin.runs.gate import gate as step
+    from tspin_components.artifacts import describe, paths_of, records_in
 
     folders = paths_of(history=history, evaluation=evaluation, training=training)
     added = Step(

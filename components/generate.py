@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from tspin_components.image import IMAGE
 
 __all__ = ["generate"]
 
@@ -26,10 +26,10 @@ def generate(
         responses: Folder with responses.jsonl and its manifest.
         shard: `i/n` answers every n-th prompt, from the i-th.
     """
-    from components.artifacts import RESPONSES, describe, output_in, policy_in, records_in
     from tspin.config import RunConfig
     from tspin.generate.shards import Shard
     from tspin.generate.step import generate as step
+    from tspin_components.artifacts import RESPONSES, describe, output_in, policy_in, records_in
 
     out = output_in(responses.path, RESPONSES)
     step(

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from tspin_components.image import IMAGE
 
 __all__ = ["import_data"]
 
@@ -17,9 +17,9 @@ def import_data(settings: str, role: str, sha256: str, data: dsl.Output[dsl.Data
         sha256: What the file must hold, hex.
         data: Folder with annotated.jsonl.
     """
-    from components.artifacts import ANNOTATED, output_in
     from tspin.config import RunConfig
     from tspin.runs.inputs import copy_records
+    from tspin_components.artifacts import ANNOTATED, output_in
 
     out = output_in(data.path, ANNOTATED)
     config = RunConfig.model_validate_json(settings)

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from tspin_components.image import IMAGE
 
 __all__ = ["import_model"]
 
@@ -19,7 +19,7 @@ def import_model(model: str, identity: str, policy: dsl.Output[dsl.Model]) -> st
     Returns:
         The URI of the artifact.
     """
-    from components.artifacts import write_reference
+    from tspin_components.artifacts import write_reference
 
     write_reference(policy.path, model, identity)
     policy.metadata.update({"model": model, "identity": identity})

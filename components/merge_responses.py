@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from tspin_components.image import IMAGE
 
 __all__ = ["merge_responses"]
 
@@ -20,8 +20,8 @@ def merge_responses(
         annotated: Whose prompts they answer.
         responses: Folder with responses.jsonl and its manifest.
     """
-    from components.artifacts import RESPONSES, describe, output_in, records_in
     from tspin.generate.shards import merge_responses as step
+    from tspin_components.artifacts import RESPONSES, describe, output_in, records_in
 
     out = output_in(responses.path, RESPONSES)
     step(

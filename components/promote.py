@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from tspin_components.image import IMAGE
 
 __all__ = ["promote"]
 
@@ -28,10 +28,10 @@ def promote(
     """
     from pathlib import Path
 
-    from components.artifacts import policy_in
     from tspin.config import RunConfig
     from tspin.registry import promote as step
     from tspin.runs.gate import best_metrics
+    from tspin_components.artifacts import policy_in
 
     gate = RunConfig.model_validate_json(config).gate
     step(

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from tspin_components.image import IMAGE
 
 __all__ = ["report"]
 
@@ -22,9 +22,9 @@ def report(
     """
     from pathlib import Path
 
-    from components.artifacts import describe
     from tspin.report.markdown import write_summary
     from tspin.report.page import write_report
+    from tspin_components.artifacts import describe
 
     write_report(Path(history.path), Path(page.path))
     write_summary(Path(history.path), Path(summary.path))

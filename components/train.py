@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from tspin_components.image import IMAGE
 
 __all__ = ["train"]
 
@@ -31,9 +31,9 @@ def train(
     Returns:
         The URI of the trained policy.
     """
-    from components.artifacts import MODEL, output_in, policy_in, publish_training, records_in
     from tspin.config import RunConfig
     from tspin.train.step import train as step
+    from tspin_components.artifacts import MODEL, output_in, policy_in, publish_training, records_in
 
     out = output_in(trained.path, MODEL)
     step(

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from tspin_components.image import IMAGE
 
 __all__ = ["train_multinode"]
 
@@ -25,7 +25,7 @@ def train_multinode(
         iteration: From 0.
         policy: To start from.
         examples: Triplets; for supervised fine-tuning annotated records.
-        nodes: How many and with what, JSON of `trainjob.nodes.Nodes`.
+        nodes: How many and with what, JSON of `tspin_trainjob.nodes.Nodes`.
         trained: Folder with the model, its manifest and train_log.jsonl.
         training: Folder with the manifest and train_log.jsonl alone.
         scalars: The last logged step.
@@ -35,9 +35,9 @@ def train_multinode(
     """
     import logging
 
-    from components.artifacts import MODEL, output_in, policy_in, publish_training, records_in
-    from trainjob.nodes import Nodes
-    from trainjob.step import train_on_nodes
+    from tspin_components.artifacts import MODEL, output_in, policy_in, publish_training, records_in
+    from tspin_trainjob.nodes import Nodes
+    from tspin_trainjob.step import train_on_nodes
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     out = output_in(trained.path, MODEL)

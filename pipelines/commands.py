@@ -1,4 +1,4 @@
-"""`python -m pipelines`: compile, publish the components, submit."""
+"""`tspin pipeline`: compile, publish the components, submit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import (
+from tspin.errors import InputError
+from tspin.outputs import check_output
+from tspin_pipelines.options import (
     LOCAL_PATH,
     Cache,
     CaFile,
@@ -32,13 +34,11 @@ from pipelines.options import (
     Wait,
     make_plan,
 )
-from tspin.errors import InputError
-from tspin.outputs import check_output
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    name="pipelines",
+    name="pipeline",
     help="Self-play fine-tuning as Kubeflow pipelines.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -61,7 +61,7 @@ def compile_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Compile a pipeline for a profile into one YAML file."""
-    from pipelines.compile import compile_pipeline, compiled_pipeline
+    from tspin_pipelines.compile import compile_pipeline, compiled_pipeline
 
     plan = make_plan(
         config,
@@ -102,8 +102,8 @@ def submit_command(
     every: Every = 5.0,
 ) -> None:
     """Compile a pipeline and run it on a server, once or on a schedule."""
-    from pipelines.kubeflow.server import Server
-    from pipelines.kubeflow.start_run import start_run
+    from tspin_pipelines.kubeflow.server import Server
+    from tspin_pipelines.kubeflow.start_run import start_run
 
     if wait and cron is not None:
         raise InputError("--wait cannot be given with --cron: a recurring run has no end")
@@ -122,7 +122,7 @@ def submit_command(
     run = start_run(plan, pipeline, server, name=name, experiment=experiment, cron=cron)
     typer.echo(f"{'recurring run' if cron else 'run'} {run}")
     if wait:
-        from pipelines.kubeflow.watch import watch
+        from tspin_pipelines.kubeflow.watch import watch
 
         watch(server, server.connect(), run, say=typer.echo, timeout=timeout, every=every)
         typer.echo(f"run {run} succeeded")
@@ -134,8 +134,8 @@ def components_command(
     out: Annotated[Path, typer.Option(help="A folder.", **LOCAL_PATH)],
 ) -> None:
     """Write each component as YAML of its own, for pipelines that are not ours."""
-    from pipelines.profiles.profile import load_profile
-    from pipelines.publish import publish_components
+    from tspin_pipelines.profiles.profile import load_profile
+    from tspin_pipelines.publish import publish_components
 
     for path in publish_components(load_profile(profile), out):
         typer.echo(path)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from kfp import compiler
 
-from pipelines.graph.graphs import GRAPHS
-from pipelines.object_size import NEAR, iterations_that_fit, size_of
-from pipelines.plan import Plan
 from tspin.errors import InputError
 from tspin.files import atomic_file
 from tspin.outputs import Recognition, begins_with
+from tspin_pipelines.graph.graphs import GRAPHS
+from tspin_pipelines.object_size import NEAR, iterations_that_fit, size_of
+from tspin_pipelines.plan import Plan
 
 __all__ = ["PIPELINES", "compile_pipeline", "compiled_pipeline"]
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.plan import Plan
-from pipelines.profiles.profile import load_profile
 from tspin.config import load_config
 from tspin.files import expanded
+from tspin_pipelines.plan import Plan
+from tspin_pipelines.profiles.profile import load_profile
 
 __all__ = [
     "LOCAL_PATH",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kfp import dsl, kubernetes
 
-from pipelines.profiles.profile import Profile
-from pipelines.profiles.stage import Match, Stage
+from tspin_pipelines.profiles.profile import Profile
+from tspin_pipelines.profiles.stage import Match, Stage
 
 __all__ = ["place", "place_in_time"]
 

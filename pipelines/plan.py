@@ -7,9 +7,9 @@ from typing import Literal
 
 from kfp import dsl
 
-from pipelines.placement import place, place_in_time
-from pipelines.profiles.profile import Profile
 from tspin.config import RunConfig
+from tspin_pipelines.placement import place, place_in_time
+from tspin_pipelines.profiles.profile import Profile
 
 __all__ = ["Plan", "StageName"]
 

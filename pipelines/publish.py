@@ -10,13 +10,13 @@ from typing import Any
 
 from kfp import compiler, dsl
 
-import components
-from components.image import IMAGE
-from pipelines.compile import compiled_pipeline
-from pipelines.plan import StageName
-from pipelines.profiles.profile import Profile
+import tspin_components
 from tspin.files import atomic_file
 from tspin.outputs import check_output
+from tspin_components.image import IMAGE
+from tspin_pipelines.compile import compiled_pipeline
+from tspin_pipelines.plan import StageName
+from tspin_pipelines.profiles.profile import Profile
 
 __all__ = ["publish_components", "shipped_components"]
 
@@ -31,8 +31,10 @@ _STAGES: dict[str, StageName] = {
 def shipped_components() -> dict[str, Any]:
     """All components by name; each stands in the module of its name."""
     shipped = {}
-    for module in pkgutil.iter_modules(components.__path__):
-        member = getattr(importlib.import_module(f"components.{module.name}"), module.name, None)
+    for module in pkgutil.iter_modules(tspin_components.__path__):
+        member = getattr(
+            importlib.import_module(f"tspin_components.{module.name}"), module.name, None
+        )
         if isinstance(member, dsl.base_component.BaseComponent):
             shipped[module.name] = member
     return shipped

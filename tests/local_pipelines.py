@@ -17,13 +17,13 @@ from kfp import local
 from kfp.local import subprocess_task_handler
 from pytest import MonkeyPatch
 
-from pipelines.graph.graphs import GRAPHS
-from pipelines.plan import Plan
-from pipelines.profiles.profile import Profile, load_profile
 from tests import warm
 from tspin.config import RunConfig, load_config
 from tspin.demo.demo import write_demo
 from tspin.records.records import AnnotatedRecord, read_records, write_records
+from tspin_pipelines.graph.graphs import GRAPHS
+from tspin_pipelines.plan import Plan
+from tspin_pipelines.profiles.profile import Profile, load_profile
 
 DEMO = Path(__file__).parents[1] / "configs/demo.yaml"
 

@@ -11,8 +11,8 @@ from typing import Any
 import urllib3
 from kubernetes import client, config
 
-from trainjob.manifest import GROUP, PLURAL, VERSION
 from tspin.errors import InputError, TspinError
+from tspin_trainjob.manifest import GROUP, PLURAL, VERSION
 
 __all__ = ["Cluster", "UnreachableError"]
 

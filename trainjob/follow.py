@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from trainjob.cluster import Cluster, UnreachableError
-from trainjob.pod_log import PodLog
 from tspin.errors import TspinError
+from tspin_trainjob.cluster import Cluster, UnreachableError
+from tspin_trainjob.pod_log import PodLog
 
 __all__ = ["condition", "follow"]
 

@@ -7,7 +7,7 @@ import json
 import os
 from typing import Any
 
-from trainjob.nodes import Nodes
+from tspin_trainjob.nodes import Nodes
 
 __all__ = ["API_VERSION", "GROUP", "PLURAL", "VERSION", "owner", "trainjob", "trainjob_name"]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import urllib3
 
-from trainjob.cluster import Cluster
 from tspin.errors import TspinError
+from tspin_trainjob.cluster import Cluster
 
 __all__ = ["PodLog"]
 

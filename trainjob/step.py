@@ -12,14 +12,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from trainjob.cluster import Cluster
-from trainjob.follow import condition, follow
-from trainjob.manifest import owner, trainjob, trainjob_name
-from trainjob.nodes import Nodes
-from trainjob.staging import Staging
 from tspin.config import RunConfig
 from tspin.models.folder import find_model
 from tspin.records.manifest import content_hash
+from tspin_trainjob.cluster import Cluster
+from tspin_trainjob.follow import condition, follow
+from tspin_trainjob.manifest import owner, trainjob, trainjob_name
+from tspin_trainjob.nodes import Nodes
+from tspin_trainjob.staging import Staging
 
 __all__ = ["train_on_nodes"]
 

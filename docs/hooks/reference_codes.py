@@ -16,7 +16,7 @@ _NO_ERROR = (
 
 _HEAD = """# Exit codes
 
-Every command of `tspin` and of `python -m pipelines` ends with one of these codes. An error is one
+Every command ends with one of these codes. An error is one
 message on standard error, without a traceback. A message about a file begins with `file:line: `,
 the form that editors can jump to. No partial output is left behind.
 

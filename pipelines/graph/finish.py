@@ -6,10 +6,10 @@ from typing import Any
 
 from kfp import dsl
 
-from components.promote import promote
-from components.report import report
-from pipelines.graph.signature import sub_pipeline
-from pipelines.plan import Plan
+from tspin_components.promote import promote
+from tspin_components.report import report
+from tspin_pipelines.graph.signature import sub_pipeline
+from tspin_pipelines.plan import Plan
 
 __all__ = ["finish_node"]
 

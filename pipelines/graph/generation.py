@@ -6,10 +6,10 @@ from typing import Any
 
 from kfp import dsl
 
-from components.generate import generate
-from components.merge_responses import merge_responses
-from pipelines.graph.signature import sub_pipeline
-from pipelines.plan import Plan
+from tspin_components.generate import generate
+from tspin_components.merge_responses import merge_responses
+from tspin_pipelines.graph.signature import sub_pipeline
+from tspin_pipelines.plan import Plan
 
 __all__ = ["GenerationTasks"]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from kfp import dsl
 
-from pipelines.graph.finish import finish_node
-from pipelines.graph.generation import GenerationTasks
-from pipelines.graph.iteration import iteration_node
-from pipelines.graph.start import Start
-from pipelines.plan import Plan
+from tspin_pipelines.graph.finish import finish_node
+from tspin_pipelines.graph.generation import GenerationTasks
+from tspin_pipelines.graph.iteration import iteration_node
+from tspin_pipelines.graph.start import Start
+from tspin_pipelines.plan import Plan
 
 __all__ = ["GRAPHS"]
 

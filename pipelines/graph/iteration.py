@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 from kfp import dsl
 
-from components.build_triplets import build_triplets
-from components.evaluate import evaluate
-from components.gate import gate
-from components.train import train
-from components.train_multinode import train_multinode
-from pipelines.graph.generation import GenerationTasks
-from pipelines.graph.signature import sub_pipeline
-from pipelines.plan import Plan
+from tspin_components.build_triplets import build_triplets
+from tspin_components.evaluate import evaluate
+from tspin_components.gate import gate
+from tspin_components.train import train
+from tspin_components.train_multinode import train_multinode
+from tspin_pipelines.graph.generation import GenerationTasks
+from tspin_pipelines.graph.signature import sub_pipeline
+from tspin_pipelines.plan import Plan
 
 __all__ = ["iteration_node"]
 

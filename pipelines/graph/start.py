@@ -6,14 +6,14 @@ from typing import Any
 
 from kfp import dsl
 
-from components.check_inputs import check_inputs
-from components.evaluate import evaluate
-from components.gate import gate
-from components.import_data import import_data
-from components.import_model import import_model
-from pipelines.graph.generation import GenerationTasks
-from pipelines.plan import Plan
 from tspin.config import structure
+from tspin_components.check_inputs import check_inputs
+from tspin_components.evaluate import evaluate
+from tspin_components.gate import gate
+from tspin_components.import_data import import_data
+from tspin_components.import_model import import_model
+from tspin_pipelines.graph.generation import GenerationTasks
+from tspin_pipelines.plan import Plan
 
 __all__ = ["Start"]
 

@@ -6,10 +6,10 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipelines.compile import compile_pipeline
-from pipelines.kubeflow.server import Server
-from pipelines.kubeflow.submit import Submission, submit
-from pipelines.plan import Plan
+from tspin_pipelines.compile import compile_pipeline
+from tspin_pipelines.kubeflow.server import Server
+from tspin_pipelines.kubeflow.submit import Submission, submit
+from tspin_pipelines.plan import Plan
 
 __all__ = ["start_run"]
 
@@ -27,7 +27,7 @@ def start_run(
 
     Args:
         plan: What it is compiled from.
-        pipeline: Its name, one of `pipelines.compile.PIPELINES`.
+        pipeline: Its name, one of `tspin_pipelines.compile.PIPELINES`.
         server: Where it runs.
         experiment: Made where it is not there.
         name: Of the run; None is made from the run folder's name and the time.

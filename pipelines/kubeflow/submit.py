@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from kfp import Client
 
-from pipelines.kubeflow.server import Server
 from tspin.errors import InputError
+from tspin_pipelines.kubeflow.server import Server
 
 __all__ = ["Submission", "check_cron", "submit"]
 

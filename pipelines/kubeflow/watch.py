@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from kfp import Client
 
-from pipelines.kubeflow.server import Server
 from tspin.errors import TspinError
+from tspin_pipelines.kubeflow.server import Server
 
 __all__ = ["watch"]
 

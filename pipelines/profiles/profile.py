@@ -12,13 +12,13 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.profiles.names import Labels, Name
-from pipelines.profiles.quantity import in_units
-from pipelines.profiles.stage import Stage
-from trainjob.nodes import Nodes
 from tspin.config import RunConfig, load_yaml
 from tspin.config.strict import Strict
 from tspin.errors import InputError
+from tspin_pipelines.profiles.names import Labels, Name
+from tspin_pipelines.profiles.quantity import in_units
+from tspin_pipelines.profiles.stage import Stage
+from tspin_trainjob.nodes import Nodes
 
 __all__ = ["PROFILES", "Images", "Profile", "Stages", "load_profile", "profile_names"]
 

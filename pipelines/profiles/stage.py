@@ -6,9 +6,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipelines.profiles.names import Labels, Name, Variable
-from pipelines.profiles.quantity import Quantity, in_units
 from tspin.config.strict import Strict
+from tspin_pipelines.profiles.names import Labels, Name, Variable
+from tspin_pipelines.profiles.quantity import Quantity, in_units
 
 __all__ = [
     "Accelerator",

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.profiles.profile import load_profile
 from tests.local_pipelines import LocalKubeflow
 from tspin.files import sha256_folder
 from tspin.records.manifest import content_hash
 from tspin.registry import Registry
 from tspin.selfplay import run as play
+from tspin_pipelines.profiles.profile import load_profile
 
 pytestmark = pytest.mark.integration
 

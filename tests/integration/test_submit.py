@@ -23,7 +23,7 @@ SECRET = "a-token-that-nobody-prints"
 def _submit(
     tmp_path: Path, host: str | None, *options: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipelines", "submit"]
+    command = [sys.executable, "-m", "tspin", "pipeline", "submit"]
     command += ["--config", "configs/demo.yaml", "--profile", "cpu", "--every", "0.05"]
     command += ["--set", "iterations=1"]
     command += [] if host is None else ["--host", host]

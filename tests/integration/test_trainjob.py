@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 from training_runs import finish, make_job, wait_for, write_triplets
 
-from pipelines.profiles.profile import Profile, load_profile
 from tests import warm
 from tests.local_pipelines import LocalKubeflow
 from tspin.errors import InputError
@@ -26,14 +25,15 @@ from tspin.records.manifest import content_hash
 from tspin.records.training_log import read_train_log
 from tspin.train.job import TrainJob
 from tspin.train.step import train
+from tspin_pipelines.profiles.profile import Profile, load_profile
 
 pytestmark = pytest.mark.integration
 
 LAUNCH = """
 import json, logging, sys
 from pathlib import Path
-from trainjob.nodes import Nodes
-from trainjob.step import train_on_nodes
+from tspin_trainjob.nodes import Nodes
+from tspin_trainjob.step import train_on_nodes
 from tspin.errors import TspinError
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 given = json.loads(sys.argv[1])

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from rendered import OVERLAYS, Document, named, of_kind, overlay, pod_templates
 
-from pipelines.profiles.profile import load_profile, profile_names
-from pipelines.profiles.quantity import in_units
-from pipelines.profiles.stage import Stage
+from tspin_pipelines.profiles.profile import load_profile, profile_names
+from tspin_pipelines.profiles.quantity import in_units
+from tspin_pipelines.profiles.stage import Stage
 
 COUNTED = ("cpu", "memory", "ephemeral-storage", "nvidia.com/gpu")
 STAGES = [

@@ -12,7 +12,7 @@ from rendered import (
     pod_templates,
 )
 
-from pipelines.profiles.profile import load_profile, profile_names
+from tspin_pipelines.profiles.profile import load_profile, profile_names
 
 CLUSTER_SCOPED = {
     "ClusterQueue",

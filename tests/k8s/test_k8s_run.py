@@ -3,8 +3,8 @@
 import pytest
 from rendered import OVERLAYS, containers, named, of_kind, overlay, pod_templates
 
-from pipelines.profiles.profile import load_profile, profile_names
 from tspin.config import load_config
+from tspin_pipelines.profiles.profile import load_profile, profile_names
 
 BY_OVERLAY = {load_profile(name).overlay: load_profile(name) for name in profile_names()}
 

@@ -16,6 +16,7 @@ from rich.logging import RichHandler
 import tspin
 from tspin.cli import compare, config, data, project, registry, run, steps
 from tspin.cli.parent import end_with_runner
+from tspin.cli.plugins import add_plugins
 from tspin.errors import TspinError
 
 __all__ = ["app", "main"]
@@ -34,6 +35,7 @@ app.add_typer(registry.app, name="registry")
 for module in (run, compare, steps, registry, project):
     for command in module.COMMANDS:
         app.command(rich_help_panel=module.PANEL)(command)
+add_plugins(app)
 
 
 def _print_version(flag: bool) -> None:

@@ -8,7 +8,8 @@ same bytes only where each of its parts computes with the same number of threads
 
 The rule: a step computes with the first of these that is known.
 
-1. `system.threads`, where it is a number. A compiled pipeline always has one (`pipelines.plan`).
+1. `system.threads`, where it is a number. A compiled pipeline always has one
+   (`tspin_pipelines.plan`).
 2. What the run was begun with: `arithmetic.json` in the folder of `tspin run`.
 3. What the same work was begun with before it was killed: a file beside the output, or among the
    checkpoints, which is gone when the output is in place.

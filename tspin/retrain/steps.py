@@ -125,15 +125,7 @@ def _run_here(asked: Retraining) -> None:
 
 
 def _run_on_kubeflow(asked: Retraining, config: RunConfig) -> None:
-    pipelines = [sys.executable, "-m", "pipelines"]
-    try:
-        output_of(asked.folder, *pipelines, "--help")
-    except TspinError as error:
-        raise InputError(
-            f"mode kubeflow needs this project's pipelines: run in its repository, or in the image "
-            f"cpu\n{error}"
-        ) from None
-    command = [*pipelines, "submit", "--config", "params.yaml"]
+    command = [sys.executable, "-m", "tspin", "pipeline", "submit", "--config", "params.yaml"]
     command += ["--profile", str(asked.profile), "--registry", asked.registry, "--wait"]
     command += _data_for_pods(asked, config)
     if show(asked.folder, *command) != 0:

@@ -11,10 +11,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from pipelines.commands import app as pipelines
 from tests.made_runs import make_run
 from tests.registry_models import make_candidate
 from tspin.cli.main import app
+from tspin_pipelines.commands import app as pipelines
 
 
 @pytest.fixture

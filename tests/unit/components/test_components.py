@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-import components
+import tspin_components
 
-FOLDER = Path(components.__file__).parent
+FOLDER = Path(tspin_components.__file__).parent
 # What the bodies call, and not a component itself: the folders that pass from pod to pod.
 VOCABULARY = FOLDER / "artifacts.py"
 FILES = sorted(set(FOLDER.glob("*.py")) - {VOCABULARY})
@@ -34,7 +34,10 @@ def test_a_body_decides_nothing_but_about_inputs_that_may_be_missing(path: Path)
 
 def test_every_image_that_runs_a_component_has_what_its_body_imports() -> None:
     stages = re.split(r"^FROM ", DOCKERFILE.read_text(), flags=re.MULTILINE)
-    images = {stage.split()[2]: stage for stage in stages if "\nENTRYPOINT" in stage}
+    named = {stage.split()[2]: stage for stage in stages[1:]}
+    assert {f"COPY {name} {name}" for name in ("tspin", "components", "pipelines", "trainjob")} <= {
+        *named["package"].splitlines()
+    }
+    images = {name: stage for name, stage in named.items() if "\nENTRYPOINT" in stage}
     assert set(images) == {"cpu", "train", "evaluate", "generate"}
-    lacking = [name for name, stage in images.items() if "COPY components " not in stage]
-    assert not lacking
+    assert not [name for name, stage in images.items() if "COPY --from=package " not in stage]

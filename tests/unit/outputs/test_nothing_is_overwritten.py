@@ -30,12 +30,10 @@ SCRIPT = """
 import json, os, sys
 from typer.testing import CliRunner
 from tspin.cli.main import app
-from pipelines.commands import app as pipelines
 outcomes = {}
 for name, (folder, command) in json.load(open(sys.argv[1])).items():
     os.chdir(folder)
-    called = pipelines if command[0] == "pipelines" else app
-    result = CliRunner().invoke(called, command[called is pipelines:])
+    result = CliRunner().invoke(app, command)
     error = result.exception
     code = getattr(error, "exit_code", None if error and type(error) is not SystemExit else 0)
     outcomes[name] = (code, repr(error) if code is None else str(error))
@@ -111,8 +109,8 @@ COMMANDS = {
         f"promote --candidate c/model --metrics c/metrics.json --metric {METRIC} --registry OUT",
         "c/model", folder=True, option=False),
     "retrain": Command("retrain --registry registry --summary OUT", "params.yaml", option=False),
-    "compile": Command("pipelines compile --config run.yaml --profile cpu --out OUT", "run.yaml"),
-    "components": Command("pipelines components --profile cpu --out parts", "",
+    "compile": Command("pipeline compile --config run.yaml --profile cpu --out OUT", "run.yaml"),
+    "components": Command("pipeline components --profile cpu --out parts", "",
         out="parts/train.yaml", option=False),
 }  # fmt: skip
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from components.artifacts import MODEL, RESPONSES, output_in
 from tspin.errors import InputError
 from tspin.outputs import (
     Recognition,
@@ -33,6 +32,7 @@ from tspin.records.manifest import (
     write_manifest,
 )
 from tspin.store import output_at
+from tspin_components.artifacts import MODEL, RESPONSES, output_in
 
 OURS = made_from("responses", annotated="a")
 MADE = Manifest(kind="responses", inputs={"annotated": "a"})

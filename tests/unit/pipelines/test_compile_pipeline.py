@@ -13,13 +13,13 @@ import pytest
 import yaml
 from kfp import components
 
-from pipelines.compile import compile_pipeline
-from pipelines.plan import Plan
-from pipelines.profiles.profile import Profile, load_profile, profile_names
-from pipelines.publish import publish_components, shipped_components
-from trainjob.nodes import Nodes
 from tspin.config import RunConfig, load_config
 from tspin.errors import InputError
+from tspin_pipelines.compile import compile_pipeline
+from tspin_pipelines.plan import Plan
+from tspin_pipelines.profiles.profile import Profile, load_profile, profile_names
+from tspin_pipelines.publish import publish_components, shipped_components
+from tspin_trainjob.nodes import Nodes
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = Path(__file__).parent / "golden"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.compile import compile_pipeline
-from pipelines.graph.graphs import GRAPHS
-from pipelines.object_size import LIMIT, NEAR, ROOM, iterations_that_fit, size_of
-from pipelines.plan import Plan
-from pipelines.profiles.profile import load_profile
 from tspin.config import RunConfig
+from tspin_pipelines.compile import compile_pipeline
+from tspin_pipelines.graph.graphs import GRAPHS
+from tspin_pipelines.object_size import LIMIT, NEAR, ROOM, iterations_that_fit, size_of
+from tspin_pipelines.plan import Plan
+from tspin_pipelines.profiles.profile import load_profile
 
 
 def _plan(iterations: int, margin: float | None = 0.1) -> Plan:
@@ -39,9 +39,9 @@ def test_a_pipeline_that_nears_the_limit_says_how_many_iterations_fit(
 ) -> None:
     fitting, large = (size_of(GRAPHS["run"](_plan(number))) for number in (5, 6))
     # In a cluster that takes five iterations: a real one takes 17, which kfp compiles for a minute.
-    monkeypatch.setattr("pipelines.object_size.ROOM", (fitting + large) // 2)
-    monkeypatch.setattr("pipelines.compile.NEAR", fitting)
-    with caplog.at_level(logging.WARNING, logger="pipelines"):
+    monkeypatch.setattr("tspin_pipelines.object_size.ROOM", (fitting + large) // 2)
+    monkeypatch.setattr("tspin_pipelines.compile.NEAR", fitting)
+    with caplog.at_level(logging.WARNING, logger="tspin_pipelines"):
         compile_pipeline("run", _plan(3), tmp_path / "small.yaml")
         assert not caplog.records
         compile_pipeline("run", _plan(6), tmp_path / "large.yaml")

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.plan import Plan
-from pipelines.profiles.profile import PROFILES, load_profile, profile_names
-from pipelines.profiles.quantity import in_units
 from tspin.config import RunConfig
 from tspin.errors import InputError
+from tspin_pipelines.plan import Plan
+from tspin_pipelines.profiles.profile import PROFILES, load_profile, profile_names
+from tspin_pipelines.profiles.quantity import in_units
 
 
 @pytest.fixture
@@ -137,7 +137,8 @@ def test_quantities(text: str, expected: object) -> None:
 
 def test_profiles_load_without_torch_or_kfp() -> None:
     code = (
-        "import sys; from pipelines.profiles.profile import load_profile; load_profile('cpu');"
+        "import sys; from tspin_pipelines.profiles.profile import load_profile;"
+        "load_profile('cpu');"
         "sys.exit(bool({'torch', 'kfp', 'kubernetes'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=PROFILES.parents[1]).returncode == 0

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("kubernetes", reason="the Kubernetes client is not installed")
 
-from trainjob import step
+from tspin_trainjob import step
 
 
 class Vanishing:
