@@ -205,8 +205,8 @@ $(VENV_K8S)/installed: k8s/requirements.txt
 check-k8s: $(VENV_K8S)/installed
 	rm -rf build/k8s
 	mkdir -p build/k8s
-	set -e; for overlay in $(notdir $(wildcard k8s/overlays/*)); do \
-		kubectl kustomize k8s/overlays/$$overlay > build/k8s/$$overlay.yaml; done
+	set -e; for folder in $(wildcard k8s/overlays/* k8s/cluster/* k8s/examples/*); do \
+		kubectl kustomize $$folder > build/k8s/$$(echo $$folder | tr / -).yaml; done
 	$(VENV_K8S)/bin/kubernetes-validate --strict --quiet --no-warn build/k8s/*.yaml
 	$(VENV_K8S)/bin/checkov --config-file k8s/checkov.yaml --directory build/k8s --compact --quiet
 	$(VENV_K8S)/bin/shellcheck k8s/pools/*/*.sh

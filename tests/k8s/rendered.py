@@ -38,7 +38,8 @@ def render(folder: str) -> list[Document]:
 
 
 def overlay(name: str) -> list[Document]:
-    return render(f"overlays/{name}")
+    """All that a cluster has of ours: what is there once, and one namespace."""
+    return [*render(f"cluster/{name}"), *render(f"overlays/{name}")]
 
 
 def of_kind(documents: list[Document], *kinds: str) -> list[Document]:

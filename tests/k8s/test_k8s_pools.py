@@ -146,6 +146,10 @@ def test_quotas_admit_each_stage(name: str) -> None:
         f["name"]: {r["name"]: r["nominalQuota"] for r in f["resources"]} for f in group["flavors"]
     }
     assert set(quotas) == names(documents, "ResourceFlavor")
+    for resource in ("cpu", "memory", "nvidia.com/gpu"):
+        # A quota below what the queue admits would start half of a training, and never the rest.
+        admitted = sum(in_units(quota[resource]) for quota in quotas.values())
+        assert admitted <= in_units(hard[f"requests.{resource}"]), resource
     for stage in GPU_STAGES:
         wanted = getattr(profile.stages, stage)
         (flavor,) = [

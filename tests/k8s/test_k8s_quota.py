@@ -139,14 +139,14 @@ def test_the_claims_fit(name: str) -> None:
     ("change", "expected"),
     [
         (
-            lambda pod: pod["initContainers"][0].update(resources={"limits": {"cpu": "700"}}),
+            lambda pod: pod["initContainers"][0].update(resources={"limits": {"cpu": "1700"}}),
             "exceeded quota: limits.cpu",
         ),
         (
             lambda pod: pod["containers"][0]["resources"]["limits"].update(
-                {"nvidia.com/gpu": "32"}
+                {"nvidia.com/gpu": "64"}
             ),
-            "exceeded quota: requests.nvidia.com/gpu 32 of 16",
+            "exceeded quota: requests.nvidia.com/gpu 64 of 42",
         ),
         (
             lambda pod: pod["containers"][0]["resources"]["limits"].pop("cpu"),

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # GPU node pools for AKS, which has no manifest for them: create.sh RESOURCE_GROUP CLUSTER
+# The driver is AKS's own; the images' CUDA 13 needs 580 or newer (node images since July 2026).
 # AKS itself adds to spot pools the taint kubernetes.azure.com/scalesetpriority=spot:NoSchedule.
 set -euo pipefail
 group=$1 cluster=$2

@@ -14,6 +14,8 @@ from tspin.config.strict import Strict
 class Gpu(Strict):
     type: str
     count: int = Field(ge=1)
+    driverVersion: Literal["latest"]
+    """Not 'default', which may be older than the images' CUDA needs."""
 
 
 class BootDisk(Strict):

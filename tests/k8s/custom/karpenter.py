@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from custom.common import Labels, Name, Quantity, Taint
 from tspin.config.strict import Strict
@@ -30,7 +30,6 @@ class NodeClaim(Strict):
     requirements: list[Requirement]
     taints: list[Taint] = Field(default_factory=list)
     expireAfter: str
-    terminationGracePeriod: str
 
 
 class NodeClaimMetadata(Strict):
@@ -72,7 +71,14 @@ class Tagged(Strict):
 
 
 class Ami(Strict):
-    alias: Annotated[str, Field(pattern=r"^(al2023|bottlerocket)@v[\d.]+$")]
+    alias: Annotated[str, Field(pattern=r"^bottlerocket@v[\d.]+$")]
+
+    @field_validator("alias")
+    @classmethod
+    def _has_driver_580(cls, alias: str) -> str:
+        """Since 1.53.0 every variant for Kubernetes has R580; before, only that of 1.34 had."""
+        assert tuple(map(int, alias.partition("@v")[2].split("."))) >= (1, 53, 0)
+        return alias
 
 
 class MetadataOptions(Strict):

@@ -48,6 +48,7 @@ class Preemption(Strict):
 
 
 class ClusterQueueSpec(Strict):
+    cohortName: Name
     namespaceSelector: NamespaceSelector
     queueingStrategy: Literal["StrictFIFO", "BestEffortFIFO"]
     preemption: Preemption

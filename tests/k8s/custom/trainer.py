@@ -21,8 +21,30 @@ class JobMetadata(Strict):
     labels: Labels = Field(default_factory=dict)
 
 
+class ExitCodes(Strict):
+    containerName: Name
+    operator: Literal["In", "NotIn"]
+    values: list[int]
+
+
+class PodCondition(Strict):
+    type: str
+    status: Literal["True", "False", "Unknown"]
+
+
+class PodFailureRule(Strict):
+    action: Literal["FailJob", "FailIndex", "Ignore", "Count"]
+    onExitCodes: ExitCodes | None = None
+    onPodConditions: list[PodCondition] | None = None
+
+
+class PodFailurePolicy(Strict):
+    rules: list[PodFailureRule]
+
+
 class JobSpec(Strict):
     backoffLimit: int
+    podFailurePolicy: PodFailurePolicy
     template: dict[str, Any]
     """A pod template; checked as a Job's."""
 
@@ -37,8 +59,20 @@ class ReplicatedJob(Strict):
     template: JobTemplate
 
 
+class FailureRule(Strict):
+    """JobSet 0.11 or newer: patterns of messages are not in older ones."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")]
+    action: Literal["FailJobSet", "RestartJobSet", "RestartJobSetAndIgnoreMaxRestarts"]
+    onJobFailureReasons: list[
+        Literal["BackoffLimitExceeded", "DeadlineExceeded", "PodFailurePolicy"]
+    ] = Field(default_factory=list)
+    onJobFailureMessagePatterns: list[str] = Field(default_factory=list)
+
+
 class FailurePolicy(Strict):
     maxRestarts: int = Field(ge=0)
+    rules: list[FailureRule]
 
 
 class JobSetSpec(Strict):
