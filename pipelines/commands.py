@@ -25,6 +25,7 @@ from tspin_pipelines.options import (
     Overrides,
     Overwrite,
     PipelineName,
+    PipelineRoot,
     ProfileName,
     Registry,
     RunName,
@@ -95,6 +96,7 @@ def submit_command(
     in_cluster: InCluster = False,
     ca_file: CaFile = None,
     experiment: Experiment = "tspin",
+    pipeline_root: PipelineRoot = None,
     name: RunName = None,
     cron: Cron = None,
     wait: Wait = False,
@@ -119,7 +121,15 @@ def submit_command(
     )
     place = namespace or plan.profile.namespace
     server = Server.of(host, place, token_file=token_file, in_cluster=in_cluster, ca_file=ca_file)
-    run = start_run(plan, pipeline, server, name=name, experiment=experiment, cron=cron)
+    run = start_run(
+        plan,
+        pipeline,
+        server,
+        name=name,
+        experiment=experiment,
+        root=pipeline_root,
+        cron=cron,
+    )
     typer.echo(f"{'recurring run' if cron else 'run'} {run}")
     if wait:
         from tspin_pipelines.kubeflow.watch import watch

@@ -28,6 +28,7 @@ __all__ = [
     "Overrides",
     "Overwrite",
     "PipelineName",
+    "PipelineRoot",
     "ProfileName",
     "Registry",
     "RunName",
@@ -80,6 +81,10 @@ TokenFile = Annotated[
 ]
 InCluster = Annotated[bool, typer.Option("--in-cluster", help="With the pod's service account.")]
 CaFile = Annotated[Path | None, typer.Option(help="Certificates of the server.", **LOCAL_PATH)]
+PipelineRoot = Annotated[
+    str | None,
+    typer.Option(help="Where artifacts go: s3://, gs:// or minio://; else the namespace's own."),
+]
 Experiment = Annotated[str, typer.Option(help="Made where it is not there.")]
 RunName = Annotated[str | None, typer.Option(help="Of the run.")]
 Cron = Annotated[str | None, typer.Option(help="Recurring: six fields, seconds first.")]

@@ -29,6 +29,8 @@ def place(
         kubernetes.set_image_pull_secrets(task, list(profile.images.pull_secrets))
     for label, value in profile.labels(stage).items():
         kubernetes.add_pod_label(task, label, value)
+    for annotation, value in profile.pod_annotations.items():
+        kubernetes.add_pod_annotation(task, annotation, value)
     kubernetes.set_security_context(
         task, run_as_user=profile.user, run_as_group=profile.user, run_as_non_root=True
     )
@@ -95,6 +97,8 @@ def _environment(task: dsl.PipelineTask, stage: Stage) -> None:
     for name, value in stage.env.items():
         task.set_env_variable(name, value)
     for secret in stage.secrets:
-        kubernetes.use_secret_as_env(task, secret.name, dict(secret.keys))
+        kubernetes.use_secret_as_env(task, secret.name, dict(secret.keys), secret.optional)
     for settings in stage.config_maps:
-        kubernetes.use_config_map_as_env(task, settings.name, dict(settings.keys))
+        kubernetes.use_config_map_as_env(
+            task, settings.name, dict(settings.keys), settings.optional
+        )

@@ -105,7 +105,7 @@ def _training(plan: Plan, **inputs: Any) -> Any:
     if plan.profile.stages.train.nodes == 1:
         return plan.placed(train(**inputs), "train", "train")
     nodes = plan.profile.training_nodes(plan.config).model_dump_json()
-    task = plan.placed(train_multinode(nodes=nodes, **inputs), "light", "train on several nodes")
+    task = plan.placed(train_multinode(nodes=nodes, **inputs), "transfer", "train on several nodes")
     return plan.as_long_as(task, "train")
 
 

@@ -21,6 +21,7 @@ def start_run(
     *,
     experiment: str,
     name: str | None = None,
+    root: str | None = None,
     cron: str | None = None,
 ) -> str:
     """Compile a pipeline in a folder of its own and submit it.
@@ -31,6 +32,7 @@ def start_run(
         server: Where it runs.
         experiment: Made where it is not there.
         name: Of the run; None is made from the run folder's name and the time.
+        root: Where artifacts go; None leaves it to the ConfigMap kfp-launcher of the namespace.
         cron: Six fields; None runs once.
 
     Returns:
@@ -49,6 +51,7 @@ def start_run(
             name=name or f"{Path(plan.config.run_dir).name} {started}",
             experiment=experiment,
             service_account=plan.profile.service_account,
+            root=root,
             cron=cron,
         )
         submission.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from tspin_pipelines.kubeflow.server import Server
 
 __all__ = ["Submission", "check_cron", "submit"]
 
+_ROOT = re.compile(r"(s3|gs|minio)://[a-z0-9][a-z0-9._-]*(/|$)")
+"""What Kubeflow's launcher opens (backend/src/v2/objectstore)."""
 _CRON_FIELDS = ("second", "minute", "hour", "day of month", "month", "day of week")
 
 
@@ -28,6 +31,8 @@ class Submission:
     experiment: str
     parameters: dict[str, str] = field(default_factory=dict)
     service_account: str | None = None
+    root: str | None = None
+    """Prefix of all artifacts; None leaves it to the ConfigMap kfp-launcher of the namespace."""
     cron: str | None = None
     """Six fields, seconds first; None runs once, now."""
     no_cache: bool = False
@@ -39,6 +44,10 @@ class Submission:
         Raises:
             InputError: not a compiled pipeline, parameters that it does not have, a wrong cron.
         """
+        if self.root is not None and not _ROOT.match(self.root):
+            raise InputError(
+                f"pipeline root is {self.root!r}; expected s3://, gs:// or minio:// and a bucket"
+            )
         known = _parameters(self.package)
         for name in self.parameters:
             if name not in known:
@@ -95,6 +104,7 @@ def submit(server: Server, client: Client, submission: Submission) -> str:
             # Never True: that would also cache the step that looks at what the inputs are.
             "enable_caching": False if submission.no_cache else None,
             "service_account": submission.service_account,
+            "pipeline_root": submission.root,
         }
         if submission.cron is None:
             return str(client.run_pipeline(**request).run_id)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-__all__ = ["Labels", "Name", "Variable"]
+__all__ = ["Annotations", "Labels", "Name", "Variable"]
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 """Of an object: a claim, a Secret, an account."""
@@ -14,6 +14,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_len
 LabelKey = Annotated[
     str, Field(pattern=r"^([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
 ]
+Annotations = dict[LabelKey, str]
+"""Of a pod: keys as labels have them, any text as a value."""
 LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")]
 Labels = dict[LabelKey, LabelValue]
 """Of a pod or a node."""

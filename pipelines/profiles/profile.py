@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from tspin.config import RunConfig, load_yaml
 from tspin.config.strict import Strict
 from tspin.errors import InputError
-from tspin_pipelines.profiles.names import Labels, Name
+from tspin_pipelines.profiles.names import Annotations, Labels, Name
 from tspin_pipelines.profiles.quantity import in_units
 from tspin_pipelines.profiles.stage import Stage
 from tspin_trainjob.nodes import Nodes
@@ -23,6 +23,12 @@ from tspin_trainjob.nodes import Nodes
 __all__ = ["PROFILES", "Images", "Profile", "Stages", "load_profile", "profile_names"]
 
 PROFILES = Path(__file__).parent
+
+UNDISTURBED = {
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+    "karpenter.sh/do-not-disrupt": "true",
+}
+"""A node that runs a task is neither emptied to save money nor replaced by a newer one."""
 
 
 class Images(Strict):
@@ -58,13 +64,16 @@ class Stages(Strict):
     train: Stage
     evaluate: Stage
     light: Stage
-    """Import, triplets, report, promotion: steps that need no accelerator."""
+    """Import, triplets, report: steps that need no accelerator and little of anything."""
+    transfer: Stage
+    """Promotion, training through a TrainJob: no accelerator, but room on disk for whole models."""
 
     @model_validator(mode="after")
     def _places(self) -> Self:
-        if self.light.accelerator:
-            raise ValueError("stages.light asks for an accelerator; nothing in it could use one")
-        for name in ("generate", "evaluate", "light"):
+        for name in ("light", "transfer"):
+            if getattr(self, name).accelerator:
+                raise ValueError(f"stages.{name} asks for an accelerator; nothing could use one")
+        for name in ("generate", "evaluate", "light", "transfer"):
             nodes = getattr(self, name).nodes
             if nodes != 1:
                 raise ValueError(f"stages.{name}.nodes is {nodes}; only training spans nodes")
@@ -86,6 +95,8 @@ class Profile(Strict):
     """Kueue's LocalQueue that tasks wait in; None leaves it to the scheduler."""
     pod_labels: Labels = Field(default_factory=dict)
     """Of every task's pod, such as those that a cloud's identity webhook looks for."""
+    pod_annotations: Annotations = Field(default_factory=lambda: dict(UNDISTURBED))
+    """Of every task's pod; by default those that keep a cluster from moving it."""
     training_runtime: Name | None = None
     """TrainingRuntime of Kubeflow Trainer, needed to train on several nodes."""
     stages: Stages
@@ -122,12 +133,12 @@ class Profile(Strict):
             InputError: launcher and nodes share no volume, so no model could pass between them.
         """
         stage = self.stages.train
-        mounted = self.stages.light.volumes
+        mounted = self.stages.transfer.volumes
         shared = [volume.path for volume in stage.volumes if volume in mounted]
         if not shared or self.training_runtime is None:
             raise InputError(
                 f"stages.train.nodes is {stage.nodes}: training_runtime must name a "
-                "TrainingRuntime, and stages.train and stages.light must mount a claim at the "
+                "TrainingRuntime, and stages.train and stages.transfer must mount a claim at the "
                 "same path, where the model passes from one to the other"
             )
         return Nodes(

@@ -106,6 +106,8 @@ class Environment(Strict):
     name: Name
     keys: dict[str, Variable] = Field(min_length=1)
     """Key to variable: {HF_TOKEN: HF_TOKEN}."""
+    optional: bool = False
+    """Whether a pod starts without it; otherwise it waits until somebody makes it."""
 
 
 class Retry(Strict):

@@ -43,7 +43,10 @@ def _submit(
 def test_a_run_is_submitted_and_waited_for(tmp_path: Path) -> None:
     with kubeflow_server(token=SECRET, unavailable=2) as server:
         done = _submit(
-            tmp_path, server.url, "--wait", "--name", "mine", "--no-cache", KFP_TOKEN=SECRET
+            tmp_path,
+            server.url,
+            *("--wait", "--name", "mine", "--no-cache", "--pipeline-root", "s3://bucket/runs"),
+            KFP_TOKEN=SECRET,
         )
     assert done.returncode == 0, done.stderr
     assert "train: running\n" in done.stdout
@@ -52,6 +55,7 @@ def test_a_run_is_submitted_and_waited_for(tmp_path: Path) -> None:
     (sent,) = server.runs
     assert (sent["display_name"], sent["experiment_id"]) == ("mine", "e-1")
     assert sent["service_account"] == "tspin-pipeline"
+    assert sent["runtime_config"]["pipeline_root"] == "s3://bucket/runs"
     spec = sent["pipeline_spec"]
     tasks = spec["pipeline_spec"]["root"]["dag"]["tasks"]
     assert {"check-inputs", "first-iteration", "finish"} <= set(tasks)
@@ -102,6 +106,7 @@ def test_the_token_may_come_from_a_file(tmp_path: Path) -> None:
         (["--wait", "--cron", "0 0 2 * * 6"], "--wait cannot be given with --cron"),
         (["--profile", "gke-h10"], "did you mean 'gke-h100'"),
         (["--pipeline", "runs"], "unknown pipeline 'runs'"),
+        (["--pipeline-root", "bucket/runs"], "expected s3://, gs:// or minio://"),
         (["--set", "train.betta=0.1"], "did you mean 'beta'"),
         (["--token-file", "/no/such/file"], "/no/such/file: no such file"),
     ],

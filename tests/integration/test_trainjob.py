@@ -221,5 +221,5 @@ def test_nodes_need_a_volume_in_common(tmp_path: Path, tiny_model_dir: Path) -> 
     config = make_job(tmp_path, tiny_model_dir).config
     values = several_nodes(tmp_path).model_dump()
     values["stages"]["light"]["volumes"] = ()
-    with pytest.raises(InputError, match=r"stages\.train and stages\.light must mount a claim"):
+    with pytest.raises(InputError, match=r"stages\.train and stages\.transfer must mount a claim"):
         Profile.model_validate(values).training_nodes(config)

@@ -25,6 +25,10 @@ MACHINES = {
     "g6.8xlarge": (32, 128, 1),
     "g6.12xlarge": (48, 192, 4),
     "g6.24xlarge": (96, 384, 4),
+    "m6id.2xlarge": (8, 32, 0),
+    "m5d.2xlarge": (8, 32, 0),
+    "n2-standard-8": (8, 32, 0),
+    "Standard_D8ds_v5": (8, 32, 0),
     "Standard_NC24ads_A100_v4": (24, 220, 1),
     "Standard_NC96ads_A100_v4": (96, 880, 4),
     "onprem": (64, 512, 4),  # the smallest machine that the profile is written for
@@ -96,7 +100,7 @@ def karpenter_pool(document: Document) -> Pool:
         name=document["metadata"]["name"],
         labels=node,
         taints=frozenset((t["key"], t["value"], t["effect"]) for t in template["spec"]["taints"]),
-        product=node["tspin.io/accelerator"],
+        product=node.get("tspin.io/accelerator", ""),
         machines=tuple(wanted["node.kubernetes.io/instance-type"]),
         spot=wanted["karpenter.sh/capacity-type"] == ["spot"],
         minimum=0,  # Karpenter keeps no empty node
@@ -106,11 +110,13 @@ def karpenter_pool(document: Document) -> Pool:
 def compute_class(document: Document) -> Pool:
     name, spec = document["metadata"]["name"], document["spec"]
     assert spec["nodePoolAutoCreation"]["enabled"]
-    (product,) = {priority["gpu"]["type"] for priority in spec["priorities"]}
+    gpus = {priority["gpu"]["type"] for priority in spec["priorities"] if "gpu" in priority}
+    product = next(iter(gpus), "")
+    assert len(gpus) <= 1
     return Pool(
         name=name,
         labels={"cloud.google.com/compute-class": name},  # GKE sets both on each node
-        taints=gke_taints(("cloud.google.com/compute-class", name, "NoSchedule")),
+        taints=gke_taints(product, ("cloud.google.com/compute-class", name, "NoSchedule")),
         product=product,
         machines=tuple(priority["machineType"] for priority in spec["priorities"]),
         spot=all(priority["spot"] for priority in spec["priorities"]),
@@ -118,18 +124,20 @@ def compute_class(document: Document) -> Pool:
     )
 
 
-def gke_taints(*own: Taint) -> frozenset[Taint]:
-    return frozenset({("nvidia.com/gpu", "present", "NoSchedule"), *own})
+def gke_taints(product: str, *own: Taint) -> frozenset[Taint]:
+    gpu = [("nvidia.com/gpu", "present", "NoSchedule")] if product else []
+    return frozenset([*gpu, *own])
 
 
 def gcloud_pool(call: list[str]) -> Pool:
     name = call[call.index("create") + 1]
     asked = options(call)
-    accelerator = labels(asked["--accelerator"][0].split(","))
+    accelerator = labels(asked.get("--accelerator", ["type="])[0].split(","))
+    assert accelerator.get("gpu-driver-version", "latest") == "latest"
     return Pool(
         name=name,
         labels=labels(asked["--node-labels"]),
-        taints=gke_taints(*map(taint, asked["--node-taints"])),
+        taints=gke_taints(accelerator["type"], *map(taint, asked["--node-taints"])),
         product=accelerator["type"],
         machines=tuple(asked["--machine-type"]),
         spot="--spot" in asked,
@@ -148,7 +156,7 @@ def az_pool(call: list[str]) -> Pool:
         name=asked["--name"][0],
         labels=node,
         taints=frozenset(taints),
-        product=node["tspin.io/accelerator"],
+        product=node.get("tspin.io/accelerator", ""),
         machines=tuple(asked["--node-vm-size"]),
         spot=spot,
         minimum=int(asked["--min-count"][0]),
@@ -156,14 +164,14 @@ def az_pool(call: list[str]) -> Pool:
 
 
 def assigned_pool(name: str) -> Pool:
-    label, tainted = calls(
-        "onprem/assign.sh", "kubectl", name, "nvidia-a100-80gb", "gpu-01", "gpu-02"
-    )
+    accelerator = "none" if name == "transfer" else "nvidia-a100-80gb"
+    label, tainted = calls("onprem/assign.sh", "kubectl", name, accelerator, "gpu-01", "gpu-02")
     assert label[:2] == ["label", "node"] and tainted[:2] == ["taint", "node"]
     assert {"gpu-01", "gpu-02"} < set(label) and {"gpu-01", "gpu-02"} < set(tainted)
     node = labels([word for word in label if "=" in word])
     taints = frozenset(taint(word) for word in tainted if "=" in word)
-    return Pool(name, node, taints, node["tspin.io/accelerator"], ("onprem",), False, 1)
+    product = "" if accelerator == "none" else node["tspin.io/accelerator"]
+    return Pool(name, node, taints, product, ("onprem",), False, 1)
 
 
 @functools.cache
@@ -176,5 +184,5 @@ def pools(overlay: str) -> tuple[Pool, ...]:
     if overlay == "aks":
         return tuple(map(az_pool, calls("aks/create.sh", "az", "group", "cluster")))
     if overlay == "onprem":
-        return tuple(map(assigned_pool, ("generate", "train", "evaluate")))
+        return tuple(map(assigned_pool, ("generate", "train", "evaluate", "transfer")))
     return ()

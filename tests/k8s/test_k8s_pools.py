@@ -173,3 +173,16 @@ def test_scripts_explain_themselves_when_called_wrongly() -> None:
     called = subprocess.run([script, "serve", "a100", "n1"], capture_output=True, text=True)
     assert called.returncode == 2
     assert "one of generate, train, evaluate" in called.stderr
+
+
+@pytest.mark.parametrize("name", GPU_PROFILES)
+def test_steps_that_move_models_have_a_pool_with_disk_and_nobody_elses(name: str) -> None:
+    profile = load_profile(name)
+    (pool,) = pools_of(profile, "transfer")
+    assert not pool.product
+    assert not pool.spot  # A promotion is tried once.
+    assert not any(pool in pools_of(profile, stage) for stage in (*GPU_STAGES, "light"))
+    for machine in pool.machines:
+        cores, memory, _ = MACHINES[machine]
+        assert float(in_units(profile.stages.transfer.cpu.request)) <= cores * 0.94
+        assert float(in_units(profile.stages.transfer.memory.limit)) <= memory * GIB * 0.92

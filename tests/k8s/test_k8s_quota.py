@@ -18,7 +18,7 @@ COUNTED = ("cpu", "memory", "ephemeral-storage", "nvidia.com/gpu")
 STAGES = [
     (name, stage)
     for name in profile_names()
-    for stage in ("generate", "train", "evaluate", "light")
+    for stage in ("generate", "train", "evaluate", "light", "transfer")
 ]
 
 

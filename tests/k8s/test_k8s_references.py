@@ -38,7 +38,7 @@ NAMING = {
 """How many of each kind that names others an overlay has, ..."""
 OTHERS: dict[str, dict[str, int]] = {
     "aks": {},
-    "eks": {"ExternalSecret": 1, "NodePool": 6},
+    "eks": {"ExternalSecret": 1, "NodePool": 7},
     "gke": {},
     "kind-cpu": {"ServiceAccount": 3, "ExternalSecret": 0, "SecretStore": 0, "LocalQueue": 0},
     "onprem": {"ExternalSecret": 3},
@@ -197,6 +197,6 @@ def test_the_nodes_of_a_training_mount_what_its_launcher_mounts(name: str) -> No
     mounted = {
         (claims.get(m["name"]), m["mountPath"]) for m in pod["containers"][0]["volumeMounts"]
     }
-    shared = [v for v in profile.stages.light.volumes if v in profile.stages.train.volumes]
+    shared = [v for v in profile.stages.transfer.volumes if v in profile.stages.train.volumes]
     assert shared
     assert {(volume.claim, volume.path) for volume in shared} <= mounted

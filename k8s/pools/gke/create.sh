@@ -31,3 +31,6 @@ pool tspin-evaluate --machine-type a3-highgpu-1g --spot --total-max-nodes 2 \
     --accelerator type=nvidia-h100-80gb,count=1,gpu-driver-version=latest \
     --node-labels cloud.google.com/compute-class=tspin-evaluate \
     --node-taints cloud.google.com/compute-class=tspin-evaluate:NoSchedule
+pool tspin-transfer --machine-type n2-standard-8 --total-max-nodes 4 --disk-size 500 \
+    --node-labels cloud.google.com/compute-class=tspin-transfer \
+    --node-taints cloud.google.com/compute-class=tspin-transfer:NoSchedule

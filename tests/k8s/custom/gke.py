@@ -26,7 +26,7 @@ class BootDisk(Strict):
 class Priority(Strict):
     machineType: str
     spot: bool
-    gpu: Gpu
+    gpu: Gpu | None = None
     storage: BootDisk
 
 

@@ -119,7 +119,7 @@ def test_several_nodes_are_a_launcher_that_waits_as_long_as_training(tmp_path: P
     executors = spec["deploymentSpec"]["executors"]
     assert "exec-train" not in executors
     launcher = executors["exec-train-multinode"]["container"]
-    assert launcher["image"] == profile.image(profile.stages.light)
+    assert launcher["image"] == profile.image(profile.stages.transfer)
     assert "accelerator" not in launcher["resources"]
     placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     waits = placed["exec-train-multinode"]["activeDeadlineSeconds"]
