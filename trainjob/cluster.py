@@ -42,7 +42,7 @@ class Cluster:
             if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
                 config.load_incluster_config()
             else:
-                config.load_kube_config()
+                config.load_kube_config(os.environ.get("KUBECONFIG"))
         except config.ConfigException as error:
             raise TspinError(
                 f"no Kubernetes API, neither a pod's nor KUBECONFIG's: {error}"

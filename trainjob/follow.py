@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import urllib3
+
 from tspin.errors import TspinError
 from tspin_trainjob.cluster import Cluster, UnreachableError
 from tspin_trainjob.pod_log import PodLog
@@ -104,7 +106,15 @@ def _end(
         return
     for pod in pods:
         if pod.status.phase == "Failed" and _index(pod) != "0":
-            for line in cluster.log(pod.metadata.name, follow=False, tail=_TAIL_LINES):
-                say(f"node {_index(pod)}: {line.partition(' ')[2]}")
+            _quote(cluster, pod, say)
     reason = ": ".join(ended[key] for key in ("reason", "message") if ended.get(key))
     raise TspinError(f"TrainJob {name} failed: {reason or 'no reason given'}")
+
+
+def _quote(cluster: Cluster, pod: Any, say: Callable[[str], None]) -> None:
+    """The last lines of a node that failed. Its log may be gone with its machine: then a note."""
+    try:
+        for line in cluster.log(pod.metadata.name, follow=False, tail=_TAIL_LINES):
+            say(f"node {_index(pod)}: {line.partition(' ')[2]}")
+    except (TspinError, urllib3.exceptions.HTTPError) as error:
+        say(f"node {_index(pod)}: (its log cannot be read: {error})")
