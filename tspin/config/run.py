@@ -183,7 +183,10 @@ class SystemConfig(Strict):
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: slower, with less memory."""
     checkpoint_steps: int = Field(100, gt=0)
-    """Optimiser steps between two checkpoints."""
+    """Optimiser steps between two checkpoints, at most."""
+    checkpoint_minutes: float | None = Field(15.0, gt=0)
+    """Minutes of training between two checkpoints, at most: what losing a machine costs. None
+    counts steps only."""
     checkpoints: Location | None = None
     """Where trainings keep their checkpoints, each below a name of its own: a folder that outlives
     the machine, or `s3://bucket/prefix`, where they are copied to. None keeps them beside the

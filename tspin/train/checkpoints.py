@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import orjson
@@ -19,7 +21,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from tspin.errors import TspinError
 from tspin.files import atomic_file, remove, sync, write_json
 from tspin.store import open_store
-from tspin.train.launch import Termination
+from tspin.train.launch import Termination, any_process
 
 __all__ = ["CheckpointCallback", "CheckpointMirror", "Checkpoints"]
 
@@ -235,11 +237,26 @@ def _remove_checkpoint(folder: Path) -> None:
 
 
 class CheckpointCallback(TrainerCallback):
-    """Marks each checkpoint that the trainer has written, and stops after one on SIGTERM."""
+    """Marks each checkpoint that the trainer has written, and stops after one on SIGTERM.
 
-    def __init__(self, checkpoints: Checkpoints, termination: Termination) -> None:
+    The trainer itself counts steps between checkpoints; this counts minutes as well. Which step
+    that is decides nothing but what a kill costs: a continuation ends with the same bytes.
+    """
+
+    def __init__(
+        self, checkpoints: Checkpoints, termination: Termination, minutes: float | None
+    ) -> None:
+        """Count from now on.
+
+        Args:
+            checkpoints: Where they are.
+            termination: Whether somebody asked this training to stop.
+            minutes: Between two checkpoints at most; None leaves it to the trainer's steps.
+        """
         self._checkpoints = checkpoints
         self._termination = termination
+        self._seconds = math.inf if minutes is None else 60 * minutes
+        self._saved = monotonic()
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -249,12 +266,16 @@ class CheckpointCallback(TrainerCallback):
             torch.distributed.barrier()
         if args.should_save:
             self._checkpoints.finish(state.global_step)
+        self._saved = monotonic()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Ask for a last checkpoint if somebody asked this training to stop."""
-        if self._termination.agreed(args.device):
+        """Ask for a checkpoint where it is time, or somebody asked this training to stop."""
+        due = monotonic() - self._saved >= self._seconds
+        stop, due = any_process(args.device, self._termination.requested, due)
+        control.should_save |= due
+        if stop:
             log.warning("SIGTERM: saving a checkpoint at step %d", state.global_step)
             self._termination.stopped_at = state.global_step
             control.should_save = control.should_training_stop = True

@@ -29,6 +29,7 @@ from tspin.models.device import resolve_device, training_processes
 __all__ = [
     "StoppedError",
     "Termination",
+    "any_process",
     "check_world",
     "launch",
     "launched",
@@ -63,16 +64,17 @@ class Termination:
         finally:
             signal.signal(signal.SIGTERM, before)
 
-    def agreed(self, device: torch.device) -> bool:
-        """Whether any process was asked to stop: all stop after the same step."""
-        if not torch.distributed.is_initialized():
-            return self.requested
-        flag = torch.tensor(int(self.requested), device=device)
-        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-        return bool(flag.item())
-
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
+
+
+def any_process(device: torch.device, *flags: bool) -> tuple[bool, ...]:
+    """Which of some flags any process has raised, so that all do the same after the same step."""
+    if not torch.distributed.is_initialized():
+        return flags
+    raised = torch.tensor(flags, dtype=torch.int32, device=device)
+    torch.distributed.all_reduce(raised, op=torch.distributed.ReduceOp.MAX)
+    return tuple(bool(flag) for flag in raised.tolist())
 
 
 _SHUTDOWN_SECONDS = "120"

@@ -125,7 +125,8 @@ def _trained(
     termination, progress = Termination(), TrainingProgress()
     train_log = TrainLog(job.out.with_name(TRAIN_LOG))
     # In this order: the guards' warnings go into the row that is written.
-    callbacks = [guards, train_log, progress, CheckpointCallback(checkpoints, termination)]
+    marks = CheckpointCallback(checkpoints, termination, job.config.system.checkpoint_minutes)
+    callbacks = [guards, train_log, progress, marks]
     callbacks.extend(_trackers(job, args))
     trainer = TSPINTrainer(policy, args, examples, passes=passes, callbacks=callbacks)
     last = checkpoints.last()

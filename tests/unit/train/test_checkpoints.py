@@ -5,7 +5,6 @@ import signal
 from pathlib import Path
 
 import pytest
-import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from tspin.errors import TspinError
@@ -105,15 +104,35 @@ def test_sigterm_is_noted_only_inside_the_block() -> None:
     before = signal.getsignal(signal.SIGTERM)
     termination = Termination()
     with termination.noted():
-        assert not termination.agreed(torch.device("cpu"))
+        assert not termination.requested
         os.kill(os.getpid(), signal.SIGTERM)
-        assert termination.agreed(torch.device("cpu"))
+        assert termination.requested
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_checkpoint_is_due_by_the_clock(
+    checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter((1000.0, 1119.0, 1120.0, 1120.0, 1239.0, 1240.0, 1240.0))
+    monkeypatch.setattr("tspin.train.checkpoints.monotonic", lambda: next(clock))
+    callback = CheckpointCallback(checkpoints, Termination(), minutes=2)
+    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    due = []
+    for step in (1, 2, 3, 4):
+        state, control = TrainerState(global_step=step), TrainerControl()
+        callback.on_step_end(args, state, control)
+        due.append(control.should_save)
+        assert not control.should_training_stop
+        if control.should_save:
+            with checkpoints.held():
+                write_checkpoint(checkpoints.path, step)
+                callback.on_save(args, state, control)
+    assert due == [False, True, False, True]
 
 
 def test_callback_asks_for_a_last_checkpoint(checkpoints: Checkpoints, tmp_path: Path) -> None:
     termination = Termination()
-    callback = CheckpointCallback(checkpoints, termination)
+    callback = CheckpointCallback(checkpoints, termination, minutes=None)
     args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     state, control = TrainerState(global_step=7), TrainerControl()
     callback.on_step_end(args, state, control)

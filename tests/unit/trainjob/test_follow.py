@@ -28,7 +28,7 @@ class _Api(BaseHTTPRequestHandler):
     log: tuple[int, str, int]
     """Status, body, and the length that is announced."""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         path = urlsplit(self.path).path
         status, body = 200, json.dumps(self._object(path))
         length = len(body)
