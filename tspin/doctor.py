@@ -9,6 +9,7 @@ from pathlib import Path
 from tspin.config import RunConfig, SystemConfig
 from tspin.errors import TspinError
 from tspin.machine.check import Check
+from tspin.machine.driver import check_driver
 from tspin.machine.hardware import (
     check_arithmetic,
     check_disk,
@@ -56,6 +57,7 @@ def doctor_report(config: RunConfig | None) -> list[Check]:
         check_processors(),
         check_arithmetic(SystemConfig() if config is None else config.system),
         check_memory(),
+        check_driver(),
         check_gpus(gpus),
         check_disk(folder),
         check_s3(),
