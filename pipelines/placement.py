@@ -9,6 +9,10 @@ from tspin_pipelines.profiles.stage import Match, Stage
 
 __all__ = ["place", "place_in_time"]
 
+_CERTIFICATES = "/etc/tspin/ca"
+_TRUST = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
+"""What httpx (the hub), requests and boto3 read."""
+_PROXY = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 _SHM = "/dev/shm"  # noqa: S108  (the pod's own, not a file in a shared folder)
 
 
@@ -38,6 +42,7 @@ def place(
     _resources(task, stage)
     _nodes(task, stage)
     _environment(task, stage)
+    _network(task, profile)
     return task
 
 
@@ -102,3 +107,14 @@ def _environment(task: dsl.PipelineTask, stage: Stage) -> None:
         kubernetes.use_config_map_as_env(
             task, settings.name, dict(settings.keys), settings.optional
         )
+
+
+def _network(task: dsl.PipelineTask, profile: Profile) -> None:
+    """Whom a task trusts, and through whom it goes out."""
+    if profile.ca_bundle is not None:
+        kubernetes.use_config_map_as_volume(task, profile.ca_bundle, _CERTIFICATES)
+        for variable in _TRUST:
+            task.set_env_variable(variable, f"{_CERTIFICATES}/ca.crt")
+    if profile.proxy is not None:
+        keys = {variable: variable for variable in _PROXY}
+        kubernetes.use_config_map_as_env(task, profile.proxy, keys)

@@ -97,6 +97,10 @@ class Profile(Strict):
     """Of every task's pod, such as those that a cloud's identity webhook looks for."""
     pod_annotations: Annotations = Field(default_factory=lambda: dict(UNDISTURBED))
     """Of every task's pod; by default those that keep a cluster from moving it."""
+    ca_bundle: Name | None = None
+    """ConfigMap whose `ca.crt` every task trusts, instead of its image's own certificates."""
+    proxy: Name | None = None
+    """ConfigMap with HTTPS_PROXY, HTTP_PROXY and NO_PROXY, for every task."""
     training_runtime: Name | None = None
     """TrainingRuntime of Kubeflow Trainer, needed to train on several nodes."""
     stages: Stages

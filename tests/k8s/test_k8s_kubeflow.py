@@ -86,3 +86,24 @@ def test_a_lost_node_is_told_from_a_wrong_configuration(name: str) -> None:
     assert not re.search(
         pattern, "Pod tspin/a has condition DisruptionTarget matching FailJob rule"
     )
+
+
+def test_every_pod_trusts_the_certificates_and_goes_out_through_the_proxy() -> None:
+    documents = render("examples/air-gapped")
+    assert set(named(documents, "ConfigMap", "tspin-proxy")["data"]) == {
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "NO_PROXY",
+    }
+    templates = dict(pod_templates(documents))
+    assert len(templates) == 3
+    for where, template in templates.items():
+        pod = template["spec"]
+        (container,) = pod["containers"]
+        assert {"configMapRef": {"name": "tspin-proxy"}} in container["envFrom"], where
+        (mount,) = [m for m in container["volumeMounts"] if m["name"] == "ca"]
+        (volume,) = [v for v in pod["volumes"] if v["name"] == "ca"]
+        assert set(named(documents, "ConfigMap", volume["configMap"]["name"])["data"]) == {"ca.crt"}
+        trusted = {v["name"] for v in container["env"] if v.get("value", "").startswith("/etc/")}
+        assert trusted == {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"}, where
+        assert mount["mountPath"] == "/etc/tspin/ca"

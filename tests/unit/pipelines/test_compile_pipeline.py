@@ -109,6 +109,23 @@ def test_every_task_of_a_run_is_placed(name: str, tmp_path: Path) -> None:
     }
 
 
+def test_every_task_trusts_and_goes_out_as_the_profile_says(tmp_path: Path) -> None:
+    changed = {"ca_bundle": "tspin-ca", "proxy": "tspin-proxy"}
+    profile = Profile.model_validate(load_profile("onprem").model_dump() | changed)
+    out = tmp_path / "evaluate.yaml"
+    compile_pipeline("evaluate", Plan(_config(), profile), out)
+    spec, platform = _documents(out)
+    placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert len(placed) >= 4
+    for name, task in placed.items():
+        (volume,) = task["configMapAsVolume"]
+        assert (volume["configMapName"], volume["mountPath"]) == ("tspin-ca", "/etc/tspin/ca")
+        assert "tspin-proxy" in {source["configMapName"] for source in task["configMapAsEnv"]}
+        container = spec["deploymentSpec"]["executors"][name]["container"]
+        values = {v["name"]: v["value"] for v in container["env"]}
+        assert values["AWS_CA_BUNDLE"] == values["SSL_CERT_FILE"] == "/etc/tspin/ca/ca.crt"
+
+
 def test_several_nodes_are_a_launcher_that_waits_as_long_as_training(tmp_path: Path) -> None:
     profile = load_profile("gke-h100")
     values = profile.model_dump()
