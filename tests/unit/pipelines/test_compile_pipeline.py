@@ -112,8 +112,8 @@ def test_every_task_of_a_run_is_placed(name: str, tmp_path: Path) -> None:
 def test_every_task_trusts_and_goes_out_as_the_profile_says(tmp_path: Path) -> None:
     changed = {"ca_bundle": "tspin-ca", "proxy": "tspin-proxy"}
     profile = Profile.model_validate(load_profile("onprem").model_dump() | changed)
-    out = tmp_path / "evaluate.yaml"
-    compile_pipeline("evaluate", Plan(_config(), profile), out)
+    out = tmp_path / "run.yaml"
+    compile_pipeline("run", Plan(_config(), profile), out)
     spec, platform = _documents(out)
     placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert len(placed) >= 4
