@@ -68,5 +68,12 @@ def pod_templates(documents: list[Document]) -> Iterator[tuple[str, Document]]:
                 yield f"{name}/{job['name']}", job["template"]["spec"]["template"]
 
 
+def training_templates(documents: list[Document]) -> dict[str, Document]:
+    """The pod templates that train: all but the one that cleans the volumes."""
+    every = dict(pod_templates(documents))
+    assert every.pop("CronJob/tspin-clean")
+    return every
+
+
 def containers(pod: Document) -> list[Document]:
     return [*pod.get("initContainers", []), *pod["containers"]]

@@ -6,7 +6,16 @@ import re
 
 import pytest
 import yaml
-from rendered import OVERLAYS, named, names, of_kind, overlay, pod_templates, render
+from rendered import (
+    OVERLAYS,
+    named,
+    names,
+    of_kind,
+    overlay,
+    pod_templates,
+    render,
+    training_templates,
+)
 
 PART_OF = ("app.kubernetes.io/part-of", "kubeflow-profile")
 """What the policies of ml-pipeline, metadata-grpc-server and SeaweedFS select namespaces by
@@ -95,7 +104,7 @@ def test_every_pod_trusts_the_certificates_and_goes_out_through_the_proxy() -> N
         "HTTP_PROXY",
         "NO_PROXY",
     }
-    templates = dict(pod_templates(documents))
+    templates = training_templates(documents)
     assert len(templates) == 3
     for where, template in templates.items():
         pod = template["spec"]

@@ -104,7 +104,7 @@ def task_pod(stage: Stage) -> Document:
 def test_every_pod_is_let_in(name: str) -> None:
     documents = overlay(name)
     templates = list(pod_templates(documents))
-    assert len(templates) == (2 if name == "kind-cpu" else 3)
+    assert len(templates) == (3 if name == "kind-cpu" else 4)
     for where, template in templates:
         assert refused(documents, template["spec"]) == [], where
 

@@ -10,6 +10,7 @@ from rendered import (
     of_kind,
     overlay,
     pod_templates,
+    training_templates,
 )
 
 from tspin_pipelines.profiles.profile import load_profile, profile_names
@@ -24,8 +25,8 @@ CLUSTER_SCOPED = {
     "ResourceFlavor",
     "WorkloadPriorityClass",
 }
-PODS = {"aks": 3, "eks": 3, "gke": 3, "kind-cpu": 2, "onprem": 3}
-"""Pod templates of each overlay: a run, a retraining, and where there are GPUs a node."""
+PODS = {"aks": 4, "eks": 4, "gke": 4, "kind-cpu": 3, "onprem": 4}
+"""Pod templates of each overlay: a run, a retraining, the cleaning, and with GPUs a node."""
 NAMING = {
     "ServiceAccount": 4,
     "RoleBinding": 2,
@@ -33,7 +34,7 @@ NAMING = {
     "SecretStore": 1,
     "LocalQueue": 1,
     "NodePool": 0,
-    "CronJob": 1,
+    "CronJob": 2,
 }
 """How many of each kind that names others an overlay has, ..."""
 OTHERS: dict[str, dict[str, int]] = {
@@ -128,12 +129,12 @@ def test_what_other_objects_name_is_in_the_render(name: str) -> None:
     for pool in of_kind(documents, "NodePool"):
         node_class = pool["spec"]["template"]["spec"]["nodeClassRef"]["name"]
         assert node_class in names(documents, "EC2NodeClass")
-    for job in of_kind(documents, "CronJob"):
-        labels = job["spec"]["jobTemplate"]["metadata"]["labels"]
-        queue = labels.get("kueue.x-k8s.io/queue-name")
-        assert ({queue} if queue else set()) == names(documents, "LocalQueue")
-        priority = labels.get("kueue.x-k8s.io/priority-class")
-        assert ({priority} - {None}) <= names(documents, "WorkloadPriorityClass")
+    retraining = named(documents, "CronJob", "tspin-retrain")["spec"]["jobTemplate"]
+    labels = retraining["metadata"]["labels"]
+    queue = labels.get("kueue.x-k8s.io/queue-name")
+    assert ({queue} if queue else set()) == names(documents, "LocalQueue")
+    priority = labels.get("kueue.x-k8s.io/priority-class")
+    assert ({priority} - {None}) <= names(documents, "WorkloadPriorityClass")
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -169,9 +170,9 @@ def test_what_a_profile_names_is_in_its_overlay(name: str) -> None:
 
 def test_azures_webhook_finds_the_pods_of_its_accounts() -> None:
     label = ("azure.workload.identity/use", "true")
-    templates = list(pod_templates(overlay("aks")))
-    assert len(templates) == PODS["aks"]
-    for where, template in templates:
+    templates = training_templates(overlay("aks"))
+    assert len(templates) == PODS["aks"] - 1
+    for where, template in templates.items():
         account = named(overlay("aks"), "ServiceAccount", template["spec"]["serviceAccountName"])
         assert "azure.workload.identity/client-id" in account["metadata"]["annotations"]
         assert label in template["metadata"]["labels"].items(), where

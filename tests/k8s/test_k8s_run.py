@@ -1,7 +1,7 @@
 """The plain Job, scheduled retraining and the training runtime: three times the same pod."""
 
 import pytest
-from rendered import OVERLAYS, containers, named, of_kind, overlay, pod_templates
+from rendered import OVERLAYS, containers, named, of_kind, overlay, training_templates
 
 from tspin.config import load_config
 from tspin_pipelines.profiles.profile import load_profile, profile_names
@@ -11,7 +11,7 @@ BY_OVERLAY = {load_profile(name).overlay: load_profile(name) for name in profile
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_gpus_are_requested_as_they_are_limited(name: str) -> None:
-    for where, template in pod_templates(overlay(name)):
+    for where, template in training_templates(overlay(name)).items():
         for container in containers(template["spec"]):
             resources = container["resources"]
             gpus = [resources[side].get("nvidia.com/gpu") for side in ("requests", "limits")]
@@ -22,7 +22,7 @@ def test_gpus_are_requested_as_they_are_limited(name: str) -> None:
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_the_job_trains_where_the_profile_does(name: str) -> None:
     train = BY_OVERLAY[name].stages.train
-    for where, template in pod_templates(overlay(name)):
+    for where, template in training_templates(overlay(name)).items():
         pod = template["spec"]
         container = pod["containers"][0]
         assert pod.get("nodeSelector", {}) == train.node_selector, where
@@ -54,9 +54,32 @@ def test_the_jobs_configuration_is_one_that_tspin_reads(name: str, tmp_path) -> 
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_applying_an_overlay_starts_nothing(name: str) -> None:
+def test_applying_an_overlay_starts_nothing_that_costs(name: str) -> None:
     for work in of_kind(overlay(name), "Job", "CronJob"):
-        assert work["spec"]["suspend"] is True, work["metadata"]["name"]
+        if work["metadata"]["name"] != "tspin-clean":
+            assert work["spec"]["suspend"] is True, work["metadata"]["name"]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_old_runs_of_the_schedule_are_cleaned_where_they_are_written(name: str) -> None:
+    documents = overlay(name)
+    clean = named(documents, "CronJob", "tspin-clean")["spec"]["jobTemplate"]["spec"]["template"]
+    (container,) = clean["spec"]["containers"]
+    (command,) = container["args"]
+    assert "--prefix tspin-retrain- " in command
+    assert "DAYS" in named(documents, "ConfigMap", "tspin-retention")["data"]
+    job = named(documents, "Job", "tspin-run")["spec"]["template"]["spec"]
+    assert "run_dir=/runs/$(RUN_NAME)" in job["containers"][0]["args"]
+    claims = [
+        {
+            v["name"]: v["persistentVolumeClaim"]["claimName"]
+            for v in pod["volumes"]
+            if "persistentVolumeClaim" in v
+        }
+        for pod in (job, clean["spec"])
+    ]
+    assert claims[0] == claims[1]
+    assert container["image"] == BY_OVERLAY[name].image(BY_OVERLAY[name].stages.light)
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

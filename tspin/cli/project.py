@@ -1,4 +1,4 @@
-"""Commands around a project: init, doctor, dvc sync."""
+"""Commands around a project: init, doctor, clean, dvc sync."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from rich.table import Table
 
 from tspin.cli.options import LOCAL_PATH, Overrides, Overwrite
 from tspin.config import load_config
+from tspin.errors import InputError
 from tspin.outputs import check_output, never_ours
 
-__all__ = ["COMMANDS", "PANEL", "app", "doctor", "init"]
+__all__ = ["COMMANDS", "PANEL", "app", "clean", "doctor", "init"]
 
 
 PANEL = "Around it"
@@ -80,4 +81,30 @@ def sync(
     typer.echo(f"{folder / 'dvc.yaml'}: {'written' if changed else 'up to date'}")
 
 
-COMMANDS = (init, doctor)
+def clean(
+    days: Annotated[float, typer.Option(min=0, help="Untouched for longer than this.")],
+    runs: Annotated[
+        Path | None, typer.Option(help="A folder of run folders.", **LOCAL_PATH)
+    ] = None,
+    prefix: Annotated[str, typer.Option(help="Only runs whose name begins so.")] = "",
+    keep: Annotated[int, typer.Option(min=0, help="The newest runs, which stay.")] = 3,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="system.checkpoints of trainings.", **LOCAL_PATH)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing.")] = False,
+) -> None:
+    """Delete old runs, and checkpoints of trainings that were given up."""
+    from tspin.retention import clean_checkpoints, clean_runs
+
+    if runs is None and checkpoints is None:
+        raise InputError("give --runs or --checkpoints, the folders to clean")
+    expired = []
+    if runs is not None:
+        expired += clean_runs(runs, days=days, keep=keep, prefix=prefix, dry=dry_run)
+    if checkpoints is not None:
+        expired += clean_checkpoints(checkpoints, days=days, dry=dry_run)
+    for path in expired:
+        typer.echo(f"{'would delete' if dry_run else 'deleted'} {path}")
+
+
+COMMANDS = (init, doctor, clean)
