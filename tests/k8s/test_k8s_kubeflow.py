@@ -17,6 +17,14 @@ from rendered import (
     training_templates,
 )
 
+from tspin_pipelines.profiles.profile import Profile, load_profile, profile_names
+
+
+def profile_of(name: str) -> Profile:
+    """The shipped profile that an overlay is for."""
+    return next(p for p in map(load_profile, profile_names()) if p.overlay == name)
+
+
 PART_OF = ("app.kubernetes.io/part-of", "kubeflow-profile")
 """What the policies of ml-pipeline, metadata-grpc-server and SeaweedFS select namespaces by
 (kubeflow/manifests, common/kubeflow-namespace; Pipelines 2.17, third-party/seaweedfs)."""
@@ -116,3 +124,14 @@ def test_every_pod_trusts_the_certificates_and_goes_out_through_the_proxy() -> N
         trusted = {v["name"] for v in container["env"] if v.get("value", "").startswith("/etc/")}
         assert trusted == {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"}, where
         assert mount["mountPath"] == "/etc/tspin/ca"
+
+
+@pytest.mark.parametrize("name", ["aks", "eks"])
+def test_the_claims_are_writable_for_the_user_of_the_tasks(name: str) -> None:
+    documents, user = overlay(name), str(profile_of(name).user)
+    claims = of_kind(documents, "PersistentVolumeClaim")
+    assert len(claims) == 2
+    for claim in claims:
+        storage = named(documents, "StorageClass", claim["spec"]["storageClassName"])
+        options = [f"{key}={value}" for key, value in storage["parameters"].items()]
+        assert {f"uid={user}", f"gid={user}"} <= {*options, *storage.get("mountOptions", [])}

@@ -23,6 +23,7 @@ CLUSTER_SCOPED = {
     "NodePool",
     "PriorityClass",
     "ResourceFlavor",
+    "StorageClass",
     "WorkloadPriorityClass",
 }
 PODS = {"aks": 4, "eks": 4, "gke": 4, "kind-cpu": 3, "onprem": 4}
