@@ -58,6 +58,8 @@ def command_groups(reserved: set[str]) -> Iterator[tuple[str, typer.Typer]]:
             if point.name in reserved:
                 raise ValueError(f"tspin has commands of the name '{point.name}'")
             commands = point.load()
+            if not isinstance(commands, typer.Typer):
+                raise TypeError(f"{point.value} is no typer.Typer")
             typer.main.get_group(commands)  # Here, where a fault in it can still be told apart.
         except (Exception, SystemExit) as error:  # noqa: BLE001  (another package's, of any kind)
             log.warning("tspin: %s; its commands are missing", _broken(point, error))

@@ -16,7 +16,7 @@ from tspin.outputs import begins_with, check_output
 from tspin_pipelines.profiles.profile import Profile, load_profile, profile_names
 from tspin_pipelines.profiles.project import Project
 
-__all__ = ["kustomization", "load_project", "sync_manifests"]
+__all__ = ["image_parts", "kustomization", "load_project", "sync_manifests"]
 
 _HEADER = """\
 # Written by `tspin pipeline manifests` from ../{profile}, and written anew by it.
@@ -137,11 +137,12 @@ def _images(profile: Profile) -> list[dict[str, str]]:
     image = profile.image(profile.stages.train)
     shipped = (load_profile(name) for name in profile_names())
     names = {p.image(p.stages.train) for p in shipped if p.overlay == profile.overlay}
-    name, digest = _parts(image)
-    return [{"name": _parts(old)[0], "newName": name, **digest} for old in sorted(names)]
+    name, digest = image_parts(image)
+    return [{"name": image_parts(old)[0], "newName": name, **digest} for old in sorted(names)]
 
 
-def _parts(image: str) -> tuple[str, dict[str, str]]:
+def image_parts(image: str) -> tuple[str, dict[str, str]]:
+    """An image's name, and its tag or digest under the key that kustomize has for it."""
     name, at, digest = image.partition("@")
     if at:
         return name, {"digest": digest}
