@@ -75,7 +75,6 @@ main()
     [
         ("--help", 0),
         ("pipeline profiles", 0),
-        ("pipeline profiles show cpu", 0),
         ("pipeline compile --config configs/demo.yaml --profile cpu --out {out}", 2),
         ("pipeline submit --config configs/demo.yaml --profile cpu", 2),
         ("pipeline components --profile cpu --out {out}", 2),
