@@ -161,8 +161,8 @@ def manifests_command(
     """Write a project's layer on the overlay of its profile: overlay/ beside the profile."""
     from tspin_pipelines.project.manifests import sync_manifests
 
-    written = sync_manifests(profile, check=check)
-    typer.echo(f"{profile.parent / 'overlay'}: {'written' if written else 'up to date'}")
+    layer = sync_manifests(profile, check=check)
+    typer.echo(f"{profile.parent / 'overlay'}: {'up to date' if layer is None else 'written'}")
 
 
 @app.command(name="environment")

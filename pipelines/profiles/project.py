@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from tspin.config.strict import Strict
 from tspin_pipelines.profiles.names import Variable
 
 __all__ = ["Project"]
+
+Line = Annotated[str, Field(pattern=r"^[^\r\n]*$")]
+"""A value that cannot begin another setting where CI reads NAME=VALUE lines."""
 
 
 class Project(Strict):
@@ -17,7 +22,7 @@ class Project(Strict):
     """Where tspin's `k8s/` is: the URL of a git repository, or a folder from the profile's."""
     registry: str = Field(pattern=r"^\S+$")
     """Where the best models are promoted."""
-    settings: dict[Variable, str] = Field(default_factory=dict)
+    settings: dict[Variable, Line] = Field(default_factory=dict)
     """Of the ConfigMap `tspin-s3`: environment of every pod, and of CI."""
 
     def environment(self, profile: str) -> dict[str, str]:

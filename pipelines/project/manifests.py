@@ -46,9 +46,9 @@ def load_project(path: Path) -> tuple[Profile, Project]:
         "project.registry": project.registry,
     }
     values |= {f"project.settings.{name}": value for name, value in project.settings.items()}
-    open_ = [f"{name} ({value})" for name, value in values.items() if _PLACEHOLDER.search(value)]
-    if open_:
-        raise InputError(f"{path}: put in names of your own for {', '.join(open_)}")
+    gaps = [f"{name} ({value})" for name, value in values.items() if _PLACEHOLDER.search(value)]
+    if gaps:
+        raise InputError(f"{path}: put in names of your own for {', '.join(gaps)}")
     return profile, project
 
 

@@ -54,9 +54,9 @@ def test_what_the_profile_says_is_in_every_object(name: str, tmp_path: Path) -> 
     assert _places(documents) == {
         (kind, place and "team") for kind, place in _places(overlay(name))
     }
-    told = str([d.get("subjects") for d in documents] + of_kind(documents, "ClusterQueue"))
-    assert "'namespace': 'tspin'" not in told
-    assert "metadata.name': 'tspin'" not in told
+    references = str([d.get("subjects") for d in documents] + of_kind(documents, "ClusterQueue"))
+    assert "'namespace': 'tspin'" not in references
+    assert "metadata.name': 'tspin'" not in references
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -200,15 +200,15 @@ def test_a_project_reaches_kubeflow_without_a_checkout(with_kubeflow: Path, tmp_
     fill_in(project / "kubeflow/profile.yaml", os.path.relpath(ROOT, project / "kubeflow"))
     _run(with_kubeflow, project, "tspin", "pipeline", "manifests")
     options = ["--config", "params.yaml", "--profile", "kubeflow/profile.yaml"]
-    compiled = ["compile", *options, "--out", "pipeline.yaml"]
-    _run(with_kubeflow, project, "tspin", "pipeline", *compiled)
+    command = ["compile", *options, "--out", "pipeline.yaml"]
+    _run(with_kubeflow, project, "tspin", "pipeline", *command)
     assert "registry.test:5000/tspin/train:" in (project / "pipeline.yaml").read_text()
-    components = ["components", "--profile", "kubeflow/profile.yaml", "--out", "parts"]
-    _run(with_kubeflow, project, "tspin", "pipeline", *components)
+    command = ["components", "--profile", "kubeflow/profile.yaml", "--out", "parts"]
+    _run(with_kubeflow, project, "tspin", "pipeline", *command)
     assert (project / "parts/train.yaml").is_file()
     with kubeflow_server() as server:
-        submitted = ["submit", *options, "--host", server.url, "--wait", "--every", "0.05"]
-        done = _run(with_kubeflow, project, "tspin", "pipeline", *submitted)
+        command = ["submit", *options, "--host", server.url, "--wait", "--every", "0.05"]
+        done = _run(with_kubeflow, project, "tspin", "pipeline", *command)
         assert "run r-1 succeeded" in done.stdout
         (run,) = server.runs
     assert "registry.test:5000/tspin/train:" in str(run["pipeline_spec"])
@@ -225,11 +225,11 @@ def test_a_projects_manifests_render_with_plain_kubectl(environment: Path, tmp_p
     fill_in(folder / "profile.yaml", os.path.relpath(ROOT, folder), namespace="team")
     _run(environment, folder.parent, "tspin", "pipeline", "manifests")
     _run(environment, folder.parent, "tspin", "pipeline", "manifests", "--check")
-    rendered = subprocess.run(
+    text = subprocess.run(
         ["kubectl", "kustomize", str(folder)], check=True, capture_output=True, text=True
     ).stdout
-    images = set(re.findall(r"image: (\S+)", rendered))
+    images = set(re.findall(r"image: (\S+)", text))
     assert len(images) == 1
     assert images.pop().startswith("registry.test:5000/tspin/train:")
-    assert "namespace: team" in rendered
-    assert "namespace: tspin" not in rendered
+    assert "namespace: team" in text
+    assert "namespace: tspin" not in text

@@ -113,6 +113,7 @@ def test_ci_gets_what_the_profile_says(project: Path, monkeypatch: pytest.Monkey
         ("manifests: https", "manifest: https", "did you mean 'manifests'"),
         ("AWS_REGION: us-east-1", "AWS_PROFILE: me", "AWS_PROFILE, which stages.generate"),
         ("registry: s3://team/registry", "registry: a b", "'project.registry' is 'a b'"),
+        ("AWS_REGION: us-east-1", 'AWS_REGION: "a\\nPATH=b"', "'project.settings.AWS_REGION' is"),
         (REPOSITORY, "../tspin", "there is no .*k8s/overlays/eks"),
     ],
 )
