@@ -54,7 +54,7 @@ def add_kubeflow(folder: Path, name: str) -> None:
     template = files("tspin_pipelines.project") / "template"
     texts = {
         "kubeflow/profile.yaml": _profile_text(name, profile, template),
-        "kubeflow/requirements.txt": f"tspin[dvc,pipelines]=={tspin.__version__}\n",
+        "kubeflow/requirements.txt": f"tspin[pipelines]=={tspin.__version__}\n",
     }
     for source, target in _FILES.items():
         text = (template / source).read_text(encoding="utf-8")
