@@ -1,4 +1,7 @@
-"""`tspin pipeline`: compile, publish the components, submit."""
+"""`tspin pipeline`: compile, publish the components, submit; what surrounds a profile.
+
+Kubeflow's packages are imported by the commands that need them, when these are called.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ from tspin_pipelines.options import (
     PipelineName,
     PipelineRoot,
     ProfileName,
+    ProjectProfile,
     Registry,
     RunName,
     Shards,
@@ -35,6 +39,8 @@ from tspin_pipelines.options import (
     Wait,
     make_plan,
 )
+from tspin_pipelines.packages import require_kubeflow
+from tspin_pipelines.profiles import commands as profiles
 
 __all__ = ["app"]
 
@@ -45,6 +51,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(profiles.app, name="profiles")
+PROFILE = Path("kubeflow/profile.yaml")
+"""Where `tspin init --kubeflow` puts a project's own."""
 
 
 @app.command(name="compile")
@@ -62,8 +71,6 @@ def compile_command(
     overwrite: Overwrite = False,
 ) -> None:
     """Compile a pipeline for a profile into one YAML file."""
-    from tspin_pipelines.compile import compile_pipeline, compiled_pipeline
-
     plan = make_plan(
         config,
         overrides,
@@ -74,6 +81,8 @@ def compile_command(
         model=model,
         iteration=iteration,
     )
+    from tspin_pipelines.compile import compile_pipeline, compiled_pipeline
+
     check_output(out, compiled_pipeline(pipeline), inputs=[config], overwrite=overwrite)
     compile_pipeline(pipeline, plan, out)
     typer.echo(f"{out}: pipeline '{pipeline}' for profile '{profile}'")
@@ -104,9 +113,6 @@ def submit_command(
     every: Every = 5.0,
 ) -> None:
     """Compile a pipeline and run it on a server, once or on a schedule."""
-    from tspin_pipelines.kubeflow.server import Server
-    from tspin_pipelines.kubeflow.start_run import start_run
-
     if wait and cron is not None:
         raise InputError("--wait cannot be given with --cron: a recurring run has no end")
     plan = make_plan(
@@ -119,6 +125,9 @@ def submit_command(
         model=model,
         iteration=iteration,
     )
+    from tspin_pipelines.kubeflow.server import Server
+    from tspin_pipelines.kubeflow.start_run import start_run
+
     place = namespace or plan.profile.namespace
     server = Server.of(host, place, token_file=token_file, in_cluster=in_cluster, ca_file=ca_file)
     run = start_run(
@@ -144,8 +153,33 @@ def components_command(
     out: Annotated[Path, typer.Option(help="A folder.", **LOCAL_PATH)],
 ) -> None:
     """Write each component as YAML of its own, for pipelines that are not ours."""
+    require_kubeflow()
     from tspin_pipelines.profiles.profile import load_profile
     from tspin_pipelines.publish import publish_components
 
     for path in publish_components(load_profile(profile), out):
         typer.echo(path)
+
+
+@app.command(name="manifests")
+def manifests_command(
+    profile: ProjectProfile = PROFILE,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; exit code 2 if something would.")
+    ] = False,
+) -> None:
+    """Write a project's layer on the overlay of its profile: overlay/ beside the profile."""
+    from tspin_pipelines.project.manifests import sync_manifests
+
+    layer = sync_manifests(profile, check=check)
+    typer.echo(f"{profile.parent / 'overlay'}: {'up to date' if layer is None else 'written'}")
+
+
+@app.command(name="environment")
+def environment_command(profile: ProjectProfile = PROFILE) -> None:
+    """Print what a project's profile says to `tspin retrain`, as NAME=VALUE lines."""
+    from tspin_pipelines.project.manifests import load_project
+
+    _, project = load_project(profile)
+    for name, value in project.environment(str(profile)).items():
+        typer.echo(f"{name}={value}")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tspin.config import load_config
 from tspin.files import expanded
-from tspin_pipelines.plan import Plan
+from tspin_pipelines.packages import require_kubeflow
 from tspin_pipelines.profiles.profile import load_profile
+
+if TYPE_CHECKING:
+    from tspin_pipelines.plan import Plan
 
 __all__ = [
     "LOCAL_PATH",
+    "PATH",
     "CaFile",
     "Cache",
     "ConfigFile",
@@ -30,6 +34,7 @@ __all__ = [
     "PipelineName",
     "PipelineRoot",
     "ProfileName",
+    "ProjectProfile",
     "Registry",
     "RunName",
     "Shards",
@@ -58,6 +63,9 @@ Overrides = Annotated[
 ProfileName = Annotated[
     str,
     typer.Option("--profile", help="A shipped profile, or your own (*.yaml).", **PATH),
+]
+ProjectProfile = Annotated[
+    Path, typer.Option("--profile", help="The profile of a project.", **LOCAL_PATH)
 ]
 PipelineName = Annotated[str, typer.Option("--pipeline", help="run, iteration or evaluate.")]
 Shards = Annotated[int, typer.Option(min=1, help="Pods that share each generation.")]
@@ -117,8 +125,12 @@ def make_plan(
         iteration: Number of the one iteration, for the pipeline `iteration`.
 
     Raises:
-        InputError: the configuration or the profile is wrong, or there is none.
+        InputError: the configuration or the profile is wrong, or there is none; or kfp is not
+            installed.
     """
+    require_kubeflow()
+    from tspin_pipelines.plan import Plan
+
     return Plan(
         config=load_config(config, overrides or []),
         profile=load_profile(profile),

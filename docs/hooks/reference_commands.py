@@ -42,9 +42,9 @@ def walk() -> Iterator[tuple[str, Any]]:
 
 def _below(name: str, command: Any) -> Iterator[tuple[str, Any]]:
     children = getattr(command, "commands", None)
-    if children is None:
+    if children is None or command.invoke_without_command:
         yield name, command
-    else:
+    if children is not None:
         for child, below in children.items():
             yield from _below(f"{name} {child}", below)
 

@@ -16,11 +16,20 @@ from tspin.config import RunConfig, load_yaml
 from tspin.config.strict import Strict
 from tspin.errors import InputError
 from tspin_pipelines.profiles.names import Annotations, Labels, Name
+from tspin_pipelines.profiles.project import Project
 from tspin_pipelines.profiles.quantity import in_units
 from tspin_pipelines.profiles.stage import Stage
 from tspin_trainjob.nodes import Nodes
 
-__all__ = ["PROFILES", "Images", "Profile", "Stages", "load_profile", "profile_names"]
+__all__ = [
+    "PROFILES",
+    "Images",
+    "Profile",
+    "Stages",
+    "load_profile",
+    "profile_names",
+    "profile_path",
+]
 
 PROFILES = Path(__file__).parent
 
@@ -104,6 +113,22 @@ class Profile(Strict):
     training_runtime: Name | None = None
     """TrainingRuntime of Kubeflow Trainer, needed to train on several nodes."""
     stages: Stages
+    project: Project | None = None
+    """What a project adds to a copy of its own."""
+
+    @model_validator(mode="after")
+    def _settings(self) -> Self:
+        if self.project is None:
+            return self
+        for name in type(self.stages).model_fields:
+            sources = getattr(self.stages, name).config_maps
+            keys = {key for source in sources if source.name == "tspin-s3" for key in source.keys}
+            if missing := sorted(self.project.settings.keys() - keys):
+                raise ValueError(
+                    f"project.settings has {', '.join(missing)}, which stages.{name}.config_maps "
+                    "does not take from tspin-s3; add it there"
+                )
+        return self
 
     @model_validator(mode="after")
     def _waits(self) -> Self:
@@ -191,11 +216,11 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
-def load_profile(name: str) -> Profile:
-    """Load a shipped profile by name, or one of your own by path (`*.yaml`).
+def profile_path(name: str) -> Path:
+    """The file of a shipped profile by name, or of one of your own by path (`*.yaml`).
 
     Raises:
-        InputError: there is none of this name (with the nearest), or what it says is wrong.
+        InputError: there is none of this name (with the nearest).
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
     if not path.is_file():
@@ -203,4 +228,13 @@ def load_profile(name: str) -> Profile:
         hint = f"did you mean '{close[0]}'?" if close else "or give the path of your own"
         known = ", ".join(profile_names())
         raise InputError(f"unknown profile '{name}'; there are {known}; {hint}")
-    return load_yaml(Profile, path)
+    return path
+
+
+def load_profile(name: str) -> Profile:
+    """Load a shipped profile by name, or one of your own by path (`*.yaml`).
+
+    Raises:
+        InputError: there is none of this name (with the nearest), or what it says is wrong.
+    """
+    return load_yaml(Profile, profile_path(name))

@@ -72,3 +72,17 @@ def test_a_missing_profile_is_said_before_anything_is_sent(project: Path) -> Non
         assert server.runs == []
     assert without.returncode == 2
     assert "mode kubeflow needs --profile" in without.stderr
+
+
+def test_missing_packages_are_said_before_anything_is_done(project: Path, tmp_path: Path) -> None:
+    package = tmp_path / "hidden/kfp.py"
+    package.parent.mkdir()
+    package.write_text("raise ModuleNotFoundError(\"No module named 'kfp'\", name='kfp')")
+    path = os.pathsep.join([str(package.parent), os.environ.get("PYTHONPATH", "")])
+    with kubeflow_server() as server:
+        without = retrain(project, server.url, "--profile", "cpu", path=path)
+        assert server.runs == []
+    assert without.returncode == 2
+    assert "pip install 'tspin[pipelines]'" in without.stderr
+    assert "pip install 'tspin[pipelines]'" in (project / "retrain.md").read_text()
+    assert not (tmp_path / "registry/data").exists()

@@ -28,6 +28,7 @@ def test_every_command_stands_there_with_its_options_and_arguments() -> None:
     page = _page("commands")
     commands = dict(walk())
     assert {"tspin run", "tspin data import", "tspin config schema"} <= {*commands}
+    assert {"tspin pipeline profiles", "tspin pipeline profiles copy"} <= {*commands}
     for name, command in commands.items():
         section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         for parameter in command.params:

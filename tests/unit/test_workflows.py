@@ -15,7 +15,9 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 GITLAB = ROOT / ".gitlab-ci.yml"
-WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+STARTER = ROOT / "pipelines/project/template/retrain.yml"
+"""What a project of `tspin init --kubeflow` gets."""
+WORKFLOWS = [*sorted((ROOT / ".github/workflows").glob("*.yml")), STARTER]
 
 
 def _loaded(path: Path) -> dict[str, Any]:
@@ -46,6 +48,21 @@ def test_what_is_used_is_pinned_by_commit(path: Path) -> None:
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_the_token_may_read_the_code_and_no_more(path: Path) -> None:
     assert _loaded(path)["permissions"] == {"contents": "read"}
+
+
+def test_a_project_says_in_its_workflow_nothing_that_its_profile_says() -> None:
+    text = STARTER.read_text()
+    assert _loaded(STARTER)["jobs"]["retrain"]["permissions"] == {
+        "contents": "read",
+        "id-token": "write",
+    }
+    assert set(re.findall(r"\bvars\.(\w+)", text)) == {"KFP_HOST", "AWS_ROLE", "RETRAIN_RUNNER"}
+    commands = set(re.findall(r"^ +(?:run: )?(tspin [a-z ]+)", text, re.MULTILINE))
+    assert {c.strip() for c in commands} == {
+        "tspin pipeline manifests",
+        "tspin pipeline environment",
+        "tspin retrain",
+    }
 
 
 def test_who_retrains_cannot_write_and_who_writes_runs_nothing_of_the_push() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import tarfile
 import venv
@@ -12,6 +13,9 @@ from email.parser import BytesParser
 from pathlib import Path
 
 import pytest
+
+from tests.kubeflow_project import fill_in
+from tests.kubeflow_server import kubeflow_server
 
 pytestmark = pytest.mark.wheel
 
@@ -22,16 +26,31 @@ WHEEL = DIST / f"tspin-{VERSION}-py3-none-any.whl"
 SDIST = DIST / f"tspin-{VERSION}.tar.gz"
 
 
+FOLDERS = {
+    "tspin": "tspin",
+    "components": "tspin_components",
+    "pipelines": "tspin_pipelines",
+    "trainjob": "tspin_trainjob",
+}
+"""Folder of the checkout to package of the wheel."""
+
+
 def _sources() -> set[str]:
-    """Every file of the package that git knows, or would."""
+    """Every file of the packages that git knows, or would, by its place in the checkout."""
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "tspin"],
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *FOLDERS],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     ).stdout.splitlines()
     return {name for name in listed if (ROOT / name).is_file()}
+
+
+def _installed(name: str) -> str:
+    """Where a file of the checkout is in the wheel."""
+    folder, _, rest = name.partition("/")
+    return f"{FOLDERS[folder]}/{rest}"
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +62,21 @@ def in_wheel() -> set[str]:
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of programs of a new environment with the wheel and what it declares to need."""
-    folder = tmp_path_factory.mktemp("empty")
+    return _install(tmp_path_factory.mktemp("empty"), str(WHEEL))
+
+
+@pytest.fixture(scope="module")
+def with_kubeflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for a new environment with the extra `pipelines`."""
+    return _install(tmp_path_factory.mktemp("kubeflow"), f"{WHEEL}[pipelines]")
+
+
+def _install(folder: Path, wheel: str) -> Path:
     venv.create(folder, with_pip=True)
     pip = [str(folder / "bin/python"), "-m", "pip", "--disable-pip-version-check"]
+    constraints = ["--constraint", str(ROOT / "constraints.txt")]
     subprocess.run(
-        [*pip, "install", "--quiet", "--constraint", str(ROOT / "constraints.txt"), str(WHEEL)],
-        check=True,
-        cwd=folder,
-        env=_clean(),
+        [*pip, "install", "--quiet", *constraints, wheel], check=True, cwd=folder, env=_clean()
     )
     return folder / "bin"
 
@@ -79,18 +105,19 @@ def test_one_wheel_and_one_sdist_are_there() -> None:
     assert sorted(DIST.iterdir()) == [WHEEL, SDIST]
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(in_wheel: set[str]) -> None:
+def test_the_wheel_holds_the_packages_and_nothing_else(in_wheel: set[str]) -> None:
     sources = _sources()
-    assert {"tspin/py.typed", "tspin/demo/base/model.safetensors"} <= sources
+    assert {"tspin/py.typed", "pipelines/project/template/retrain.yml"} <= sources
     inside = {name for name in in_wheel if not name.startswith(f"tspin-{VERSION}.dist-info/")}
-    assert inside == sources
+    assert inside == {_installed(name) for name in sources}
 
 
 def test_every_package_and_every_kind_of_data_is_in_the_wheel(in_wheel: set[str]) -> None:
-    packages = {path.parent for path in (ROOT / "tspin").rglob("__init__.py")}
-    assert len(packages) >= 10
-    assert {f"{path.relative_to(ROOT)}/__init__.py" for path in packages} <= in_wheel
-    for kind in (".html.j2", ".md.j2", ".css", ".js", "params.yaml", "tasks/demo_answer.yaml"):
+    packages = {path for folder in FOLDERS for path in (ROOT / folder).rglob("__init__.py")}
+    assert len(packages) >= 30
+    assert {_installed(path.relative_to(ROOT).as_posix()) for path in packages} <= in_wheel
+    kinds = (".html.j2", ".md.j2", ".css", ".js", "params.yaml", "tasks/demo_answer.yaml")
+    for kind in (*kinds, "profiles/cpu.yaml", "template/profile.yaml"):
         assert any(name.endswith(kind) for name in in_wheel), kind
 
 
@@ -154,3 +181,55 @@ def test_what_needs_more_packages_says_which(environment: Path, tmp_path: Path) 
         environment, tmp_path / "project", "tspin", "doctor", "--config", "params.yaml", code=1
     )
     assert "torch" in refused.stdout
+
+
+def test_without_the_extra_pipelines_say_what_to_install(environment: Path, tmp_path: Path) -> None:
+    _run(environment, tmp_path, "tspin", "init", "project", "--kubeflow", "cpu")
+    options = ["--config", "params.yaml", "--profile", "kubeflow/profile.yaml"]
+    for command in (["compile", *options, "--out", "pipeline.yaml"], ["submit", *options]):
+        project = tmp_path / "project"
+        refused = _run(environment, project, "tspin", "pipeline", *command, code=2)
+        assert len(refused.stderr.splitlines()) == 1
+        assert "pip install 'tspin[pipelines]'" in refused.stderr
+    assert "gke-h100" in _run(environment, tmp_path, "tspin", "pipeline", "profiles").stdout
+
+
+def test_a_project_reaches_kubeflow_without_a_checkout(with_kubeflow: Path, tmp_path: Path) -> None:
+    _run(with_kubeflow, tmp_path, "tspin", "init", "project", "--kubeflow", "eks-l4-spot")
+    project = tmp_path / "project"
+    fill_in(project / "kubeflow/profile.yaml", os.path.relpath(ROOT, project / "kubeflow"))
+    _run(with_kubeflow, project, "tspin", "pipeline", "manifests")
+    options = ["--config", "params.yaml", "--profile", "kubeflow/profile.yaml"]
+    command = ["compile", *options, "--out", "pipeline.yaml"]
+    _run(with_kubeflow, project, "tspin", "pipeline", *command)
+    assert "registry.test:5000/tspin/train:" in (project / "pipeline.yaml").read_text()
+    command = ["components", "--profile", "kubeflow/profile.yaml", "--out", "parts"]
+    _run(with_kubeflow, project, "tspin", "pipeline", *command)
+    assert (project / "parts/train.yaml").is_file()
+    with kubeflow_server() as server:
+        command = ["submit", *options, "--host", server.url, "--wait", "--every", "0.05"]
+        done = _run(with_kubeflow, project, "tspin", "pipeline", *command)
+        assert "run r-1 succeeded" in done.stdout
+        (run,) = server.runs
+    assert "registry.test:5000/tspin/train:" in str(run["pipeline_spec"])
+
+
+def test_a_projects_manifests_render_with_plain_kubectl(environment: Path, tmp_path: Path) -> None:
+    if shutil.which("kubectl") is None:
+        message = "needs kubectl, whose kustomize renders the manifests"
+        if os.environ.get("TSPIN_REQUIRE_KUBECTL"):
+            pytest.fail(message)
+        pytest.skip(message)
+    _run(environment, tmp_path, "tspin", "init", "project", "--kubeflow", "eks-l4-spot")
+    folder = tmp_path / "project/kubeflow"
+    fill_in(folder / "profile.yaml", os.path.relpath(ROOT, folder), namespace="team")
+    _run(environment, folder.parent, "tspin", "pipeline", "manifests")
+    _run(environment, folder.parent, "tspin", "pipeline", "manifests", "--check")
+    text = subprocess.run(
+        ["kubectl", "kustomize", str(folder)], check=True, capture_output=True, text=True
+    ).stdout
+    images = set(re.findall(r"image: (\S+)", text))
+    assert len(images) == 1
+    assert images.pop().startswith("registry.test:5000/tspin/train:")
+    assert "namespace: team" in text
+    assert "namespace: tspin" not in text

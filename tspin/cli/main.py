@@ -16,8 +16,8 @@ from rich.logging import RichHandler
 import tspin
 from tspin.cli import compare, config, data, project, registry, run, steps
 from tspin.cli.parent import end_with_runner
-from tspin.cli.plugins import add_plugins
 from tspin.errors import TspinError
+from tspin.plugins import command_groups
 
 __all__ = ["app", "main"]
 
@@ -35,7 +35,8 @@ app.add_typer(registry.app, name="registry")
 for module in (run, compare, steps, registry, project):
     for command in module.COMMANDS:
         app.command(rich_help_panel=module.PANEL)(command)
-add_plugins(app)
+for name, group in command_groups(reserved={*typer.main.get_group(app).commands}):
+    app.add_typer(group, name=name)
 
 
 def _print_version(flag: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,9 @@ from rich.table import Table
 from tspin.cli.options import LOCAL_PATH, Overrides, Overwrite
 from tspin.config import load_config
 from tspin.errors import InputError
+from tspin.files import expanded
 from tspin.outputs import check_output, never_ours
+from tspin.plugins import PROJECTS, load_plugin
 
 __all__ = ["COMMANDS", "PANEL", "app", "clean", "doctor", "init"]
 
@@ -26,14 +29,26 @@ def init(
     folder: Annotated[
         Path, typer.Argument(help="A new folder.", **LOCAL_PATH | {"metavar": "FOLDER"})
     ],
+    kubeflow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROFILE",
+            help="Also for a cluster: a copy of this profile, manifests, a workflow for CI.",
+            parser=expanded,
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Make a project folder that works as it is: configuration, sample data, small model."""
     from tspin.project.init import init_project
 
+    add = None if kubeflow is None else partial(load_plugin(PROJECTS, "kubeflow"), name=kubeflow)
     check_output(folder, never_ours, folder=True, overwrite=overwrite)
-    init_project(folder)
+    init_project(folder, add)
     typer.echo(f"cd {folder} && tspin run --config params.yaml")
+    if add is not None:
+        typer.echo("on a cluster: kubeflow/README.md")
 
 
 def doctor(

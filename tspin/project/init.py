@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,8 +16,12 @@ __all__ = ["init_project"]
 _FILES = {"params.yaml": "params.yaml", "README.md": "README.md", "gitignore": ".gitignore"}
 
 
-def init_project(folder: Path) -> None:
+def init_project(folder: Path, add: Callable[[Path], None] | None = None) -> None:
     """Make a project folder with a configuration, a small model and a sample of data.
+
+    Args:
+        folder: A new one.
+        add: Is called with the folder before it stands under its name, and may write more into it.
 
     Raises:
         InputError: the folder exists and is not empty.
@@ -28,3 +33,5 @@ def init_project(folder: Path) -> None:
             (new / name).write_text((templates / source).read_text())
         write_demo(new / "sample")
         sync_stages(new)
+        if add is not None:
+            add(new)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import tempfile
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tspin.config import RunConfig, load_config
 from tspin.data import validate_records
 from tspin.errors import InputError, TspinError
 from tspin.files import sha256_file
+from tspin.plugins import COMMANDS, load_plugin
 from tspin.registry import PromotionGate, Record, Registry, promote
 from tspin.retrain.outcome import Outcome, write_outcome
 from tspin.retrain.request import Retraining
@@ -36,7 +38,8 @@ def retrain(asked: Retraining) -> Record | None:
         The champion's record; None if nothing that a run is made of has changed.
 
     Raises:
-        InputError: the data are not in the remote, or broken; or the configuration is.
+        InputError: the data are not in the remote, or broken; the configuration is; or the
+            pipeline for Kubeflow cannot be compiled here.
         GateRefusedError: the model is not better than the champion, which stays.
         TspinError: the run, or a command on the way, failed.
     """
@@ -46,6 +49,8 @@ def retrain(asked: Retraining) -> Record | None:
     outcome = Outcome(asked)
     try:
         config = load_config(asked.folder / "params.yaml")
+        if asked.mode == "kubeflow":
+            _check_pipeline(asked)
         _pull_data(asked.folder)
         _validate(asked.folder, config)
         record = _run(asked, config, outcome)
@@ -124,10 +129,25 @@ def _run_here(asked: Retraining) -> None:
     output_of(asked.folder, "dvc", "push", "--run-cache")
 
 
+def _check_pipeline(asked: Retraining) -> None:
+    """Before data are pulled and copied: are the plugin and its packages there, is the profile?"""
+    load_plugin(COMMANDS, "pipeline")
+    with tempfile.TemporaryDirectory() as folder:
+        out = str(Path(folder) / "pipeline.yaml")
+        try:
+            output_of(asked.folder, *_pipeline("compile", asked), "--out", out)
+        except TspinError as error:
+            raise InputError(f"no pipeline can be made of params.yaml here\n{error}") from None
+
+
+def _pipeline(command: str, asked: Retraining) -> list[str]:
+    options = ["--config", "params.yaml", "--profile", str(asked.profile)]
+    options += ["--registry", asked.registry]
+    return [sys.executable, "-m", "tspin", "pipeline", command, *options]
+
+
 def _run_on_kubeflow(asked: Retraining, config: RunConfig) -> None:
-    command = [sys.executable, "-m", "tspin", "pipeline", "submit", "--config", "params.yaml"]
-    command += ["--profile", str(asked.profile), "--registry", asked.registry, "--wait"]
-    command += _data_for_pods(asked, config)
+    command = [*_pipeline("submit", asked), "--wait", *_data_for_pods(asked, config)]
     if show(asked.folder, *command) != 0:
         raise TspinError("the Kubeflow run failed, or its gate refused; its nodes say why")
 

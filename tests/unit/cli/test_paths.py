@@ -49,7 +49,8 @@ PATHS |= {"registry", "summary", "shards", "token_file", "ca_file"}
 
 
 def _parameters() -> Iterator[tuple[str, str, typer.models.ParameterInfo]]:
-    groups = [app, pipelines, *(group.typer_instance for group in app.registered_groups)]
+    below = [*app.registered_groups, *pipelines.registered_groups]
+    groups = [app, pipelines, *(group.typer_instance for group in below)]
     for group in groups:
         for command in group.registered_commands:
             signature = inspect.signature(command.callback, eval_str=True)

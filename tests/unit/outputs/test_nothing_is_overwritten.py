@@ -24,6 +24,7 @@ from tspin.data import source_hash
 from tspin.outputs import check_output, made_from
 from tspin.records.manifest import Manifest, content_hash, manifest_path, write_manifest
 from tspin.registry import promote
+from tspin_pipelines.profiles.profile import PROFILES
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
@@ -109,6 +110,7 @@ COMMANDS = {
         f"promote --candidate c/model --metrics c/metrics.json --metric {METRIC} --registry OUT",
         "c/model", folder=True, option=False),
     "retrain": Command("retrain --registry registry --summary OUT", "params.yaml", option=False),
+    "profile": Command("pipeline profiles copy own.yaml OUT", "own.yaml", out="kept.yaml"),
     "compile": Command("pipeline compile --config run.yaml --profile cpu --out OUT", "run.yaml"),
     "components": Command("pipeline components --profile cpu --out parts", "",
         out="parts/train.yaml", option=False),
@@ -144,6 +146,7 @@ def _inputs(folder: Path) -> None:
     data = {"data": {"annotated": "annotated.jsonl", "heldout": "other.jsonl"}}
     (folder / "run.yaml").write_text(yaml.safe_dump(values | data))
     shutil.copyfile(folder / "run.yaml", folder / "params.yaml")
+    shutil.copyfile(PROFILES / "cpu.yaml", folder / "own.yaml")
     make_run(folder / "runs/a", iterations=1, planned=1)
     model, metrics = make_candidate(folder / "c", 1, 0.5)
     promote(model, metrics=metrics, registry=str(folder / "registry"), metric=METRIC,
