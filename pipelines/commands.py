@@ -6,7 +6,7 @@ Kubeflow's packages are imported by the commands that need them, when these are 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -41,6 +41,9 @@ from tspin_pipelines.options import (
 )
 from tspin_pipelines.packages import require_kubeflow
 from tspin_pipelines.profiles import commands as profiles
+
+if TYPE_CHECKING:
+    from tspin_pipelines.kubeflow.server import Server
 
 __all__ = ["app"]
 
@@ -131,20 +134,18 @@ def submit_command(
     place = namespace or plan.profile.namespace
     server = Server.of(host, place, token_file=token_file, in_cluster=in_cluster, ca_file=ca_file)
     run = start_run(
-        plan,
-        pipeline,
-        server,
-        name=name,
-        experiment=experiment,
-        root=pipeline_root,
-        cron=cron,
+        plan, pipeline, server, name=name, experiment=experiment, root=pipeline_root, cron=cron
     )
     typer.echo(f"{'recurring run' if cron else 'run'} {run}")
     if wait:
-        from tspin_pipelines.kubeflow.watch import watch
+        _follow(server, run, timeout, every)
 
-        watch(server, server.connect(), run, say=typer.echo, timeout=timeout, every=every)
-        typer.echo(f"run {run} succeeded")
+
+def _follow(server: Server, run: str, timeout: float | None, every: float) -> None:
+    from tspin_pipelines.kubeflow.watch import watch
+
+    watch(server, server.connect(), run, say=typer.echo, timeout=timeout, every=every)
+    typer.echo(f"run {run} succeeded")
 
 
 @app.command(name="components")
