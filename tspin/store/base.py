@@ -53,6 +53,22 @@ class Store(Protocol):
             TspinError: the store cannot be reached, or denies it.
         """
 
+    def create_from(self, path: Path, key: str) -> None:
+        """As `create`, with the content of a file, in parts where it is large.
+
+        Raises:
+            ConflictError: there is one, with other bytes.
+            TspinError: the store cannot be reached, or denies it.
+        """
+
+    def sha256(self, key: str) -> str:
+        """Hex SHA-256 of an object's bytes, all of which are read.
+
+        Raises:
+            KeyMissingError: there is none.
+            TspinError: the store cannot be reached, or denies it.
+        """
+
     def list(self, prefix: str = "") -> Iterator[str]:
         """The keys that begin with a prefix, sorted.
 

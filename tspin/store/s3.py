@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import boto3
 from botocore.exceptions import BotoCoreError
 
-from tspin.errors import InputError
+from tspin.errors import InputError, TspinError
 from tspin.files import atomic_file, sha256_file
 from tspin.store.base import ConflictError, DamagedError, KeyMissingError, checked_key
 from tspin.store.s3_errors import UnsupportedError, told
 from tspin.store.s3_settings import TIMES, TRANSFER, client_settings, settle_seconds
 
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
 __all__ = ["S3Store"]
 
 _PROBE = ".condition"
+_BLOCK = 1 << 20
 
 
 class S3Store:
@@ -116,13 +122,30 @@ class S3Store:
         with self._told(key):
             self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
 
+    def create_from(self, path: Path, key: str) -> None:
+        """As `create`, with the content of a file; a server that takes no condition decides none.
+
+        Two of our writers bring the same bytes here, so that nothing depends on who was first:
+        the condition serves policies that deny writing over what is there.
+        """
+        try:
+            self._upload(self._creator, path, key)
+        except UnsupportedError:
+            self.upload(path, key)
+        except ConflictError:
+            if self.sha256(key) != sha256_file(path):
+                raise
+
     def upload(self, path: Path, key: str) -> None:
         """Copy a file to an object, which appears when its last part is there."""
+        self._upload(self._client, path, key)
+
+    def _upload(self, client: S3Client, path: Path, key: str) -> None:
         extra = {"Metadata": {"sha256": sha256_file(path)}}
         for last in _tries():
             try:
                 with self._told(key):
-                    self._client.upload_file(
+                    client.upload_file(
                         str(path), self._bucket, self._key(key), ExtraArgs=extra, Config=TRANSFER
                     )
             except DamagedError:
@@ -130,6 +153,37 @@ class S3Store:
                     raise
             else:
                 return
+
+    @cached_property
+    def _creator(self) -> S3Client:
+        """A client that replaces no object: boto3's uploads do not take the condition themselves.
+
+        It goes with what makes an object appear, a `PutObject` or the end of a multipart upload;
+        parts take none.
+        """
+        client = boto3.client("s3", config=client_settings())
+        for operation in ("PutObject", "CompleteMultipartUpload"):
+            event = f"provide-client-params.s3.{operation}"
+            client.meta.events.register(event, lambda params, **_: params | {"IfNoneMatch": "*"})
+        return client
+
+    def sha256(self, key: str) -> str:
+        """Hex SHA-256 of an object's bytes, streamed; begun again where the stream breaks off."""
+        for last in _tries():
+            digest = hashlib.sha256()
+            try:
+                with self._told(key):
+                    answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
+                    for block in answer["Body"].iter_chunks(_BLOCK):
+                        digest.update(block)
+            except KeyMissingError:
+                raise
+            except TspinError:
+                if last:
+                    raise
+            else:
+                break
+        return digest.hexdigest()
 
     def download(self, key: str, path: Path) -> None:
         """Copy an object to a file, streamed; bytes that are not the sender's are refused."""
