@@ -19,6 +19,7 @@ from tspin_pipelines.options import (
     Experiment,
     Host,
     InCluster,
+    InsecureToken,
     IterationNumber,
     Model,
     Namespace,
@@ -30,6 +31,7 @@ from tspin_pipelines.options import (
     RunName,
     Shards,
     Timeout,
+    TokenCommand,
     TokenFile,
     Wait,
     make_plan,
@@ -92,6 +94,8 @@ def submit_command(
     host: Host = None,
     namespace: Namespace = None,
     token_file: TokenFile = None,
+    token_command: TokenCommand = None,
+    insecure_token: InsecureToken = False,
     in_cluster: InCluster = False,
     ca_file: CaFile = None,
     experiment: Experiment = "tspin",
@@ -118,7 +122,15 @@ def submit_command(
         iteration=iteration,
     )
     place = namespace or plan.profile.namespace
-    server = Server.of(host, place, token_file=token_file, in_cluster=in_cluster, ca_file=ca_file)
+    server = Server.of(
+        host,
+        place,
+        token_file=token_file,
+        token_command=token_command,
+        insecure_token=insecure_token,
+        in_cluster=in_cluster,
+        ca_file=ca_file,
+    )
     run = start_run(plan, pipeline, server, name=name, experiment=experiment, cron=cron)
     typer.echo(f"{'recurring run' if cron else 'run'} {run}")
     if wait:
