@@ -13,7 +13,7 @@ from tspin_pipelines.profiles.profile import Profile
 
 __all__ = ["Plan", "StageName"]
 
-StageName = Literal["generate", "train", "evaluate", "light"]
+StageName = Literal["generate", "train", "evaluate", "light", "promote"]
 
 
 @dataclass(frozen=True)

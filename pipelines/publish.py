@@ -24,6 +24,8 @@ _STAGES: dict[str, StageName] = {
     "generate": "generate",
     "train": "train",
     "evaluate": "evaluate",
+    "check_registry": "promote",
+    "promote": "promote",
 }
 """Components that are not here run in the light stage."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -58,13 +58,26 @@ class Stages(Strict):
     train: Stage
     evaluate: Stage
     light: Stage
-    """Import, triplets, report, promotion: steps that need no accelerator."""
+    """Import, triplets, report: steps that need no accelerator."""
+    promote: Stage
+    """The registry's: checked first, promoted to last, with rights that no other stage has. As
+    `light` where a profile does not say."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _promoted(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "light" in values:
+            return {"promote": values["light"], **values}
+        return values
 
     @model_validator(mode="after")
     def _places(self) -> Self:
-        if self.light.accelerator:
-            raise ValueError("stages.light asks for an accelerator; nothing in it could use one")
-        for name in ("generate", "evaluate", "light"):
+        for name in ("light", "promote"):
+            if getattr(self, name).accelerator:
+                raise ValueError(
+                    f"stages.{name} asks for an accelerator; nothing in it could use one"
+                )
+        for name in ("generate", "evaluate", "light", "promote"):
             nodes = getattr(self, name).nodes
             if nodes != 1:
                 raise ValueError(f"stages.{name}.nodes is {nodes}; only training spans nodes")

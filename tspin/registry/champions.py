@@ -124,4 +124,4 @@ class Registry:
             TspinError: the store cannot be reached, or denies it; or a record was changed.
         """
         self.records()
-        self._store.create(_PROBE, b"")
+        self._store.create(_PROBE, b"", same=True)

@@ -108,7 +108,7 @@ class Models:
                 raise InputError(f"{error}, and is no copy of {folder / name}; {_WHOSE}") from None
         key = f"{prefix}/{_FILES}"
         try:
-            self._store.create(key, files.content)
+            self._store.create(key, files.content, same=True)
         except ConflictError as error:
             raise InputError(
                 f"{error}, and lists other files than {folder} has; {_WHOSE}"

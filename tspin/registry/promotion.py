@@ -68,6 +68,7 @@ def promote(
             return champion
         _refuse_other_evaluation(champion, manifest, metrics, opened.uri)
         gate.enforce()
+    opened.probe()
     files = opened.add_model(candidate)
     record = _record(gate, candidate, manifest, champion, files, by=by, run=run, commit=git_commit)
     return opened.append(record)

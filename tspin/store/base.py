@@ -44,8 +44,14 @@ class Store(Protocol):
             TspinError: the store cannot be reached, or denies it.
         """
 
-    def create(self, key: str, data: bytes) -> None:
+    def create(self, key: str, data: bytes, *, same: bool = False) -> None:
         """Write a small object unless there is one of this key: of many writers one succeeds.
+
+        Args:
+            key: Of the object.
+            data: Its content.
+            same: Every writer brings these bytes: who was first is not waited for where a
+                server decides late.
 
         Raises:
             ConflictError: there is one, with other bytes.

@@ -36,7 +36,7 @@ class FolderStore:
         with atomic_file(self._path(key)) as file:
             file.write(data)
 
-    def create(self, key: str, data: bytes) -> None:
+    def create(self, key: str, data: bytes, *, same: bool = False) -> None:
         """Write a small object unless there is one: a hard link is made by one of many."""
         self._link(io.BytesIO(data), key)
 

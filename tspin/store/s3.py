@@ -55,7 +55,7 @@ class S3Store:
         with self._told(key):
             self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data)
 
-    def create(self, key: str, data: bytes) -> None:
+    def create(self, key: str, data: bytes, *, same: bool = False) -> None:
         """Write a small object unless there is one, by `If-None-Match: *`.
 
         An answer that got lost makes botocore ask again, and the server say no to what it has
@@ -75,7 +75,7 @@ class S3Store:
         except ConflictError:
             if self.read(key) != data:
                 raise
-        if at_once:
+        if at_once or same:
             return
         time.sleep(settle_seconds())
         if self.read(key) != data:
