@@ -123,15 +123,9 @@ class S3Store:
             self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
 
     def create_from(self, path: Path, key: str) -> None:
-        """As `create`, with the content of a file; a server that takes no condition decides none.
-
-        Two of our writers bring the same bytes here, so that nothing depends on who was first:
-        the condition serves policies that deny writing over what is there.
-        """
+        """As `create`, with the content of a file; policies can deny writing over what is there."""
         try:
             self._upload(self._creator, path, key)
-        except UnsupportedError:
-            self.upload(path, key)
         except ConflictError:
             if self.sha256(key) != sha256_file(path):
                 raise
