@@ -106,7 +106,7 @@ def submit_command(
     every: Every = 5.0,
 ) -> None:
     """Compile a pipeline and run it on a server, once or on a schedule."""
-    from tspin_pipelines.kubeflow.server import Server
+    from tspin_pipelines.kubeflow.server import Access, Server
     from tspin_pipelines.kubeflow.start_run import start_run
 
     if wait and cron is not None:
@@ -121,16 +121,8 @@ def submit_command(
         model=model,
         iteration=iteration,
     )
-    place = namespace or plan.profile.namespace
-    server = Server.of(
-        host,
-        place,
-        token_file=token_file,
-        token_command=token_command,
-        insecure_token=insecure_token,
-        in_cluster=in_cluster,
-        ca_file=ca_file,
-    )
+    access = Access(token_file, token_command, insecure_token, in_cluster, ca_file)
+    server = Server.of(host, namespace or plan.profile.namespace, access)
     run = start_run(plan, pipeline, server, name=name, experiment=experiment, cron=cron)
     typer.echo(f"{'recurring run' if cron else 'run'} {run}")
     if wait:

@@ -20,10 +20,26 @@ from kfp_server_api import ApiException
 from tspin.errors import InputError, TspinError
 from tspin_pipelines.kubeflow.token import TOKEN_VARIABLE, Token, find_token
 
-__all__ = ["Server"]
+__all__ = ["Access", "Server"]
 
 HOST_VARIABLE = "KFP_HOST"
 CONNECT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a server is called: as whom, and on whose word."""
+
+    token_file: Path | None = None
+    """With a bearer token."""
+    token_command: str | None = None
+    """Prints one."""
+    insecure_token: bool = False
+    """Whether a token may go over plain HTTP to another host."""
+    in_cluster: bool = False
+    """Take the token of the pod's service account (a projected volume)."""
+    ca_file: Path | None = None
+    """Certificates that are trusted besides the system's."""
 
 
 @dataclass(frozen=True)
@@ -43,36 +59,23 @@ class Server:
         return f"Server({self.host}, namespace {self.namespace})"
 
     @classmethod
-    def of(
-        cls,
-        host: str | None,
-        namespace: str,
-        *,
-        token_file: Path | None = None,
-        token_command: str | None = None,
-        insecure_token: bool = False,
-        in_cluster: bool = False,
-        ca_file: Path | None = None,
-    ) -> Server:
+    def of(cls, host: str | None, namespace: str, access: Access | None = None) -> Server:
         """From options, and the environment where they say nothing.
 
         Args:
             host: URL of the API; without it the environment, then the cluster that this
                 runs in.
             namespace: Of the runs.
-            token_file: With a bearer token.
-            token_command: Prints one.
-            insecure_token: Whether a token may go over plain HTTP to another host.
-            in_cluster: Whether this runs in the cluster.
-            ca_file: Certificates that are trusted besides the system's.
+            access: How this may call the server; None brings what the environment has.
 
         Raises:
             InputError: no host, not a URL, no token where one is named, or one that would be
                 sent where others can read it.
             TspinError: the command that prints the token failed.
         """
+        access = access or Access()
         place = host or os.environ.get(HOST_VARIABLE)
-        if not place and in_cluster:
+        if not place and access.in_cluster:
             place = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
         if not place:
             raise InputError(
@@ -80,12 +83,13 @@ class Server:
                 "kubectl port-forward it is http://localhost:8888)"
             )
         address = _address(place)
-        if ca_file is not None and not ca_file.is_file():
-            raise InputError(f"{ca_file}: no such file; expected certificates (PEM)")
-        token = None if in_cluster else find_token(token_file, token_command)
-        if (token or in_cluster) and not insecure_token:
-            _refuse_plain_http(address, in_cluster=in_cluster)
-        return cls(place.rstrip("/"), namespace, token, in_cluster, ca_file)
+        if access.ca_file is not None and not access.ca_file.is_file():
+            raise InputError(f"{access.ca_file}: no such file; expected certificates (PEM)")
+        inside = access.in_cluster
+        token = None if inside else find_token(access.token_file, access.token_command)
+        if (token or inside) and not access.insecure_token:
+            _refuse_plain_http(address, in_cluster=inside)
+        return cls(place.rstrip("/"), namespace, token, inside, access.ca_file)
 
     def connect(self) -> Client:
         """A client of the server, which answers.

@@ -110,7 +110,17 @@ class Registry:
         return self._models.add(folder)
 
     def fetch(self, record: Record, out: Path, *, overwrite: bool | None = None) -> None:
-        """Copy a record's model to a folder; see `tspin.registry.models.Models.fetch`."""
+        """Copy a record's model to a folder, which appears whole or not at all.
+
+        Args:
+            record: Names the model, and vouches for it.
+            out: The folder; does nothing where the same files are there.
+            overwrite: Move what is in the way aside (`tspin.outputs.check_output`).
+
+        Raises:
+            InputError: there is no such model, or something else stands in its place.
+            TspinError: a file is not what was put in.
+        """
         self._models.fetch(record, out, overwrite=overwrite)
 
     def probe(self) -> None:

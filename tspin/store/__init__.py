@@ -1,4 +1,4 @@
-"""Where objects are kept: a folder, or a prefix of S3, Google Cloud or Azure, one interface."""
+"""Where objects are kept: a folder, S3, Google Cloud or Azure, behind one interface."""
 
 from tspin.store.base import ConflictError, KeyMissingError, Store
 from tspin.store.fetching import fetch

@@ -37,7 +37,13 @@ class FolderStore:
             file.write(data)
 
     def create(self, key: str, data: bytes, *, same: bool = False) -> None:
-        """Write a small object unless there is one: a hard link is made by one of many."""
+        """Write a small object unless there is one: a hard link is made by one of many.
+
+        Args:
+            key: Of the object.
+            data: Its content.
+            same: See `tspin.store.base.Store.create`.
+        """
         self._link(io.BytesIO(data), key)
 
     def create_from(self, path: Path, key: str) -> None:

@@ -76,6 +76,11 @@ class ObjectStore:
 
         An answer that got lost makes obstore ask again, and the server say no to what it has
         done: whether the object is ours decides.
+
+        Args:
+            key: Of the object.
+            data: Its content.
+            same: See `tspin.store.base.Store.create`.
         """
         try:
             with self._told(key):

@@ -63,6 +63,11 @@ class S3Store:
         it takes the body, two writers may pass; what stands there when no request from before can
         be on its way any more is what was created.
 
+        Args:
+            key: Of the object.
+            data: Its content.
+            same: See `tspin.store.base.Store.create`.
+
         Raises:
             InputError: the server ignores conditions.
         """

@@ -14,7 +14,7 @@ import pytest
 
 from tests.kubeflow_server import kubeflow_server
 from tspin.errors import InputError, TspinError
-from tspin_pipelines.kubeflow.server import Server
+from tspin_pipelines.kubeflow.server import Access, Server
 from tspin_pipelines.kubeflow.token import Token, find_token
 
 SECRET = "a-token-that-nobody-prints"
@@ -110,10 +110,10 @@ def test_a_token_is_not_sent_in_the_clear(
     monkeypatch.setenv("KFP_TOKEN", SECRET)
     monkeypatch.delenv("KFP_HOST", raising=False)
     if sent:
-        assert SECRET not in repr(Server.of(host, "tspin", **options))
+        assert SECRET not in repr(Server.of(host, "tspin", Access(**options)))
         return
     with pytest.raises(InputError, match=r"in the clear; expected https://.*--insecure-token"):
-        Server.of(host, "tspin", **options)
+        Server.of(host, "tspin", Access(**options))
 
 
 def test_without_a_token_plain_http_is_nobodys_business(monkeypatch: pytest.MonkeyPatch) -> None:
