@@ -10,14 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import boto3
 from botocore.exceptions import BotoCoreError
 
 from tspin.errors import InputError, TspinError
 from tspin.files import atomic_file, sha256_file
 from tspin.store.base import ConflictError, DamagedError, KeyMissingError, checked_key
 from tspin.store.s3_errors import UnsupportedError, told
-from tspin.store.s3_settings import TIMES, TRANSFER, client_settings, settle_seconds
+from tspin.store.s3_settings import TIMES, TRANSFER, open_client, settle_seconds
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -40,7 +39,7 @@ class S3Store:
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
         try:
-            self._client = boto3.client("s3", config=client_settings())
+            self._client = open_client()
         except BotoCoreError as error:  # An unknown profile, no region where one is needed.
             raise InputError(f"{uri}: {error}") from None
 
@@ -155,16 +154,8 @@ class S3Store:
 
     @cached_property
     def _creator(self) -> S3Client:
-        """A client that replaces no object: boto3's uploads do not take the condition themselves.
-
-        It goes with what makes an object appear, a `PutObject` or the end of a multipart upload;
-        parts take none.
-        """
-        client = boto3.client("s3", config=client_settings())
-        for operation in ("PutObject", "CompleteMultipartUpload"):
-            event = f"provide-client-params.s3.{operation}"
-            client.meta.events.register(event, lambda params, **_: params | {"IfNoneMatch": "*"})
-        return client
+        """A client that replaces no object."""
+        return open_client(creates=True)
 
     def sha256(self, key: str) -> str:
         """Hex SHA-256 of an object's bytes, streamed; begun again where the stream breaks off."""

@@ -1,4 +1,4 @@
-"""The bucket settings of docs/guides/s3.md are taken by a server, and do what they are for."""
+"""The bucket settings of docs/guides are taken by a server, and do what they are for."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ import pytest
 from tests.registry_models import METRIC, make_candidate
 from tests.s3.swift import SWIFT
 from tests.s3_server import s3_bucket
-from tspin.registry import promote
+from tspin.registry import Registry, promote
 
-PAGE = Path(__file__).parents[3] / "docs/guides/s3.md"
-BLOCKS = [
-    json.loads(block) for block in re.findall(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
-]
+GUIDES = Path(__file__).parents[3] / "docs/guides"
+
+
+def _blocks(page: str) -> list[dict[str, Any]]:
+    text = (GUIDES / page).read_text()
+    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
+
+
+BLOCKS = _blocks("s3.md")
 
 
 @pytest.fixture
@@ -44,6 +49,20 @@ def test_they_are_taken(bucket: str) -> None:
     iam.create_role(RoleName="retrain", AssumeRolePolicyDocument=json.dumps(trust))
     for name, policy in (("tasks", tasks), ("promoter", promoter)):
         iam.create_policy(PolicyName=name, PolicyDocument=json.dumps(policy))
+
+
+def test_a_promotion_works_where_every_object_is_locked(tmp_path: Path, bucket: str) -> None:
+    client: Any = boto3.client("s3")
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    (lock,) = _blocks("registry.md")
+    client.put_object_lock_configuration(Bucket=bucket, ObjectLockConfiguration=lock)
+    model, metrics = make_candidate(tmp_path, 1, 0.5)
+    registry = f"s3://{bucket}/registry"
+    promote(model, metrics=metrics, registry=registry, metric=METRIC, direction="max")
+    versions = client.list_object_versions(Bucket=bucket)
+    assert all(version["IsLatest"] for version in versions["Versions"])
+    assert "DeleteMarkers" not in versions
+    assert len(Registry(registry).verify()) == 1
 
 
 def _allows(policy: dict[str, Any], action: str, key: str) -> bool:
