@@ -12,6 +12,7 @@ import boto3
 import pytest
 
 from tests.object_servers import AZURITE, az_container, gs_bucket
+from tests.ports import free_port
 from tests.s3.swift import SWIFT
 from tests.s3_server import s3_bucket
 from tspin.errors import InputError, TspinError
@@ -144,6 +145,16 @@ def test_bytes_that_were_changed_on_the_way_are_refused(tmp_path: Path) -> None:
         with pytest.raises(TspinError, match="sha256"):
             open_store(uri).download("x", tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_password_in_the_endpoint_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://me:secret@127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    with pytest.raises(TspinError, match=r"cannot reach http://\*\*\*@127") as failed:
+        open_store("s3://bucket/x").read("a")
+    assert "secret" not in str(failed.value)
 
 
 def test_a_missing_bucket_is_named() -> None:
