@@ -164,7 +164,7 @@ def test_a_champion_of_an_earlier_release_can_be_beaten(tmp_path: Path) -> None:
     registry = tmp_path / "registry"
     model = make_model(tmp_path / "a", 1)
     first = _promote(registry, (model, make_metrics(tmp_path / "a.json", model, 0.2, top_p=1.0)))
-    [path] = (registry / "champion").iterdir()
+    [path] = (registry / "champion").glob("*.json")
     record = json.loads(path.read_bytes())
     assert record.pop("numerics") == {}
     path.write_text(json.dumps(record))
