@@ -22,6 +22,7 @@ from tspin_pipelines.options import (
     Experiment,
     Host,
     InCluster,
+    InsecureToken,
     IterationNumber,
     Model,
     Namespace,
@@ -35,6 +36,7 @@ from tspin_pipelines.options import (
     RunName,
     Shards,
     Timeout,
+    TokenCommand,
     TokenFile,
     Wait,
     make_plan,
@@ -105,6 +107,8 @@ def submit_command(
     host: Host = None,
     namespace: Namespace = None,
     token_file: TokenFile = None,
+    token_command: TokenCommand = None,
+    insecure_token: InsecureToken = False,
     in_cluster: InCluster = False,
     ca_file: CaFile = None,
     experiment: Experiment = "tspin",
@@ -128,11 +132,11 @@ def submit_command(
         model=model,
         iteration=iteration,
     )
-    from tspin_pipelines.kubeflow.server import Server
+    from tspin_pipelines.kubeflow.server import Access, Server
     from tspin_pipelines.kubeflow.start_run import start_run
 
-    place = namespace or plan.profile.namespace
-    server = Server.of(host, place, token_file=token_file, in_cluster=in_cluster, ca_file=ca_file)
+    access = Access(token_file, token_command, insecure_token, in_cluster, ca_file)
+    server = Server.of(host, namespace or plan.profile.namespace, access)
     run = start_run(
         plan, pipeline, server, name=name, experiment=experiment, root=pipeline_root, cron=cron
     )

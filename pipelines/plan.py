@@ -13,7 +13,7 @@ from tspin_pipelines.profiles.profile import Profile
 
 __all__ = ["Plan", "StageName"]
 
-StageName = Literal["generate", "train", "evaluate", "light", "transfer"]
+StageName = Literal["generate", "train", "evaluate", "light", "transfer", "promote"]
 
 
 @dataclass(frozen=True)

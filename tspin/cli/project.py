@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tspin.cli.options import LOCAL_PATH, Overrides, Overwrite
+from tspin.cli.options import LOCAL_PATH, PATH, Overrides, Overwrite
 from tspin.config import load_config
 from tspin.errors import InputError
 from tspin.files import expanded
@@ -57,12 +57,16 @@ def doctor(
         typer.Option("--config", "-c", help="Also: does this run fit here?", **LOCAL_PATH),
     ] = None,
     overrides: Overrides = None,
+    registry: Annotated[
+        str | None,
+        typer.Option(help="Also: could a model be promoted to it from here?", **PATH),
+    ] = None,
 ) -> None:
     """Say what is installed, what this machine has, and what would not work."""
     from tspin.doctor import doctor_report
 
     settings = load_config(config, overrides or []) if config else None
-    checks = doctor_report(settings)
+    checks = doctor_report(settings, registry)
     table = Table("", "", "", show_header=False)
     marks = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]"}
     for check in checks:
