@@ -113,9 +113,8 @@ def resolve(*arguments: str, seed: str = "") -> str:
     """
     with temporary(seed) as output:
         command = ["uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
-        done = subprocess.run(
-            [*command, f"--output-file={output}", *arguments], cwd=ROOT, stderr=subprocess.PIPE
-        )
+        command += [f"--output-file={output}", *arguments]
+        done = subprocess.run(command, check=False, cwd=ROOT, stderr=subprocess.PIPE)
         if done.returncode:
             sys.exit(f"{' '.join(arguments)}: {done.stderr.decode()}")
         return Path(output).read_text()

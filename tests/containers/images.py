@@ -29,7 +29,7 @@ def build_image(podman: Podman, target: str) -> str:
         bases["VLLM_IMAGE"] = podman.make_vllm_base(index)
     return podman.build(
         target,
-        f"localhost/tspin/{target}:{REVISION}",
+        f"localhost/tspin/{target}:0.1.0",
         **bases,
         TORCH_INDEX=index,
         VERSION="0.1.0",
