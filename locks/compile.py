@@ -33,6 +33,8 @@ EXTRAS = {
     "generate": ("train", "pipelines"),
 }
 VLLM = (*EXTRAS["generate"], "vllm")
+VLLMS = {"setuptools"}
+"""What only torch needs besides CUDA's libraries: vLLM pins it otherwise on each platform."""
 TOOLS = {"pip": ["pip"], "build": ["setuptools", "wheel"], "describe": ["cyclonedx-bom"]}
 PYTHON = "3.11"
 """Of the images' bases."""
@@ -63,7 +65,7 @@ def locks() -> Iterator[tuple[str, str]]:
     vllm = locked(*project(VLLM), hashes=False)
     with temporary(vllm) as constraints:
         text = locked(*project(EXTRAS["generate"]), f"--constraint={constraints}")
-    yield "generate", only(text, packages(text).keys() - cuda)
+    yield "generate", only(text, packages(text).keys() - cuda - VLLMS)
     yield "vllm", only(vllm, {"torch", "vllm"})
     for tool, names in TOOLS.items():
         yield tool, locked(requirements=names)
@@ -80,6 +82,7 @@ def check() -> Iterator[str]:
             needed = packages(resolve(*project(extras), *asked))
             if image == "generate":  # With what stays as vLLM's image has it.
                 resolve(*project(VLLM), *asked)
+                needed = {name: needed[name] for name in needed.keys() - VLLMS}
         for name in needed.keys() - packages(lock).keys():
             yield f"locks/{image}.txt names no version of {name}"
 
