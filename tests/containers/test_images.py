@@ -27,6 +27,8 @@ VLLM = (
     "generate.engine_args={enforce_eager: true, distributed_executor_backend: uni, "
     "max_num_seqs: 16, kv_cache_memory_bytes: 268435456}",
 )
+SHARED_MEMORY = ("--shm-size=1g",)
+"""vLLM's processes want 160 MiB, the usual is 64; profiles give more."""
 EXTENSION = """
 echo '#include <Python.h>' > launcher.c
 gcc -shared -fPIC launcher.c -o launcher.so \
@@ -35,9 +37,11 @@ gcc -shared -fPIC launcher.c -o launcher.so \
 """As Triton compiles the launchers of its kernels."""
 
 
-def run(podman: Podman, image: str, cache: Path, *command: str) -> str:
+def run(
+    podman: Podman, image: str, cache: Path, *command: str, options: tuple[str, ...] = ()
+) -> str:
     """What a container printed that must succeed."""
-    done = podman.call(*locked(image, cache, *command), check=False)
+    done = podman.call(*locked(image, cache, *command, options=options), check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -106,7 +110,8 @@ def test_the_steps_of_an_iteration_each_in_its_image(
     data.write_text("".join(annotated[:16]))
     vllm = [word for setting in VLLM for word in ("--set", setting)]
     files = ("--model", "build/demo/base", "--annotated", data.name, "--out", "steps/answers.jsonl")
-    run(podman, image("generate"), played, "tspin", "generate", *SETTINGS, *files, *vllm)
+    command = ("tspin", "generate", *SETTINGS, *files, *vllm)
+    run(podman, image("generate"), played, *command, options=SHARED_MEMORY)
     answers = json.loads((played / "steps/answers.jsonl.manifest.json").read_bytes())
     assert (answers["engine"], answers["tspin_commit"]) == ("vllm", REVISION)
     assert len((played / "steps/answers.jsonl").read_text().splitlines()) == 16
