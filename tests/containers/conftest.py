@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from collections.abc import Callable
@@ -30,8 +31,8 @@ def podman() -> Podman:
 
 @pytest.fixture(scope="session")
 def image(podman: Podman) -> Callable[[str], str]:
-    """Names a target's image, which is built from the working tree."""
-    return lambda target: build_image(podman, target)
+    """Names a target's image, which is built from the working tree, once."""
+    return functools.cache(functools.partial(build_image, podman))
 
 
 @pytest.fixture(scope="session")
