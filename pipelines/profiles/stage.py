@@ -18,6 +18,7 @@ __all__ = [
     "Match",
     "Preference",
     "Retry",
+    "Role",
     "Stage",
     "Toleration",
     "Volume",
