@@ -29,11 +29,12 @@ RUN echo 'tspin:x:10001:10001::/cache:/sbin/nologin' >> /etc/passwd \
 FROM python AS sources
 WORKDIR /build
 COPY pyproject.toml setup.py constraints.txt README.md ./
-RUN mkdir tspin components pipelines trainjob && echo '__version__ = "0"' > tspin/__init__.py
+RUN mkdir tspin cluster components pipelines trainjob && echo '__version__ = "0"' > tspin/__init__.py
 
 # --- the project itself, built where the tools for it may stay: a wheel, and unpacked ------------
 FROM sources AS package
 COPY tspin tspin
+COPY cluster cluster
 COPY components components
 COPY pipelines pipelines
 COPY trainjob trainjob

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from kfp import dsl, kubernetes
 
+from tspin_cluster.placement import Match
 from tspin_pipelines.profiles.profile import Profile
-from tspin_pipelines.profiles.stage import Match, Stage
+from tspin_pipelines.profiles.stage import Stage
 
 __all__ = ["place", "place_in_time"]
 

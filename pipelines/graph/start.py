@@ -12,6 +12,7 @@ from tspin_components.evaluate import evaluate
 from tspin_components.gate import gate
 from tspin_components.import_data import import_data
 from tspin_components.import_model import import_model
+from tspin_components.preflight import preflight
 from tspin_pipelines.graph.generation import GenerationTasks
 from tspin_pipelines.plan import Plan
 
@@ -22,22 +23,33 @@ class Start:
     """The first tasks of a pipeline; each property of the run is made once."""
 
     def __init__(
-        self, plan: Plan, generation: GenerationTasks, config: Any, model: Any = ""
+        self,
+        plan: Plan,
+        generation: GenerationTasks,
+        config: Any,
+        model: Any = "",
+        *,
+        trains: bool = True,
     ) -> None:
-        """Check the inputs and import them.
+        """Check the cluster and the inputs, and import them.
 
         Args:
             plan: What is compiled.
             generation: Makes the tasks of the proto-synthetic responses.
             config: The parameter with the run configuration.
             model: The parameter with the policy to start from; '' is the initial policy.
+            trains: Whether iterations follow.
         """
         self.plan = plan
         self._generation = generation
         self.config = config
+        fit = preflight(needs=plan.needs_json(trains=trains))
+        # What is missing now is missing again a minute later.
+        plan.placed(fit, "light", "check the cluster").set_caching_options(False).set_retry(0)
         local = "" if plan.stored_model else model
         self._checked = check_inputs(config=config, structure=structure(plan.config), model=local)
         plan.placed(self._checked, "light", "check inputs").set_caching_options(False)
+        self._checked.after(fit)
         self.settings = self._checked.outputs["settings"]
         self.initial, uri = self._named(plan.config.model.path, "initial", "initial policy")
         self.policy, self.uri = self.initial, uri

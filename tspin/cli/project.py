@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tspin.cli.options import LOCAL_PATH, Overrides, Overwrite
+from tspin.cli.options import LOCAL_PATH, PATH, Overrides, Overwrite
 from tspin.config import load_config
 from tspin.errors import InputError
 from tspin.files import expanded
 from tspin.outputs import check_output, never_ours
-from tspin.plugins import PROJECTS, load_plugin
+from tspin.plugins import DOCTORS, PROJECTS, load_plugin
 
 __all__ = ["COMMANDS", "PANEL", "app", "clean", "doctor", "init"]
 
@@ -57,16 +57,30 @@ def doctor(
         typer.Option("--config", "-c", help="Also: does this run fit here?", **LOCAL_PATH),
     ] = None,
     overrides: Overrides = None,
+    cluster: Annotated[
+        bool,
+        typer.Option("--cluster", help="Instead of this machine: the cluster of KUBECONFIG."),
+    ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Of pipelines on that cluster: a name, or your own (*.yaml).", **PATH),
+    ] = None,
 ) -> None:
     """Say what is installed, what this machine has, and what would not work."""
-    from tspin.doctor import doctor_report
+    from tspin.doctor import doctor_report, models_size
 
+    if cluster != (profile is not None):
+        raise InputError("--cluster and --profile go together: the profile says what is needed")
     settings = load_config(config, overrides or []) if config else None
-    checks = doctor_report(settings)
+    if cluster:
+        size = None if settings is None else models_size(settings)
+        checks = load_plugin(DOCTORS, "cluster")(profile, size)
+    else:
+        checks = doctor_report(settings)
     table = Table("", "", "", show_header=False)
     marks = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]"}
     for check in checks:
-        table.add_row(marks[check.status], escape(check.name), escape(check.detail))
+        table.add_row(marks[check.status], escape(check.name), escape("\n".join(check.lines())))
     Console().print(table)
     if any(check.status == "fail" for check in checks):
         sys.exit(1)
