@@ -63,15 +63,17 @@ def check_flavors(reader: Reader, needs: Needs, gang: Gang) -> Finding:
     """
     name = _local_queue(reader, needs)["spec"]["clusterQueue"]
     spec = reader.get(f"/apis/{KUEUE}/clusterqueues/{name}")["spec"]
+    lent = _cohort(reader, spec.get("cohortName"))
     mend = f"raise nominalQuota in k8s/overlays/{needs.overlay}/queue.yaml, and apply it"
     uncovered, chosen = dict(gang.together()), []
     for group in spec.get("resourceGroups", ()):
         asked = {key: uncovered.pop(key) for key in group["coveredResources"] if key in uncovered}
         if not asked:
             continue
-        fitting, tight = _fitting(reader, group["flavors"], gang, asked, "cohortName" in spec)
+        lacks = _lacks(reader, group["flavors"], gang, asked, lent)
+        fitting = [flavor for flavor, lack in lacks.items() if not lack]
         if not fitting:
-            reason = "; ".join(tight) or "no flavor has the labels and taints of its nodes"
+            reason = "; ".join(lacks.values()) or "no flavor has the labels of its nodes"
             wanted = f"a flavor with {_told(asked)} for {gang.pods} pods"
             return Finding("fail", f"ClusterQueue {name}: {reason}", wanted, mend)
         chosen.append(" or ".join(fitting))
@@ -85,42 +87,59 @@ def _local_queue(reader: Reader, needs: Needs) -> dict[str, Any]:
     return reader.named(needs.namespace, f"{KUEUE}/localqueues", needs.queue or "")
 
 
-def _fitting(
+def _cohort(reader: Reader, cohort: str | None) -> dict[tuple[str, str], Decimal]:
+    """What the ClusterQueues of a cohort have together, by flavor and resource."""
+    sums: dict[tuple[str, str], Decimal] = {}
+    if cohort is None:
+        return sums
+    for queue in reader.get(f"/apis/{KUEUE}/clusterqueues")["items"]:
+        if queue["spec"].get("cohortName") == cohort:
+            for group in queue["spec"].get("resourceGroups", ()):
+                for flavor in group["flavors"]:
+                    for quota in flavor["resources"]:
+                        key = (flavor["name"], quota["name"])
+                        sums[key] = sums.get(key, Decimal(0)) + _nominal(quota)
+    return sums
+
+
+def _lacks(
     reader: Reader,
     flavors: list[dict[str, Any]],
     gang: Gang,
     asked: Mapping[str, Decimal],
-    cohort: bool,
-) -> tuple[list[str], list[str]]:
-    """The flavors that take the stage: those with room for it, and what the others lack."""
-    fitting, tight = [], []
+    lent: Mapping[tuple[str, str], Decimal],
+) -> dict[str, str]:
+    """What each flavor lacks that takes the stage's pods; '' where it lacks nothing."""
+    lacks = {}
     for flavor in flavors:
         name = flavor["name"]
         try:
             spec = reader.get(f"/apis/{KUEUE}/resourceflavors/{name}").get("spec", {})
         except AbsentError:
-            tight.append(f"there is no ResourceFlavor '{name}'")
+            lacks[name] = f"there is no ResourceFlavor '{name}'"
             continue
         labels, taints = spec.get("nodeLabels", {}), spec.get("nodeTaints", ())
         if not gang.placement.takes(labels, taints, known=False):
             continue
-        quotas = {resource["name"]: resource for resource in flavor["resources"]}
-        short = {key: quotas[key] for key, size in asked.items() if _most(quotas[key]) < size}
-        if not short:
-            fitting.append(name)
-        elif cohort and all("borrowingLimit" not in quota for quota in short.values()):
-            fitting.append(f"{name} (what the cohort lends counted in)")
-        else:
-            sizes = ", ".join(f"{_most(quota):f} {key}" for key, quota in short.items())
-            tight.append(f"flavor {name} has {sizes}")
-    return fitting, tight
+        quotas = {quota["name"]: quota for quota in flavor["resources"]}
+        most = {key: _most(quotas[key], lent.get((name, key))) for key in asked}
+        short = {key: size for key, size in most.items() if size < asked[key]}
+        lacks[name] = f"flavor {name} has {_told(short)}" if short else ""
+    return lacks
 
 
-def _most(quota: Mapping[str, Any]) -> Decimal:
-    """What one flavor gives at most of a resource, with what it may borrow."""
-    most: Decimal = parse_quantity(quota["nominalQuota"])
-    borrowed: Decimal = parse_quantity(quota.get("borrowingLimit", 0))
-    return most + borrowed
+def _nominal(quota: Mapping[str, Any]) -> Decimal:
+    size: Decimal = parse_quantity(quota["nominalQuota"])
+    return size
+
+
+def _most(quota: Mapping[str, Any], lent: Decimal | None) -> Decimal:
+    """What one flavor gives at most of a resource, with what the cohort has and may be borrowed."""
+    own = _nominal(quota)
+    if lent is None:
+        return own
+    limit = quota.get("borrowingLimit")
+    return lent if limit is None else min(lent, own + parse_quantity(limit))
 
 
 def check_quotas(reader: Reader, needs: Needs) -> Finding:
