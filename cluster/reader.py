@@ -25,7 +25,7 @@ class ForbiddenError(TspinError):
 
 
 class Reader:
-    """Gets; never writes."""
+    """Gets each object once, and never writes."""
 
     def __init__(self) -> None:
         """Find the API and the credentials; nothing is asked yet.
@@ -34,6 +34,7 @@ class Reader:
             TspinError: there are none.
         """
         self._api = api_client(retries=2)
+        self._objects: dict[str, Object] = {}
 
     def get(self, path: str) -> Object:
         """The object, list or API at a path below the server's address.
@@ -43,6 +44,11 @@ class Reader:
             ForbiddenError: this identity may not know.
             TspinError: the API does not answer, or not to this identity.
         """
+        if path not in self._objects:
+            self._objects[path] = self._get(path)
+        return self._objects[path]
+
+    def _get(self, path: str) -> Object:
         try:
             answer: Object = self._api.call_api(
                 path,
