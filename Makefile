@@ -11,7 +11,7 @@
 # test-dvc  projects under dvc and git
 # test-bench  benchmarks at toy size, each as a whole, and what takes a minute by itself
 # test-study  the study of the paper's claims, and that its tables are those of its results
-# test-s3  stores, commands and faults on a real S3 server (needs memcached)
+# test-s3  stores, commands and faults on a real S3 server (needs memcached and npm)
 # test-vllm  the vLLM engine on the CPU (an environment of 4 GB)
 # test-containers  build and run the image cpu (as root: podman, buildah, debootstrap)
 # bench  each BENCHMARK (training_step, generation): speed and memory beside TRL and vLLM
@@ -26,6 +26,7 @@ VENV_K8S := .venv-k8s
 VENV_S3 := .venv-s3
 VENV_VLLM := .venv-vllm
 BIN := $(VENV)/bin
+AZURITE := build/azurite/node_modules/.bin/azurite-blob
 FAST := $(BIN)/pytest --dist loadfile --no-loadscope-reorder \
 	-m "not vllm and not containers and not s3 and not dvc and not study and not bench \
 	and not gpu and not wheel"
@@ -118,8 +119,12 @@ $(VENV_S3)/installed: tests/s3/requirements.txt
 	$(VENV_S3)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/s3/requirements.txt
 	touch $@
 
-test-s3: setup $(VENV_S3)/installed
-	TSPIN_REQUIRE_S3=1 TSPIN_SWIFT=$(CURDIR)/$(VENV_S3)/bin $(BIN)/pytest -n 2 --dist loadfile \
+# Azurite is Microsoft's emulator of Blob Storage.
+$(AZURITE):
+	npm install --prefix build/azurite --silent --no-audit --no-fund azurite@3.35.0
+
+test-s3: setup $(VENV_S3)/installed $(AZURITE)
+	TSPIN_REQUIRE_S3=1 TSPIN_SWIFT=$(CURDIR)/$(VENV_S3)/bin TSPIN_AZURITE=$(CURDIR)/$(AZURITE) $(BIN)/pytest -n 2 --dist loadfile \
 		tests/s3 tests/unit/store/test_store.py tests/integration/test_checkpoint_mirror.py
 
 # vLLM pins other versions than constraints.txt: an environment of its own, on the CPU.

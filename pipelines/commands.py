@@ -6,7 +6,7 @@ Kubeflow's packages are imported by the commands that need them, when these are 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ from tspin_pipelines.options import (
     Experiment,
     Host,
     InCluster,
+    InsecureToken,
     IterationNumber,
     Model,
     Namespace,
@@ -35,12 +36,16 @@ from tspin_pipelines.options import (
     RunName,
     Shards,
     Timeout,
+    TokenCommand,
     TokenFile,
     Wait,
     make_plan,
 )
 from tspin_pipelines.packages import require_kubeflow
 from tspin_pipelines.profiles import commands as profiles
+
+if TYPE_CHECKING:
+    from tspin_pipelines.kubeflow.server import Server
 
 __all__ = ["app"]
 
@@ -102,6 +107,8 @@ def submit_command(
     host: Host = None,
     namespace: Namespace = None,
     token_file: TokenFile = None,
+    token_command: TokenCommand = None,
+    insecure_token: InsecureToken = False,
     in_cluster: InCluster = False,
     ca_file: CaFile = None,
     experiment: Experiment = "tspin",
@@ -125,26 +132,24 @@ def submit_command(
         model=model,
         iteration=iteration,
     )
-    from tspin_pipelines.kubeflow.server import Server
+    from tspin_pipelines.kubeflow.server import Access, Server
     from tspin_pipelines.kubeflow.start_run import start_run
 
-    place = namespace or plan.profile.namespace
-    server = Server.of(host, place, token_file=token_file, in_cluster=in_cluster, ca_file=ca_file)
+    access = Access(token_file, token_command, insecure_token, in_cluster, ca_file)
+    server = Server.of(host, namespace or plan.profile.namespace, access)
     run = start_run(
-        plan,
-        pipeline,
-        server,
-        name=name,
-        experiment=experiment,
-        root=pipeline_root,
-        cron=cron,
+        plan, pipeline, server, name=name, experiment=experiment, root=pipeline_root, cron=cron
     )
     typer.echo(f"{'recurring run' if cron else 'run'} {run}")
     if wait:
-        from tspin_pipelines.kubeflow.watch import watch
+        _follow(server, run, timeout, every)
 
-        watch(server, server.connect(), run, say=typer.echo, timeout=timeout, every=every)
-        typer.echo(f"run {run} succeeded")
+
+def _follow(server: Server, run: str, timeout: float | None, every: float) -> None:
+    from tspin_pipelines.kubeflow.watch import watch
+
+    watch(server, server.connect(), run, say=typer.echo, timeout=timeout, every=every)
+    typer.echo(f"run {run} succeeded")
 
 
 @app.command(name="components")

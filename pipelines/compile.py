@@ -12,6 +12,7 @@ from kfp import compiler
 from tspin.errors import InputError
 from tspin.files import atomic_file
 from tspin.outputs import Recognition, begins_with
+from tspin.store import check_scheme
 from tspin_pipelines.graph.graphs import GRAPHS
 from tspin_pipelines.object_size import NEAR, iterations_that_fit, size_of
 from tspin_pipelines.plan import Plan
@@ -74,6 +75,16 @@ def _size_with(plan: Plan, iterations: int) -> int:
     return size_of(GRAPHS["run"](dataclasses.replace(plan, config=config)))
 
 
+def _warn_of_conditions(plan: Plan) -> None:
+    """The probe at the start of the run decides; this only says so before it is submitted."""
+    if plan.profile.overlay == "gke":
+        log.warning(
+            "registry is %r, and the overlay gke reaches Cloud Storage as S3, which ignores "
+            "conditions on writing: the run will refuse it there; use gs://bucket/prefix",
+            plan.registry,
+        )
+
+
 def _refuse(name: str, plan: Plan) -> None:
     if plan.shards < 1:
         raise InputError(f"shards is {plan.shards}; expected 1 or more")
@@ -89,5 +100,7 @@ def _refuse(name: str, plan: Plan) -> None:
         raise InputError("data.heldout is not set; pipeline 'evaluate' measures on it")
     if name == "evaluate" and plan.registry is not None:
         raise InputError(f"registry is {plan.registry!r}; pipeline 'evaluate' promotes no model")
+    if plan.registry is not None and check_scheme(plan.registry) == "s3":
+        _warn_of_conditions(plan)
     if plan.registry is not None and not plan.measures:
         raise InputError(f"registry is {plan.registry!r}; promotion needs data.heldout")

@@ -26,6 +26,7 @@ __all__ = [
     "Experiment",
     "Host",
     "InCluster",
+    "InsecureToken",
     "IterationNumber",
     "Model",
     "Namespace",
@@ -39,6 +40,7 @@ __all__ = [
     "RunName",
     "Shards",
     "Timeout",
+    "TokenCommand",
     "TokenFile",
     "Wait",
     "make_plan",
@@ -86,6 +88,13 @@ Host = Annotated[str | None, typer.Option(help="URL of the server; or KFP_HOST."
 Namespace = Annotated[str | None, typer.Option(help="The profile's by default.")]
 TokenFile = Annotated[
     Path | None, typer.Option(help="File with a bearer token; or KFP_TOKEN.", **LOCAL_PATH)
+]
+TokenCommand = Annotated[
+    str | None,
+    typer.Option(envvar="KFP_TOKEN_COMMAND", help="Prints a bearer token; run when one is needed."),
+]
+InsecureToken = Annotated[
+    bool, typer.Option("--insecure-token", help="Send the token over plain http to another host.")
 ]
 InCluster = Annotated[bool, typer.Option("--in-cluster", help="With the pod's service account.")]
 CaFile = Annotated[Path | None, typer.Option(help="Certificates of the server.", **LOCAL_PATH)]

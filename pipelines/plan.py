@@ -14,7 +14,7 @@ from tspin_pipelines.profiles.profile import Profile
 
 __all__ = ["Plan", "StageName"]
 
-StageName = Literal["generate", "train", "evaluate", "light", "transfer"]
+StageName = Literal["generate", "train", "evaluate", "light", "transfer", "promote"]
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class Plan:
         stages: list[StageName] = ["light"]
         stages += ["evaluate"] if self.measures else []
         if trains:
-            moves = self.registry is not None or self.profile.stages.train.nodes > 1
-            stages += ["generate"] if self.pairs else []
-            stages += ["train", "transfer"] if moves else ["train"]
+            stages += ["generate", "train"] if self.pairs else ["train"]
+            stages += ["transfer"] if self.profile.stages.train.nodes > 1 else []
+            stages += ["promote"] if self.registry is not None else []
         return needs_of(self.profile, stages).model_dump_json(exclude_defaults=True)
 
     def placed(self, task: dsl.PipelineTask, stage: StageName, title: str) -> dsl.PipelineTask:

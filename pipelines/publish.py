@@ -24,8 +24,9 @@ _STAGES: dict[str, StageName] = {
     "generate": "generate",
     "train": "train",
     "evaluate": "evaluate",
-    "promote": "transfer",
     "train_multinode": "transfer",
+    "check_registry": "promote",
+    "promote": "promote",
 }
 """Components that are not here run in the light stage."""
 

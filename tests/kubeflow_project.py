@@ -19,6 +19,7 @@ def fill_in(profile: Path, manifests: str, *, namespace: str = "tspin") -> None:
     for placeholder, name in (
         ("https://github.com/OWNER/tspin", manifests),
         ("s3://BUCKET/", "s3://team/"),
+        ("gs://BUCKET/", "gs://team/"),
         ("namespace: tspin", f"namespace: {namespace}"),
         ("registry: registry.example.com/", "registry: registry.test:5000/"),
         ("registry: registry.example.internal/", "registry: registry.test:5000/"),

@@ -32,6 +32,11 @@ class KubeflowServer:
 
     token: str | None = None
     """What callers must bring; None lets everyone in."""
+    lifetime: int | None = None
+    """How many looks at a run a token is good for: then `token` is the next of `later`."""
+    later: list[str] = field(default_factory=list)
+    echo: bool = False
+    """Answers 500 with the token that it got, as debugging proxies do."""
     refusal: str | None = None
     """Why it takes no pipeline; None takes them."""
     unavailable: int = 0
@@ -91,6 +96,8 @@ class KubeflowServer:
 
     def _look(self) -> tuple[int, Any]:
         self.looks += 1
+        if self.lifetime is not None and self.looks % self.lifetime == 0 and self.later:
+            self.token = self.later.pop(0)
         if self.looks <= self.unavailable:
             return 503, {"message": "upstream connect error"}
         state, tasks = self.states[min(self.looks - self.unavailable, len(self.states)) - 1]
@@ -116,6 +123,9 @@ def kubeflow_server(**given: Any) -> Iterator[KubeflowServer]:
             length = int(self.headers.get("Content-Length", 0))
             body = json.loads(self.rfile.read(length)) if length else None
             address = urlsplit(self.path)
+            if state.echo:
+                token = self.headers.get("authorization", "").removeprefix("Bearer ")
+                return self._send(500, {"message": f"token was {token}"})
             if state.token is not None and not self._is_let_in(state.token):
                 return self._send(401, {"message": "unauthenticated"})
             status, answer = state.answer(self.command, address.path, parse_qs(address.query), body)

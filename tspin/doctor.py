@@ -19,9 +19,10 @@ from tspin.machine.hardware import (
     find_gpus,
 )
 from tspin.machine.packages import check_extras, check_packages, check_python
+from tspin.registry import Registry
 from tspin.store import exists, is_remote, working_folder
 
-__all__ = ["Check", "check_s3", "doctor_report", "models_size"]
+__all__ = ["Check", "check_registry", "check_s3", "doctor_report", "models_size"]
 
 _TRAINING = ("torch", "transformers", "peft", "accelerate", "safetensors")
 
@@ -39,14 +40,15 @@ _S3_FILES = {
 }
 
 
-def doctor_report(config: RunConfig | None) -> list[Check]:
+def doctor_report(config: RunConfig | None, registry: str | None = None) -> list[Check]:
     """Look at this machine, and at a run's configuration if there is one.
 
-    Works without torch, and says then what does not. Nothing is written, no weight is loaded; of
-    a Hub model the metadata is fetched.
+    Works without torch, and says then what does not. Nothing is written but the registry's probe,
+    no weight is loaded; of a Hub model the metadata is fetched.
 
     Args:
         config: The run to be made here.
+        registry: Where its model is to be promoted; None looks at none.
     """
     gpus = find_gpus()
     folder = working_folder(config.run_dir) if config is not None else Path()
@@ -61,6 +63,7 @@ def doctor_report(config: RunConfig | None) -> list[Check]:
         check_gpus(gpus),
         check_disk(folder),
         check_s3(),
+        *([] if registry is None else [check_registry(registry)]),
     ]
     if config is None:
         return checks
@@ -96,6 +99,18 @@ def check_s3() -> Check:
     if find_spec("boto3") is None:
         return Check("S3", "ok", f"boto3 is not installed, s3:// cannot be reached; {seen}")
     return Check("S3", "ok", seen)
+
+
+def check_registry(uri: str) -> Check:
+    """Whether a model could be promoted from here: the records are read, an object is created."""
+    try:
+        registry = Registry(uri)
+        registry.probe()
+        champion = registry.champion()
+    except TspinError as error:
+        return Check("registry", "fail", str(error))
+    today = "no champion yet" if champion is None else f"champion {champion.number}"
+    return Check("registry", "ok", f"{uri} can be promoted to; {today}")
 
 
 def _check_inputs(config: RunConfig) -> list[Check]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import orjson
@@ -22,6 +22,7 @@ __all__ = [
     "remove",
     "sha256_file",
     "sha256_folder",
+    "sha256_listed",
     "sync",
     "write_json",
 ]
@@ -141,10 +142,15 @@ def sha256_file(path: Path) -> str:
 
 def sha256_folder(path: Path, *patterns: str) -> str:
     """Hex SHA-256 over the relative names and contents of the files that match any pattern."""
-    names = sorted({entry for pattern in patterns for entry in path.rglob(pattern)})
-    digest = hashlib.sha256()
-    for entry in names:
-        if entry.is_file():
-            line = f"{sha256_file(entry)}  {entry.relative_to(path).as_posix()}\n"
-            digest.update(line.encode())
-    return digest.hexdigest()
+    names = {entry for pattern in patterns for entry in path.rglob(pattern) if entry.is_file()}
+    return sha256_listed({e.relative_to(path).as_posix(): sha256_file(e) for e in names})
+
+
+def sha256_listed(files: Mapping[str, str]) -> str:
+    """As `sha256_folder`, of files whose hashes are known.
+
+    Args:
+        files: Relative name to hex SHA-256.
+    """
+    lines = (f"{files[name]}  {name}\n" for name in sorted(files, key=PurePosixPath))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -40,6 +40,6 @@ def _finish(plan: Plan, config: Any, history: Any, best: Any) -> None:
         history=history,
         run=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
     )
-    plan.placed(promoted, "transfer", "promote")
+    plan.placed(promoted, "promote", "promote")
     # Another try is another comparison; and a refusal is not a fault of the machine.
     promoted.set_caching_options(False).set_retry(0)

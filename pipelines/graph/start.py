@@ -8,6 +8,7 @@ from kfp import dsl
 
 from tspin.config import structure
 from tspin_components.check_inputs import check_inputs
+from tspin_components.check_registry import check_registry
 from tspin_components.evaluate import evaluate
 from tspin_components.gate import gate
 from tspin_components.import_data import import_data
@@ -50,6 +51,12 @@ class Start:
         self._checked = check_inputs(config=config, structure=structure(plan.config), model=local)
         plan.placed(self._checked, "light", "check inputs").set_caching_options(False)
         self._checked.after(fit)
+        if plan.registry is not None:
+            # A task of its own, since it must run with the rights of the promotion, which the
+            # tasks that run models and data have not.
+            registry = check_registry(registry=plan.registry).after(fit)
+            plan.placed(registry, "promote", "check registry").set_caching_options(False)
+            self._checked.after(registry)
         self.settings = self._checked.outputs["settings"]
         self.initial, uri = self._named(plan.config.model.path, "initial", "initial policy")
         self.policy, self.uri = self.initial, uri

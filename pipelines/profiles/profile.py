@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -75,14 +75,24 @@ class Stages(Strict):
     light: Stage
     """Import, triplets, report: steps that need no accelerator and little of anything."""
     transfer: Stage
-    """Promotion, training through a TrainJob: no accelerator, but room on disk for whole models."""
+    """Training through a TrainJob: no accelerator, but room on disk for whole models."""
+    promote: Stage
+    """The registry's: checked first, promoted to last, with rights that no other stage has. As
+    `transfer` where a profile does not say."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _promoted(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "transfer" in values:
+            return {"promote": values["transfer"], **values}
+        return values
 
     @model_validator(mode="after")
     def _places(self) -> Self:
-        for name in ("light", "transfer"):
+        for name in ("light", "transfer", "promote"):
             if getattr(self, name).accelerator:
                 raise ValueError(f"stages.{name} asks for an accelerator; nothing could use one")
-        for name in ("generate", "evaluate", "light", "transfer"):
+        for name in ("generate", "evaluate", "light", "transfer", "promote"):
             nodes = getattr(self, name).nodes
             if nodes != 1:
                 raise ValueError(f"stages.{name}.nodes is {nodes}; only training spans nodes")

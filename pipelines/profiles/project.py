@@ -22,6 +22,8 @@ class Project(Strict):
     """Where tspin's `k8s/` is: the URL of a git repository, or a folder from the profile's."""
     registry: str = Field(pattern=r"^\S+$")
     """Where the best models are promoted."""
+    artifacts: str = Field(pattern=r"^(s3|gs|minio)://[^\s/]+(/\S*)?$")
+    """Where Kubeflow keeps what passes from step to step: `defaultPipelineRoot` of kfp-launcher."""
     settings: dict[Variable, Line] = Field(default_factory=dict)
     """Of the ConfigMap `tspin-s3`: environment of every pod, and of CI."""
 

@@ -44,6 +44,7 @@ def load_project(path: Path) -> tuple[Profile, Project]:
         "images.registry": profile.images.registry,
         "project.manifests": project.manifests,
         "project.registry": project.registry,
+        "project.artifacts": project.artifacts,
     }
     values |= {f"project.settings.{name}": value for name, value in project.settings.items()}
     gaps = [f"{name} ({value})" for name, value in values.items() if _PLACEHOLDER.search(value)]
@@ -109,7 +110,8 @@ def kustomization(path: Path, profile: Profile, project: Project) -> str:
             }
         ]
         content["generatorOptions"] = {"disableNameSuffixHash": True}
-    if patches := [*_namespace(profile.namespace), *_region(profile, project)]:
+    own = [*_namespace(profile), *_artifacts(profile, project), *_region(profile, project)]
+    if patches := own:
         content["patches"] = patches
     text = yaml.safe_dump(content, sort_keys=False, width=1000)
     return _HEADER.format(profile=path.name) + text
@@ -129,16 +131,18 @@ def _base(path: Path, overlay: str, manifests: str) -> str:
 
 
 def _images(profile: Profile) -> list[dict[str, str]]:
-    """The image of Jobs and nodes, in the place of what the overlay has for it.
+    """The images of Jobs and nodes, in the place of what the overlay has for them.
 
     An overlay has the image that the shipped profiles of its name have: tests/k8s holds them
     together.
     """
-    image = profile.image(profile.stages.train)
-    shipped = (load_profile(name) for name in profile_names())
-    names = {p.image(p.stages.train) for p in shipped if p.overlay == profile.overlay}
-    name, digest = image_parts(image)
-    return [{"name": image_parts(old)[0], "newName": name, **digest} for old in sorted(names)]
+    images = {}
+    for shipped in map(load_profile, profile_names()):
+        if shipped.overlay == profile.overlay:
+            for stage in ("train", "light"):
+                old = image_parts(shipped.image(getattr(shipped.stages, stage)))[0]
+                images[old] = image_parts(profile.image(getattr(profile.stages, stage)))
+    return [{"name": old, "newName": name, **tag} for old, (name, tag) in sorted(images.items())]
 
 
 def image_parts(image: str) -> tuple[str, dict[str, str]]:
@@ -150,12 +154,13 @@ def image_parts(image: str) -> tuple[str, dict[str, str]]:
     return name, {"newTag": tag}
 
 
-def _namespace(name: str) -> list[dict[str, Any]]:
+def _namespace(profile: Profile) -> list[dict[str, Any]]:
     """Another namespace than the overlay's.
 
     Not kustomize's own `namespace:`. It would put a namespace on cluster-wide objects of kinds that
     it does not know, such as Kueue's, and leave the subjects of role bindings as they are.
     """
+    name = profile.namespace
     if name == _NAMESPACE:
         return []
     label = "/spec/namespaceSelector/matchLabels/kubernetes.io~1metadata.name"
@@ -164,7 +169,18 @@ def _namespace(name: str) -> list[dict[str, Any]]:
         _patch({"kind": "Namespace", "name": _NAMESPACE}, "/metadata/name", name),
         _patch({"kind": "RoleBinding"}, "/subjects/0/namespace", name),
         _patch({"kind": "ClusterQueue"}, label, name),
+        # In no namespace: two on one cluster need two names.
+        _patch({"kind": "ClusterQueue"}, "/metadata/name", name),
+        _patch({"kind": "LocalQueue"}, "/spec/clusterQueue", name),
     ]
+
+
+def _artifacts(profile: Profile, project: Project) -> list[dict[str, Any]]:
+    """Kubeflow's own store on a laptop, a bucket elsewhere."""
+    if profile.overlay == "kind-cpu":
+        return []
+    root = {"kind": "ConfigMap", "name": "kfp-launcher"}
+    return [_patch(root, "/data/defaultPipelineRoot", project.artifacts)]
 
 
 def _region(profile: Profile, project: Project) -> list[dict[str, Any]]:
@@ -177,4 +193,5 @@ def _region(profile: Profile, project: Project) -> list[dict[str, Any]]:
 
 def _patch(target: dict[str, str], path: str, value: str) -> dict[str, Any]:
     operation = [{"op": "replace", "path": path, "value": value}]
-    return {"target": target, "patch": yaml.safe_dump(operation, sort_keys=False)}
+    patch = {"target": target, "patch": yaml.safe_dump(operation, sort_keys=False)}
+    return patch | ({"options": {"allowNameChange": True}} if path == "/metadata/name" else {})

@@ -77,6 +77,7 @@ def _profile_text(name: str, profile: Profile, template: Traversable) -> str:
     head = (template / "profile.yaml").read_text(encoding="utf-8")
     if "namespace" in profile.model_fields_set:
         head = head.replace("namespace: tspin\n", "")
+    head = head.replace("SCHEME", "gs" if profile.overlay == "gke" else "s3")
     return head.replace("    SETTINGS\n", indent(settings, "    ")) + text
 
 

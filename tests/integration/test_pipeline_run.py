@@ -29,6 +29,7 @@ def kubeflow(tmp_path_factory: pytest.TempPathFactory) -> LocalKubeflow:
 def test_every_task_ran(kubeflow: LocalKubeflow) -> None:
     assert kubeflow.tasks(0) == Counter(
         {
+            "check-registry": 1,
             "check-inputs": 1,
             "import-data": 2,
             "import-model": 1,
@@ -89,7 +90,18 @@ def test_the_best_model_is_promoted(kubeflow: LocalKubeflow) -> None:
 
 def test_a_second_run_takes_all_from_the_cache(kubeflow: LocalKubeflow) -> None:
     kubeflow.run("run", kubeflow.config(), shards=2, registry=str(kubeflow.folder / "registry"))
-    assert kubeflow.tasks() == Counter({"check-inputs": 1, "promote": 1})
+    assert kubeflow.tasks() == Counter({"check-registry": 1, "check-inputs": 1, "promote": 1})
+
+
+def test_a_registry_that_cannot_be_promoted_to_ends_the_run_before_it_begins(
+    kubeflow: LocalKubeflow,
+) -> None:
+    registry = kubeflow.folder / "harmed"
+    (registry / "champion").mkdir(parents=True)
+    (registry / "champion/00000002.json").write_text("{}")
+    with pytest.raises(RuntimeError, match="check-registry"):
+        kubeflow.run("run", kubeflow.config(), shards=2, registry=str(registry))
+    assert kubeflow.tasks() == Counter()
 
 
 def test_one_more_iteration_plays_only_that_one(kubeflow: LocalKubeflow) -> None:

@@ -128,13 +128,52 @@ def test_no_host_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("token", ["wrong", None])
-def test_a_wrong_token_is_said(tmp_path: Path, token: str | None) -> None:
+def test_a_wrong_token_is_said_with_what_makes_a_right_one(
+    tmp_path: Path, token: str | None
+) -> None:
     environment = {} if token is None else {"KFP_TOKEN": token}
     with kubeflow_server(token=SECRET) as server:
         done = _submit(tmp_path, server.url, **environment)
     assert done.returncode == 1
     assert "does not accept the token (401)" in done.stderr
     assert ("it may be old" if token else "set KFP_TOKEN") in done.stderr
+    command = "kubectl -n tspin create token tspin-submit --audience pipelines.kubeflow.org"
+    assert f"--token-command '{command}'" in done.stderr
+
+
+def _printer(folder: Path, tokens: list[str]) -> str:
+    """A command that prints the tokens, one each time; the last one again and again."""
+    script, counter = folder / "print.py", folder / "asked"
+    script.write_text(
+        "import pathlib\n"
+        f"counter = pathlib.Path({str(counter)!r})\n"
+        "asked = len(counter.read_bytes()) if counter.exists() else 0\n"
+        "counter.write_bytes(b'x' * (asked + 1))\n"
+        f"print({tokens!r}[min(asked, {len(tokens) - 1})])\n"
+    )
+    return f"{sys.executable} {script}"
+
+
+def _asked(folder: Path) -> int:
+    return len((folder / "asked").read_bytes())
+
+
+RUNNING = ("RUNNING", {"train": "RUNNING"})
+LONG = [*[RUNNING] * 5, ("SUCCEEDED", {"train": "SUCCEEDED"})]
+
+
+def test_a_token_that_is_no_longer_accepted_while_waiting_is_asked_for_again(
+    tmp_path: Path,
+) -> None:
+    """One that does not say when it ends."""
+    tokens = ["first-token", "second-token", "third-token"]
+    with kubeflow_server(token=tokens[0], later=tokens[1:], lifetime=2, states=LONG) as server:
+        command = _printer(tmp_path, tokens)
+        done = _submit(tmp_path, server.url, "--wait", KFP_TOKEN_COMMAND=command)
+    assert done.returncode == 0, done.stderr
+    assert "asking again: " in done.stdout
+    assert _asked(tmp_path) == 3
+    assert not any(token in done.stdout + done.stderr for token in tokens)
 
 
 def test_a_server_that_refuses_the_pipeline_is_quoted(tmp_path: Path) -> None:

@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from rendered import K8S, OVERLAYS, Document, containers, named, need_kubectl, of_kind, overlay
+from rendered import (
+    K8S,
+    OVERLAYS,
+    Document,
+    containers,
+    named,
+    names,
+    need_kubectl,
+    of_kind,
+    overlay,
+    render,
+)
 from rendered import pod_templates as templates
 
 import tspin
@@ -45,18 +56,22 @@ def test_what_the_profile_says_is_in_every_object(name: str, tmp_path: Path) -> 
 
     pods = [pod["spec"] for _, pod in templates(documents)]
     images = {container["image"] for pod in pods for container in containers(pod)}
-    assert images == {profile.image(profile.stages.train)}
+    assert images == {profile.image(s) for s in (profile.stages.train, profile.stages.light)}
     assert profile.project is not None
     assert named(documents, "ConfigMap", "tspin-s3")["data"] == profile.project.settings
-    assert len(documents) == len(overlay(name))
+    if name != "kind-cpu":
+        root = named(documents, "ConfigMap", "kfp-launcher")["data"]["defaultPipelineRoot"]
+        assert root == profile.project.artifacts
+    shipped = render(f"overlays/{name}")
+    assert len(documents) == len(shipped)
     named(documents, "Namespace", "team")
     assert "us-east-1" not in str(of_kind(documents, "SecretStore"))
-    assert _places(documents) == {
-        (kind, place and "team") for kind, place in _places(overlay(name))
-    }
+    assert _places(documents) == {(kind, place and "team") for kind, place in _places(shipped)}
     references = str([d.get("subjects") for d in documents] + of_kind(documents, "ClusterQueue"))
     assert "'namespace': 'tspin'" not in references
     assert "metadata.name': 'tspin'" not in references
+    queues = {queue["spec"]["clusterQueue"] for queue in of_kind(documents, "LocalQueue")}
+    assert queues == names(documents, "ClusterQueue") <= {"team"}
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -77,4 +92,4 @@ def test_a_repository_is_taken_at_the_tag_of_the_version(tmp_path: Path) -> None
     profile = tmp_path / "kubeflow/profile.yaml"
     fill_in(profile, f"file://{repository}")
     sync_manifests(profile)
-    assert _render(profile.parent) == overlay("kind-cpu")
+    assert _render(profile.parent) == render("overlays/kind-cpu")

@@ -12,7 +12,7 @@ from rendered import OVERLAYS, Document, named, overlay, pod_templates
 VERSIONS = ("1.32", kubernetes_validate.latest_version())
 """The oldest that the manifests are for, and the newest known."""
 
-CUSTOM = {"aks": (12, 2), "eks": (21, 2), "gke": (17, 2), "kind-cpu": (0, 0), "onprem": (12, 2)}
+CUSTOM = {"aks": (13, 2), "eks": (22, 2), "gke": (18, 2), "kind-cpu": (0, 0), "onprem": (13, 2)}
 """Custom resources of each overlay: those whose `spec` has a schema, and those described whole."""
 
 

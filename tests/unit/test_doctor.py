@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from tspin import doctor
 from tspin.config import RunConfig
-from tspin.doctor import check_s3, doctor_report
+from tspin.doctor import check_registry, check_s3, doctor_report
 from tspin.machine.check import Check
 from tspin.machine.hardware import Gpu, find_gpus
 from tspin.machine.packages import TESTED, check_extras, check_packages
@@ -64,6 +64,15 @@ def test_what_bytes_depend_on_stands_in_one_line(
     config = run_config(tmp_path, tiny_model_dir, system={"device": "cpu", "threads": 5})
     detail = named(doctor_report(config), "arithmetic").detail
     assert re.fullmatch(r"5 threads, cpu, \S+, torch \S+, \w+.*", detail), detail
+
+
+def test_a_registry_is_probed(tmp_path: Path) -> None:
+    uri = str(tmp_path / "registry")
+    assert check_registry(uri).detail == f"{uri} can be promoted to; no champion yet"
+    assert named(doctor_report(None, uri), "registry").status == "ok"
+    (tmp_path / "registry/champion/00000002.json").write_text("{}")
+    assert check_registry(uri).status == "fail"
+    assert "00000001.json: is missing" in check_registry(uri).detail
 
 
 def test_a_small_run_fits(tmp_path: Path, tiny_model_dir: Path) -> None:

@@ -57,6 +57,10 @@ def doctor(
         typer.Option("--config", "-c", help="Also: does this run fit here?", **LOCAL_PATH),
     ] = None,
     overrides: Overrides = None,
+    registry: Annotated[
+        str | None,
+        typer.Option(help="Also: could a model be promoted to it from here?", **PATH),
+    ] = None,
     cluster: Annotated[
         bool,
         typer.Option("--cluster", help="Instead of this machine: the cluster of KUBECONFIG."),
@@ -67,7 +71,7 @@ def doctor(
     ] = None,
 ) -> None:
     """Say what is installed, what this machine has, and what would not work."""
-    from tspin.doctor import doctor_report, models_size
+    from tspin.doctor import check_registry, doctor_report, models_size
 
     if cluster != (profile is not None):
         raise InputError("--cluster and --profile go together: the profile says what is needed")
@@ -75,8 +79,9 @@ def doctor(
     if cluster:
         size = None if settings is None else models_size(settings)
         checks = load_plugin(DOCTORS, "cluster")(profile, size)
+        checks += [] if registry is None else [check_registry(registry)]
     else:
-        checks = doctor_report(settings)
+        checks = doctor_report(settings, registry)
     table = Table("", "", "", show_header=False)
     marks = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]"}
     for check in checks:

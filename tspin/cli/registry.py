@@ -108,13 +108,30 @@ def fetch_command(
     if not champions:
         raise InputError(f"{registry}: there is no champion{f' {number}' if number else ''}")
     record = champions[-1]
-    opened.fetch(record.model, out, overwrite=overwrite)
+    opened.fetch(record, out, overwrite=overwrite)
     typer.echo(f"{out}: champion {record.number}, {record.model}")
     if fitted := record.metrics.get("temperature/fitted"):
         typer.echo(
             f"sample at temperature {fitted.value:.4g}, fitted to its held-out records: vllm serve "
             f"... --override-generation-config '{{\"temperature\": {fitted.value:.4g}}}'"
         )
+
+
+@app.command(name="verify")
+def verify_command(
+    registry: RegistryUri,
+    known: Annotated[
+        str | None,
+        typer.Option(help="A head that was printed earlier: its history must still be this one's."),
+    ] = None,
+) -> None:
+    """Read everything: records chained without a gap, models as they were put in; 1 if not."""
+    from tspin.registry import Registry
+
+    heads = Registry(registry).verify(known=known)
+    typer.echo(f"{registry}: {len(heads)} records and their models are what was put in")
+    if heads:
+        typer.echo(f"head: {heads[-1]}")
 
 
 def retrain(

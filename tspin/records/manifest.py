@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tspin.errors import InputError
-from tspin.files import sha256_file, sha256_folder, write_json
+from tspin.files import sha256_file, sha256_folder, sha256_listed, write_json
 from tspin.records.arithmetic import Arithmetic
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "content_hash",
     "forget",
     "is_current",
+    "listed_hash",
     "making_path",
     "manifest_path",
     "read_manifest",
@@ -102,6 +104,16 @@ def manifest_path(output: Path) -> Path:
 def content_hash(path: Path) -> str:
     """Hex SHA-256 of a file, or of a model folder's weights and configuration."""
     return sha256_folder(path, *MODEL_FILES) if path.is_dir() else sha256_file(path)
+
+
+def listed_hash(files: Mapping[str, str]) -> str:
+    """The content hash of a model folder whose files' hashes are known.
+
+    Args:
+        files: Relative name to hex SHA-256; of any kind, only `MODEL_FILES` count.
+    """
+    counted = [n for n in files if any(PurePosixPath(n).match(p) for p in MODEL_FILES)]
+    return sha256_listed({name: files[name] for name in counted})
 
 
 def making_path(output: Path) -> Path:

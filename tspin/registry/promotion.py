@@ -17,7 +17,8 @@ from tspin.records.estimate import Estimate, read_estimates
 from tspin.records.manifest import RECORDED_LATER, Manifest, content_hash, read_manifest
 from tspin.registry.champions import Registry
 from tspin.registry.gate import PromotionGate
-from tspin.registry.record import Record
+from tspin.registry.models import FileList
+from tspin.registry.record import FORMAT, Record
 
 __all__ = ["promote", "rollback"]
 
@@ -67,10 +68,10 @@ def promote(
             return champion
         _refuse_other_evaluation(champion, manifest, metrics, opened.uri)
         gate.enforce()
-    kept = opened.add_model(candidate)
-    record = _record(gate, candidate, manifest, champion, kept, by=by, run=run, commit=git_commit)
-    opened.append(record)
-    return record
+    opened.probe()
+    files = opened.add_model(candidate)
+    record = _record(gate, candidate, manifest, champion, files, by=by, run=run, commit=git_commit)
+    return opened.append(record)
 
 
 def rollback(registry: str, *, to: int | None = None, by: str | None = None) -> Record:
@@ -97,15 +98,14 @@ def rollback(registry: str, *, to: int | None = None, by: str | None = None) -> 
         champion = "an earlier champion" if to is None else f"number {to} with another model"
         raise InputError(f"{opened.uri}: there is no {champion} to go back to")
     update = {
+        "version": FORMAT,
         "number": current.number + 1,
         "kind": "rollback",
         "previous": current.number,
         "by": by or _user(),
         "at": _now(),
     }
-    record = earlier[-1].model_copy(update=update)
-    opened.append(record)
-    return record
+    return opened.append(earlier[-1].model_copy(update=update))
 
 
 def _opened(registry: str, candidate: Path, metrics: Path) -> Registry:
@@ -142,7 +142,7 @@ def _record(
     candidate: Path,
     manifest: Manifest,
     champion: Record | None,
-    model: str,
+    files: FileList,
     *,
     by: str | None,
     run: str | None,
@@ -150,9 +150,11 @@ def _record(
 ) -> Record:
     trained = read_manifest(candidate)
     return Record(
+        version=FORMAT,
         number=1 if champion is None else champion.number + 1,
         kind="promote",
-        model=model,
+        model=files.model,
+        files_sha256=files.sha256,
         identity=manifest.model or "",
         metrics=dict(gate.candidate),
         evaluation=_evaluation(manifest),

@@ -8,7 +8,10 @@ from pydantic import BaseModel, ConfigDict
 
 from tspin.records.estimate import Estimate
 
-__all__ = ["Record"]
+__all__ = ["FORMAT", "Record"]
+
+FORMAT = 2
+"""Of the records that are written; older ones are read."""
 
 
 class Record(BaseModel):
@@ -16,11 +19,16 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    version: int = 1
+    """Of the format; 1, which did not name it, is not chained."""
     number: int
     """From 1, without gaps; the highest is the champion's."""
     kind: Literal["promote", "rollback"]
     model: str
     """Content hash of the model (hex SHA-256): where it stands in the registry."""
+    files_sha256: str | None = None
+    """Of the model's list of files, byte for byte: binds its tokenizer and templates, which the
+    content hash leaves out, to this record. Format 1 has none."""
     identity: str
     """Of the policy that was measured; for an adapter with its base."""
     metrics: dict[str, Estimate]
@@ -34,6 +42,8 @@ class Record(BaseModel):
     min_gain: float
     previous: int | None
     """The record of the champion that it replaced."""
+    previous_sha256: str | None = None
+    """Of that record, byte for byte. None of the first, and in format 1."""
     by: str
     at: str
     """UTC, ISO 8601."""

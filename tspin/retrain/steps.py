@@ -109,15 +109,16 @@ def _validate(folder: Path, config: RunConfig) -> None:
 
 
 def _run(asked: Retraining, config: RunConfig, outcome: Outcome) -> Record:
-    before = Registry(asked.registry).champion()
-    outcome.champion = before
-    if asked.mode == "kubeflow":
+    registry = Registry(asked.registry)
+    outcome.champion = registry.champion()
+    if asked.mode == "kubeflow":  # The run probes the registry itself, with its own rights.
         _run_on_kubeflow(asked, config)
     else:
+        registry.probe()
         _run_here(asked)
         outcome.run_dir = asked.folder / config.run_dir
         _promote(asked, config, outcome)
-    record = Registry(asked.registry).champion()
+    record = registry.champion()
     if record is None:
         raise TspinError(f"{asked.registry}: holds no champion after the run")
     return record

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tspin.records.manifest import manifest_path
 from tspin.records.records import (
@@ -71,7 +73,13 @@ def heldout_samples(folder: RunFolder, numbers: Sequence[int]) -> tuple[Sample, 
                 answer = _shown(number, response.response, response.finish_reason)
                 answers.setdefault(response.id, []).append(answer)
     return tuple(
-        Sample(record.messages, (_annotation(record.response), *answers.get(identity, ())))
+        Sample(
+            record.messages,
+            (
+                _annotation(record.response, record.reasoning_content, record.tool_calls),
+                *answers.get(identity, ()),
+            ),
+        )
         for identity, record in records.items()
     )
 
@@ -131,11 +139,20 @@ def _triplet_sample(triplets: dict[int, Triplet]) -> Sample:
         for number, triplet in triplets.items()
         if number > 0 or not same
     ]
-    return Sample(first.messages, (_annotation(first.annotated), proto, *played))
+    annotation = _annotation(
+        first.annotated, first.annotated_reasoning_content, first.annotated_tool_calls
+    )
+    return Sample(first.messages, (annotation, proto, *played))
 
 
-def _annotation(text: str) -> Shown:
-    return Shown("annotated", "y, the annotation", text)
+def _annotation(
+    text: str, thought: str | None, tool_calls: Sequence[dict[str, Any]] | None
+) -> Shown:
+    """All of the target turn: a call of a tool may be the whole of it."""
+    parts = [f"<think>\n{thought}\n</think>"] if thought else []
+    parts += [text] if text else []
+    parts += [json.dumps(call, ensure_ascii=False, indent=2) for call in tool_calls or ()]
+    return Shown("annotated", "y, the annotation", "\n".join(parts))
 
 
 def _shown(number: int, text: str, finish_reason: FinishReason) -> Shown:

@@ -1,9 +1,9 @@
-"""Where objects are kept: a folder or an S3 prefix, behind one interface."""
+"""Where objects are kept: a folder, S3, Google Cloud or Azure, behind one interface."""
 
 from tspin.store.base import ConflictError, KeyMissingError, Store
 from tspin.store.fetching import fetch
 from tspin.store.location import exists, is_remote, working_folder
-from tspin.store.opening import open_store
+from tspin.store.opening import check_scheme, open_store
 from tspin.store.publishing import Output, output_at
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "KeyMissingError",
     "Output",
     "Store",
+    "check_scheme",
     "exists",
     "fetch",
     "is_remote",

@@ -44,12 +44,34 @@ class Store(Protocol):
             TspinError: the store cannot be reached, or denies it.
         """
 
-    def create(self, key: str, data: bytes) -> None:
+    def create(self, key: str, data: bytes, *, same: bool = False) -> None:
         """Write a small object unless there is one of this key: of many writers one succeeds.
+
+        Args:
+            key: Of the object.
+            data: Its content.
+            same: Every writer brings these bytes: who was first is not waited for where a
+                server decides late.
 
         Raises:
             ConflictError: there is one, with other bytes.
             InputError: the store cannot tell.
+            TspinError: the store cannot be reached, or denies it.
+        """
+
+    def create_from(self, path: Path, key: str) -> None:
+        """As `create`, with the content of a file, in parts where it is large.
+
+        Raises:
+            ConflictError: there is one, with other bytes.
+            TspinError: the store cannot be reached, or denies it.
+        """
+
+    def sha256(self, key: str) -> str:
+        """Hex SHA-256 of an object's bytes, all of which are read.
+
+        Raises:
+            KeyMissingError: there is none.
             TspinError: the store cannot be reached, or denies it.
         """
 

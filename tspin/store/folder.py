@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import IO
 
-from tspin.files import atomic_file, sync
+from tspin.files import atomic_file, sha256_file, sync
 from tspin.store.base import ConflictError, KeyMissingError, checked_key
 
 __all__ = ["FolderStore"]
@@ -34,21 +36,42 @@ class FolderStore:
         with atomic_file(self._path(key)) as file:
             file.write(data)
 
-    def create(self, key: str, data: bytes) -> None:
-        """Write a small object unless there is one: a hard link is made by one of many."""
+    def create(self, key: str, data: bytes, *, same: bool = False) -> None:
+        """Write a small object unless there is one: a hard link is made by one of many.
+
+        Args:
+            key: Of the object.
+            data: Its content.
+            same: See `tspin.store.base.Store.create`.
+        """
+        self._link(io.BytesIO(data), key)
+
+    def create_from(self, path: Path, key: str) -> None:
+        """As `create`, with the content of a file."""
+        with path.open("rb") as source:
+            self._link(source, key)
+
+    def _link(self, source: IO[bytes], key: str) -> None:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp") as file:
-            file.write(data)
+            shutil.copyfileobj(source, file)
             file.flush()
             os.fsync(file.fileno())
             try:
                 os.link(file.name, path)
             except FileExistsError:
-                if path.read_bytes() == data:
+                if sha256_file(path) == sha256_file(Path(file.name)):
                     return
                 raise ConflictError(f"{self.uri}/{key}: is there already") from None
         sync(path.parent)
+
+    def sha256(self, key: str) -> str:
+        """Hex SHA-256 of an object's bytes."""
+        try:
+            return sha256_file(self._path(key))
+        except FileNotFoundError:
+            raise KeyMissingError(f"{self.uri}/{key}: no such object") from None
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """The keys that begin with a prefix, sorted; temporary files are none."""

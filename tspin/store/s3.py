@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import boto3
 from botocore.exceptions import BotoCoreError
 
-from tspin.errors import InputError
+from tspin.errors import InputError, TspinError
 from tspin.files import atomic_file, sha256_file
 from tspin.store.base import ConflictError, DamagedError, KeyMissingError, checked_key
 from tspin.store.s3_errors import UnsupportedError, told
-from tspin.store.s3_settings import TIMES, TRANSFER, client_settings, settle_seconds
+from tspin.store.s3_settings import TIMES, TRANSFER, open_client, settle_seconds
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 __all__ = ["S3Store"]
 
 _PROBE = ".condition"
+_BLOCK = 1 << 20
 
 
 class S3Store:
@@ -34,7 +39,7 @@ class S3Store:
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.uri = f"s3://{bucket}/{self._prefix}".rstrip("/")
         try:
-            self._client = boto3.client("s3", config=client_settings())
+            self._client = open_client()
         except BotoCoreError as error:  # An unknown profile, no region where one is needed.
             raise InputError(f"{uri}: {error}") from None
 
@@ -49,13 +54,18 @@ class S3Store:
         with self._told(key):
             self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=data)
 
-    def create(self, key: str, data: bytes) -> None:
+    def create(self, key: str, data: bytes, *, same: bool = False) -> None:
         """Write a small object unless there is one, by `If-None-Match: *`.
 
         An answer that got lost makes botocore ask again, and the server say no to what it has
         done: whether the object is ours decides. Where the server looks at the condition before
         it takes the body, two writers may pass; what stands there when no request from before can
         be on its way any more is what was created.
+
+        Args:
+            key: Of the object.
+            data: Its content.
+            same: See `tspin.store.base.Store.create`.
 
         Raises:
             InputError: the server ignores conditions.
@@ -69,7 +79,7 @@ class S3Store:
         except ConflictError:
             if self.read(key) != data:
                 raise
-        if at_once:
+        if at_once or same:
             return
         time.sleep(settle_seconds())
         if self.read(key) != data:
@@ -116,13 +126,24 @@ class S3Store:
         with self._told(key):
             self._client.delete_object(Bucket=self._bucket, Key=self._key(key))
 
+    def create_from(self, path: Path, key: str) -> None:
+        """As `create`, with the content of a file; policies can deny writing over what is there."""
+        try:
+            self._upload(self._creator, path, key)
+        except ConflictError:
+            if self.sha256(key) != sha256_file(path):
+                raise
+
     def upload(self, path: Path, key: str) -> None:
         """Copy a file to an object, which appears when its last part is there."""
+        self._upload(self._client, path, key)
+
+    def _upload(self, client: S3Client, path: Path, key: str) -> None:
         extra = {"Metadata": {"sha256": sha256_file(path)}}
         for last in _tries():
             try:
                 with self._told(key):
-                    self._client.upload_file(
+                    client.upload_file(
                         str(path), self._bucket, self._key(key), ExtraArgs=extra, Config=TRANSFER
                     )
             except DamagedError:
@@ -130,6 +151,29 @@ class S3Store:
                     raise
             else:
                 return
+
+    @cached_property
+    def _creator(self) -> S3Client:
+        """A client that replaces no object."""
+        return open_client(creates=True)
+
+    def sha256(self, key: str) -> str:
+        """Hex SHA-256 of an object's bytes, streamed; begun again where the stream breaks off."""
+        for last in _tries():
+            digest = hashlib.sha256()
+            try:
+                with self._told(key):
+                    answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
+                    for block in answer["Body"].iter_chunks(_BLOCK):
+                        digest.update(block)
+            except KeyMissingError:
+                raise
+            except TspinError:
+                if last:
+                    raise
+            else:
+                break
+        return digest.hexdigest()
 
     def download(self, key: str, path: Path) -> None:
         """Copy an object to a file, streamed; bytes that are not the sender's are refused."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
+from typing import TYPE_CHECKING, Any
 
+import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 
 from tspin.errors import InputError
 
-__all__ = ["TIMES", "TRANSFER", "client_settings", "settle_seconds"]
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["TIMES", "TRANSFER", "open_client", "settle_seconds"]
 
 TIMES = 3
 """How often bytes may arrive damaged, or a download break off, before that is no accident."""
@@ -28,7 +35,43 @@ _SETTLE_SECONDS = 60.0
 """Where TSPIN_S3_SETTLE_SECONDS does not say: longer than a server waits for a request's body."""
 
 
-def client_settings() -> Config:
+def open_client(*, creates: bool = False) -> S3Client:
+    """A boto3 client with our settings; nothing is sent yet.
+
+    Args:
+        creates: Whether whatever it puts must be new. boto3's uploads do not take the condition
+            themselves; it goes with what makes an object appear, a `PutObject` or the end of an
+            upload in parts.
+
+    Raises:
+        InputError: a variable of the environment is no number.
+    """
+    client = boto3.client("s3", config=_settings())
+    # A bucket with Object Lock wants a digest of what it locks, and does not count the signed one.
+    for operation in ("PutObject", "UploadPart"):
+        client.meta.events.register(f"before-call.s3.{operation}", _add_md5)
+    for operation in ("PutObject", "CompleteMultipartUpload") if creates else ():
+        client.meta.events.register(f"before-parameter-build.s3.{operation}", _if_new)
+    return client
+
+
+def _add_md5(params: dict[str, Any], **_: object) -> None:
+    body, digest = params["body"], hashlib.md5(usedforsecurity=False)
+    if isinstance(body, bytes | bytearray):
+        digest.update(body)
+    else:
+        start = body.tell()
+        while block := body.read(1 << 20):
+            digest.update(block)
+        body.seek(start)
+    params["headers"]["Content-MD5"] = base64.b64encode(digest.digest()).decode()
+
+
+def _if_new(params: dict[str, Any], **_: object) -> None:
+    params["IfNoneMatch"] = "*"
+
+
+def _settings() -> Config:
     """Of a boto3 client: botocore's own retries, with backoff and jitter, and signed digests.
 
     Raises:

@@ -177,3 +177,17 @@ def test_all_stages_compute_with_the_threads_that_each_has_cores_for(
 def test_a_registry_of_images_is_no_address(changed, registry: str, message: str) -> None:
     with pytest.raises(InputError, match=f"'images.registry' is .*{message}"):
         load_profile(str(changed("cpu", "images.registry", registry)))
+
+
+@pytest.mark.parametrize("name", [n for n in profile_names() if n != "cpu"])
+def test_only_the_promotion_has_the_keys_that_write_champions(name: str) -> None:
+    stages = load_profile(name).stages
+    for stage in type(stages).model_fields:
+        mounted = [secret.name for secret in getattr(stages, stage).secrets]
+        assert ("tspin-promoter" in mounted) == (stage == "promote")
+    assert [secret.name for secret in stages.promote.secrets] == ["tspin-promoter"]
+
+
+def test_a_profile_without_that_stage_promotes_where_light_runs() -> None:
+    stages = load_profile("cpu").stages
+    assert stages.promote == stages.light

@@ -66,10 +66,11 @@ def test_the_image_is_the_profiles(project: Path) -> None:
     sync_manifests(project / "profile.yaml")
     assert _layer(project)["images"] == [
         {
-            "name": "registry.example.com/tspin/train",
-            "newName": "registry.test:5000/tspin/train",
+            "name": f"registry.example.com/tspin/{role}",
+            "newName": f"registry.test:5000/tspin/{role}",
             "newTag": load_profile(str(project / "profile.yaml")).images.tag,
         }
+        for role in ("cpu", "train")
     ]
     digest = f"sha256:{'ab' * 32}"
     assert image_parts(f"registry.test:5000/a@{digest}") == (

@@ -11,18 +11,25 @@ from typing import Any
 import boto3
 import pytest
 
+from tests.object_servers import AZURITE, az_container, gs_bucket
+from tests.ports import free_port
 from tests.s3.swift import SWIFT
 from tests.s3_server import s3_bucket
 from tspin.errors import InputError, TspinError
+from tspin.files import sha256_file
 from tspin.store import ConflictError, KeyMissingError, Store, open_store
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", "s3", "gs", "az"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "folder":
         yield open_store(str(tmp_path / "store"))
         return
-    with s3_bucket() as uri:
+    if request.param == "az" and AZURITE is None:
+        pytest.skip("TSPIN_AZURITE names no Azurite: make test-s3")
+    (tmp_path / "azurite").mkdir()
+    servers = {"s3": s3_bucket, "gs": gs_bucket, "az": lambda: az_container(tmp_path / "azurite")}
+    with servers[request.param]() as uri:
         yield open_store(f"{uri}/some/prefix/")
 
 
@@ -67,6 +74,9 @@ def test_of_many_creators_one_succeeds(store: Store) -> None:
 
 
 def test_the_same_bytes_may_be_created_twice_and_others_not(store: Store) -> None:
+    store.create("empty", b"", same=True)
+    store.create("empty", b"", same=True)
+    store.delete("empty")
     store.create("a", b"1")
     store.create("a", b"1")
     with pytest.raises(ConflictError):
@@ -106,6 +116,25 @@ def test_files_come_back_as_they_were_sent(store: Store, tmp_path: Path) -> None
     assert (tmp_path / "back" / "file").read_bytes() == sent.read_bytes()
 
 
+def test_a_file_is_created_once_and_nothing_is_written_over(store: Store, tmp_path: Path) -> None:
+    sent, other = tmp_path / "sent", tmp_path / "other"
+    sent.write_bytes(os.urandom(1 << 20) * 65)  # More than one part, or request.
+    other.write_bytes(b"other")
+    store.create_from(sent, "large")
+    store.create_from(sent, "large")
+    with pytest.raises(ConflictError, match="large: is there already"):
+        store.create_from(other, "large")
+    store.create("small", b"1")
+    store.create_from(other, "other")
+    store.create_from(other, "other")
+    for content in (sent, other):
+        with pytest.raises(ConflictError, match="small: is there already"):
+            store.create_from(content, "small")
+    assert store.sha256("large") == sha256_file(sent)
+    with pytest.raises(KeyMissingError, match="nothing"):
+        store.sha256("nothing")
+
+
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "a/../../b", "a//b", "."])
 def test_keys_stay_inside(store: Store, key: str) -> None:
     with pytest.raises(InputError, match="relative"):
@@ -121,9 +150,21 @@ def test_bytes_that_were_changed_on_the_way_are_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_password_in_the_endpoint_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://me:secret@127.0.0.1:{free_port()}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    with pytest.raises(TspinError, match=r"cannot reach http://\*\*\*@127") as failed:
+        open_store("s3://bucket/x").read("a")
+    assert "secret" not in str(failed.value)
+
+
 def test_a_missing_bucket_is_named() -> None:
     with s3_bucket(), pytest.raises(TspinError, match="no bucket 'nowhere'"):
         list(open_store("s3://nowhere/x").list())
+    with gs_bucket(), pytest.raises(TspinError, match="no bucket or container 'nowhere'"):
+        open_store("gs://nowhere/x").create("a", b"")
 
 
 def test_an_object_that_is_deleted_is_gone(store: Store) -> None:
@@ -133,9 +174,9 @@ def test_an_object_that_is_deleted_is_gone(store: Store) -> None:
     assert list(store.list()) == []
 
 
-@pytest.mark.parametrize("uri", ["gs://b/x", "s3://"])
+@pytest.mark.parametrize("uri", ["ftp://b/x", "s3://", "gs://", "az://"])
 def test_what_is_no_store_is_refused(uri: str) -> None:
-    with pytest.raises(InputError, match=r"s3://"):
+    with pytest.raises(InputError, match=f"{uri}: .*expected .*://"):
         open_store(uri)
 
 
