@@ -25,8 +25,9 @@ def cluster_report(profile: str, artifact_bytes: int | None = None) -> list[Chec
         from tspin_cluster.checks import cluster_checks
         from tspin_pipelines.needs import needs_of
     except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
         raise InputError(
-            f"the Python package '{error.name}' is missing; install what a look at a cluster "
+            f"the Python package '{package}' is missing; install what a look at a cluster "
             "needs: pip install 'tspin[pipelines]'"
         ) from None
     return list(cluster_checks(needs_of(settings, artifact_bytes=artifact_bytes)))

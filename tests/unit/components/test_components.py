@@ -10,7 +10,7 @@ import pytest
 
 import tspin_components
 
-FOLDER = Path(tspin_components.__file__).parent
+FOLDER = Path(tspin_components.__file__).resolve().parent
 # What the bodies call, and not a component itself: the folders that pass from pod to pod.
 VOCABULARY = FOLDER / "artifacts.py"
 FILES = sorted(set(FOLDER.glob("*.py")) - {VOCABULARY})
