@@ -15,6 +15,7 @@ from tspin_components.import_data import import_data
 from tspin_components.import_model import import_model
 from tspin_components.preflight import preflight
 from tspin_pipelines.graph.generation import GenerationTasks
+from tspin_pipelines.placement import place_bare
 from tspin_pipelines.plan import Plan
 
 __all__ = ["Start"]
@@ -45,8 +46,7 @@ class Start:
         self._generation = generation
         self.config = config
         fit = preflight(needs=plan.needs_json(trains=trains))
-        # What is missing now is missing again a minute later.
-        plan.placed(fit, "light", "check the cluster").set_caching_options(False).set_retry(0)
+        place_bare(fit, plan.profile).set_display_name("check the cluster")
         local = "" if plan.stored_model else model
         self._checked = check_inputs(config=config, structure=structure(plan.config), model=local)
         plan.placed(self._checked, "light", "check inputs").set_caching_options(False)

@@ -305,7 +305,7 @@ def test_what_an_account_may_not_see_is_never_ok(cluster: ClusterApi) -> None:
     unknown = {name for name, check in checks.items() if check.status == "warn"}
     stages = [gang.stage for gang in _needs().gangs]
     assert unknown == {
-        *("Secret tspin-hub", "Secret tspin-promoter", "ConfigMap tspin-s3", "retries"),
+        *("Secret tspin-hub", "Secret tspin-promoter", "retries"),
         *("priority tspin-batch", "priority tspin-train"),
         *(f"nodes of stage {stage}" for stage in stages),
         *(f"quota of stage {stage}" for stage in stages),
