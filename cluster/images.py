@@ -65,7 +65,9 @@ def check_image(text: str) -> Finding:
     # Nodes pull with an identity of their own: what is denied here may be open to them.
     unknown = "; a node may see more: try it there, or docker login here"
     try:
-        with urllib3.PoolManager(retries=urllib3.Retry(1, redirect=3), timeout=10.0) as pool:
+        # Where nothing is let out, every image waits for this long.
+        retries = urllib3.Retry(total=3, connect=0, read=0)
+        with urllib3.PoolManager(retries=retries, timeout=5.0) as pool:
             status = _status(pool, image)
     except urllib3.exceptions.HTTPError as error:
         return Finding("warn", f"cannot tell: {image.registry} cannot be reached: {error}")

@@ -23,18 +23,25 @@ DIGEST = "sha256:" + "0" * 64
 
 
 class _Registry(BaseHTTPRequestHandler):
-    """Repositories `open`, `token` (anybody gets one), `mine` (with a login), `basic`, `shut`."""
+    """Repositories `open`, `token` (anybody gets one), `mine` (with a login), `basic`, `shut`, and
+    `clear`, whose tokens would be asked for over plain http."""
 
     def do_HEAD(self) -> None:
         _, version, group, repository, manifests, reference = self.path.split("/")
         assert (version, group, manifests) == ("v2", "tspin", "manifests")
         assert "application/vnd.oci.image.index.v1+json" in self.headers["Accept"]
         given = self.headers.get("Authorization")
-        wanted = {"token": "Bearer anybody", "mine": "Bearer me", "basic": f"Basic {LOGIN}"}
+        wanted = {
+            "token": "Bearer anybody",
+            "mine": "Bearer me",
+            "basic": f"Basic {LOGIN}",
+            "clear": "?",
+        }
         if repository == "shut":
             return self._send(403)
         if given != wanted.get(repository):
-            realm = f"http://{self.headers['Host']}/token"
+            host = "192.0.2.1" if repository == "clear" else self.headers["Host"]
+            realm = f"http://{host}/token"
             bearer = f'Bearer realm="{realm}",service="here",scope="repository:{repository}:pull"'
             challenge = 'Basic realm="here"' if repository == "basic" else bearer
             return self._send(401, {"WWW-Authenticate": challenge})
@@ -84,6 +91,7 @@ def logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("token:0.1.0", "ok", "0.1.0 is there"),
         ("mine:0.1.0", "warn", "cannot tell: .* answers 401"),
         ("basic:0.1.0", "warn", "cannot tell: .* answers 401"),
+        ("clear:0.1.0", "warn", "cannot tell: .* answers 401"),
         ("shut:0.1.0", "warn", "cannot tell: .* answers 403"),
     ],
 )
