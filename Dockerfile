@@ -3,7 +3,10 @@
 #   make image TARGET=cpu PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm@sha256:...
 #
 # Base images have no default: a digest is looked up when an image is built (docs/guides/images.md), and a
-# tag alone may be another image tomorrow.
+# tag alone may be another image tomorrow. Packages are those of locks/, by version and hash.
+#
+# Dependencies are layers that the images share, made anew only when a lock changes; the project is a
+# small one on top. No pip in what is run: nothing is installed there.
 ARG PYTHON_IMAGE
 ARG VLLM_IMAGE=scratch
 
@@ -25,41 +28,46 @@ RUN echo 'tspin:x:10001:10001::/cache:/sbin/nologin' >> /etc/passwd \
     && mkdir /cache \
     && chown 10001:10001 /cache
 
-# --- what dependencies are read from; pip wants a package there, and the real one comes last -----
-FROM python AS sources
-WORKDIR /build
-COPY pyproject.toml setup.py constraints.txt README.md ./
-RUN mkdir tspin cluster components pipelines trainjob && echo '__version__ = "0"' > tspin/__init__.py
-
 # --- the project itself, built where the tools for it may stay: a wheel, and unpacked ------------
-FROM sources AS package
+FROM python AS package
+WORKDIR /build
+COPY pyproject.toml setup.py README.md locks/build.txt ./
 COPY tspin tspin
 COPY cluster cluster
 COPY components components
 COPY pipelines pipelines
 COPY trainjob trainjob
 RUN python3 -m venv /opt/tspin \
-    && pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
+    && pip install --no-cache-dir --require-hashes --no-deps --requirement build.txt \
+    && pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir /wheels . \
     && pip install --no-cache-dir --no-deps --target /package /wheels/*.whl
 
 # --- what writes down which packages are in an image ---------------------------------------------
 FROM python AS describer
-RUN python3 -m venv /describer \
-    && /describer/bin/pip install --no-cache-dir cyclonedx-bom==7.5.0
+COPY locks/install locks/pip.txt locks/build.txt locks/describe.txt /locks/
+RUN /locks/install /describer describe
 
-# Dependencies are one layer of each image, made anew only when pyproject.toml or constraints.txt
-# change; the project is a small one on top. No pip in what is run: nothing is installed there.
-
-# --- cpu -----------------------------------------------------------------------------------------
-FROM sources AS cpu-dependencies
+# --- dependencies: each stage adds to the one before ---------------------------------------------
+# CUDA's libraries come with torch, the driver is the node's.
+FROM python AS torch
 ARG TORCH_INDEX
-RUN python3 -m venv /opt/tspin \
-    && pip install --no-cache-dir --constraint constraints.txt \
-        ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} torch \
-    && pip install --no-cache-dir --constraint constraints.txt '.[train,eval,pipelines]' \
-    && pip uninstall --yes tspin pip \
-    && rm -rf /build/*
+COPY locks/install locks/pip.txt locks/build.txt locks/torch.txt /opt/tspin/locks/
+RUN /opt/tspin/locks/install /opt/tspin torch
 
+FROM torch AS train-dependencies
+COPY locks/train.txt /opt/tspin/locks/
+RUN /opt/tspin/locks/install /opt/tspin train
+
+FROM train-dependencies AS cpu-dependencies
+COPY locks/cpu.txt /opt/tspin/locks/
+RUN /opt/tspin/locks/install /opt/tspin cpu
+
+# The mathematics of the papers' tasks needs another antlr than DVC does, hence an image of its own.
+FROM cpu-dependencies AS evaluate-dependencies
+COPY locks/evaluate.txt /opt/tspin/locks/
+RUN /opt/tspin/locks/install /opt/tspin evaluate
+
+# --- cpu ------------------------------------------------------------------------------------------
 FROM cpu-dependencies AS cpu-described
 COPY --from=package /package /opt/tspin/src
 COPY --from=describer /describer /describer
@@ -86,22 +94,20 @@ HEALTHCHECK --interval=5m --timeout=60s CMD ["tspin", "doctor"]
 ENTRYPOINT ["tspin"]
 CMD ["--help"]
 
-# --- train ---------------------------------------------------------------------------------------
-# The driver is the node's; CUDA's libraries come with torch.
-FROM sources AS train-dependencies
-ENV NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
-RUN python3 -m venv /opt/tspin \
-    && pip install --no-cache-dir --constraint constraints.txt '.[train,pipelines]' \
-    && pip uninstall --yes tspin pip \
-    && rm -rf /build/*
-
+# --- train ----------------------------------------------------------------------------------------
 FROM train-dependencies AS train-described
 COPY --from=package /package /opt/tspin/src
 COPY --from=describer /describer /describer
 RUN /describer/bin/cyclonedx-py environment /opt/tspin --output-file /sbom.cdx.json
 
 FROM train-dependencies AS train
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# Triton compiles a launcher in C for each kernel of torch.compile, which flex attention is made by.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt/* /var/log/dpkg.log
 COPY --from=package /package /opt/tspin/src
 COPY --from=train-described /sbom.cdx.json /opt/tspin/sbom.cdx.json
 ARG VERSION=unknown
@@ -121,25 +127,20 @@ HEALTHCHECK --interval=5m --timeout=60s CMD ["tspin", "doctor"]
 ENTRYPOINT ["tspin"]
 CMD ["--help"]
 
-# --- evaluate ------------------------------------------------------------------------------------
-# An image of its own: the mathematics of the papers' tasks needs another antlr than DVC does, whose
-# pin in the constraints does not hold here.
-FROM sources AS evaluate-dependencies
-ENV NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
-RUN python3 -m venv /opt/tspin \
-    && grep -v '^antlr4-' constraints.txt > evaluate.txt \
-    && pip install --no-cache-dir --constraint evaluate.txt \
-        '.[train,eval,eval-paper,pipelines]' \
-    && pip uninstall --yes tspin pip \
-    && rm -rf /build/*
-
+# --- evaluate -------------------------------------------------------------------------------------
 FROM evaluate-dependencies AS evaluate-described
 COPY --from=package /package /opt/tspin/src
 COPY --from=describer /describer /describer
 RUN /describer/bin/cyclonedx-py environment /opt/tspin --output-file /sbom.cdx.json
 
 FROM evaluate-dependencies AS evaluate
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# Triton compiles a launcher in C for each kernel of torch.compile, which flex attention is made by.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt/* /var/log/dpkg.log
 COPY --from=package /package /opt/tspin/src
 COPY --from=evaluate-described /sbom.cdx.json /opt/tspin/sbom.cdx.json
 ARG VERSION=unknown
@@ -160,10 +161,10 @@ ENTRYPOINT ["tspin"]
 CMD ["--help"]
 
 # --- generate ------------------------------------------------------------------------------------
-# vLLM's own image, with its Python, torch and vLLM. The constraints refuse another torch than the
-# one that this release was tested with, rather than replace it.
-FROM ${VLLM_IMAGE} AS generate-dependencies
-ENV PATH=/opt/tspin/bin:$PATH \
+# vLLM's own image, with its Python, torch and vLLM, which stay as they are: an environment on top
+# sees them, and holds what the lock adds or needs in another version.
+FROM ${VLLM_IMAGE} AS vllm
+ENV PATH=/opt/tspin/bin:/opt/tspin/src/bin:$PATH \
     PYTHONPATH=/opt/tspin/src \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -174,25 +175,20 @@ ENV PATH=/opt/tspin/bin:$PATH \
     HF_HOME=/cache/huggingface \
     HF_HUB_DISABLE_TELEMETRY=1 \
     VLLM_NO_USAGE_STATS=1
-# The command is a line of shell: whose Python it would have to name is the image's business.
 RUN echo 'tspin:x:10001:10001::/cache:/sbin/nologin' >> /etc/passwd \
     && echo 'tspin:x:10001:' >> /etc/group \
-    && mkdir -p /cache /opt/tspin/bin \
-    && chown 10001:10001 /cache \
-    && printf '#!/bin/sh\nexec python3 -m tspin "$@"\n' > /opt/tspin/bin/tspin \
-    && chmod 755 /opt/tspin/bin/tspin
-COPY --from=sources /build /build
-WORKDIR /build
-RUN python3 -m pip install --no-cache-dir --constraint constraints.txt \
-        '.[train,pipelines,vllm]' \
-    && python3 -m pip uninstall --yes tspin \
-    && rm -rf /build/*
+    && mkdir -p /cache \
+    && chown 10001:10001 /cache
+
+FROM vllm AS generate-dependencies
+COPY locks/install locks/pip.txt locks/build.txt locks/vllm.txt locks/generate.txt /opt/tspin/locks/
+RUN /opt/tspin/locks/install /opt/tspin generate vllm
 
 FROM generate-dependencies AS generate-described
 COPY --from=package /package /opt/tspin/src
-RUN python3 -m venv /describer \
-    && /describer/bin/pip install --no-cache-dir cyclonedx-bom==7.5.0 \
-    && /describer/bin/cyclonedx-py environment "$(command -v python3)" --output-file /sbom.cdx.json
+COPY locks/describe.txt /opt/tspin/locks/
+RUN /opt/tspin/locks/install /describer describe \
+    && /describer/bin/cyclonedx-py environment /opt/tspin --output-file /sbom.cdx.json
 
 FROM generate-dependencies AS generate
 COPY --from=package /package /opt/tspin/src

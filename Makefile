@@ -7,13 +7,14 @@
 # dist  wheel and sdist, checked; release-dry-run  what a tag does, without publishing
 # test-wheel  the wheel in an empty environment
 # image  build TARGET (cpu, train, evaluate, generate) from PYTHON_IMAGE and VLLM_IMAGE
-# sbom   what is in the image TARGET, as CycloneDX JSON
+# push   the image TARGET to REGISTRY, under the commit; sbom  what is in it, as CycloneDX JSON
+# locks  what images install, by version and hash; check-locks  whether that still resolves
 # test-dvc  projects under dvc and git
 # test-bench  benchmarks at toy size, each as a whole, and what takes a minute by itself
 # test-study  the study of the paper's claims, and that its tables are those of its results
 # test-s3  stores, commands and faults on a real S3 server (needs memcached and npm)
 # test-vllm  the vLLM engine on the CPU (an environment of 4 GB)
-# test-containers  build and run the image cpu (as root: podman, buildah, debootstrap)
+# test-containers  build and run the four images (as root: podman, buildah, debootstrap)
 # bench  each BENCHMARK (training_step, generation): speed and memory beside TRL and vLLM
 PYTHON ?= python3
 # A laptop without a GPU saves gigabytes with TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -23,6 +24,7 @@ VENV := .venv
 VENV_DIST := .venv-dist
 VENV_DOCS := .venv-docs
 VENV_K8S := .venv-k8s
+VENV_LOCKS := .venv-locks
 VENV_S3 := .venv-s3
 VENV_VLLM := .venv-vllm
 BIN := $(VENV)/bin
@@ -39,10 +41,14 @@ REGISTRY ?= tspin
 TARGET ?= cpu
 BENCHMARK ?= training_step generation
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' tspin/__init__.py)
+REVISION = $(shell git rev-parse HEAD)$(if $(shell git status --porcelain),-dirty)
+IMAGE_TAG ?= $(REVISION)
+IMAGE = $(REGISTRY)/$(TARGET):$(IMAGE_TAG)
 
 .PHONY: setup demo check check-types check-style check-imports check-k8s test test-random test-processes docs dist test-wheel \
 	release-tag release-dry-run publish build-containers test-containers test-s3 test-dvc \
-	test-bench test-study test-vllm bench bench-training_step bench-generation image sbom clean
+	test-bench test-study test-vllm bench bench-training_step bench-generation image-bases image-commit image push sbom \
+	locks check-locks clean
 
 setup: $(VENV)/installed
 
@@ -90,9 +96,9 @@ test-random: setup
 test-processes: setup
 	TSPIN_TEST_PROCESSES=new $(FAST) -n 2 $(addprefix tests/integration/test_,$(PROCESSES:=.py))
 
-# Beforehand and beside what waits, the image of test-containers; not needed, it builds its own.
+# Beforehand and beside what waits, the images of test-containers; not needed, it builds its own.
 build-containers: setup
-	$(BIN)/python -m tests.containers.cpu_image
+	$(BIN)/python -m tests.containers.images
 
 test-containers: setup
 	TSPIN_REQUIRE_CONTAINERS=1 $(BIN)/pytest --timeout 1800 -o faulthandler_timeout=0 \
@@ -183,23 +189,49 @@ publish: $(VENV_DIST)/installed
 	$(VENV_DIST)/bin/twine upload --non-interactive dist/*
 
 # Base images are given by digest, never by a tag alone: docs/guides/images.md.
-image:
-	@case '$(PYTHON_IMAGE)$(VLLM_IMAGE)' in *@sha256:*) ;; *) \
-		echo 'PYTHON_IMAGE (for TARGET=generate also VLLM_IMAGE) must name a digest:' \
-			'make image PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm@sha256:...' >&2; \
-		exit 2;; esac
-	$(ENGINE) build --target $(TARGET) --tag $(REGISTRY)/$(TARGET):$(VERSION) \
+image-bases:
+	@for base in 'PYTHON_IMAGE=$(PYTHON_IMAGE)' $(if $(filter generate,$(TARGET)),'VLLM_IMAGE=$(VLLM_IMAGE)'); do \
+		echo "$${base#*=}" | grep -Eqx '[^@[:space:]]+@sha256:[0-9a-f]{64}' || { \
+			echo "$(TARGET): $${base%%=*} must name a digest (NAME@sha256:...), not '$${base#*=}':" \
+				'docs/guides/images.md' >&2; exit 2; }; done
+
+# The tag of an image is the commit it was made from; what is not committed has no name to pull it by.
+image-commit:
+	@test -z "$$(git status --porcelain)" || { \
+		echo 'the working tree has changes that no commit holds; commit them before an image is pushed:' >&2; \
+		git status --short >&2; exit 2; }
+
+image: image-bases
+	$(ENGINE) build --target $(TARGET) --tag $(IMAGE) \
 		--build-arg PYTHON_IMAGE='$(PYTHON_IMAGE)' \
 		$(if $(VLLM_IMAGE),--build-arg VLLM_IMAGE='$(VLLM_IMAGE)') \
 		$(if $(TORCH_INDEX),--build-arg TORCH_INDEX='$(TORCH_INDEX)') \
-		--build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD) \
+		--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
 		--build-arg SOURCE='$(shell git config --get remote.origin.url)' .
+	@echo '$(IMAGE)'
+
+# The digest that the registry gave the image, for profiles and overlays; docker prints it by itself.
+push: image-commit
+	mkdir -p build
+	$(ENGINE) push $(if $(filter docker,$(ENGINE)),,--digestfile build/digest-$(TARGET)) $(IMAGE)
+	@$(if $(filter docker,$(ENGINE)),:,echo "$(IMAGE)@$$(cat build/digest-$(TARGET))")
 
 # The image's list of packages (CycloneDX), made when it was built.
 sbom:
 	mkdir -p build
-	$(ENGINE) run --rm --entrypoint cat $(REGISTRY)/$(TARGET):$(VERSION) /opt/tspin/sbom.cdx.json \
-		> build/sbom-$(TARGET).cdx.json
+	$(ENGINE) run --rm --entrypoint cat $(IMAGE) /opt/tspin/sbom.cdx.json > build/sbom-$(TARGET).cdx.json
+
+# What the images install, by version and hash, made from pyproject.toml and constraints.txt.
+$(VENV_LOCKS)/installed: locks/requirements.txt
+	$(PYTHON) -m venv $(VENV_LOCKS)
+	$(VENV_LOCKS)/bin/python -m pip install --quiet --disable-pip-version-check -r locks/requirements.txt
+	touch $@
+
+locks: $(VENV_LOCKS)/installed
+	PATH="$(CURDIR)/$(VENV_LOCKS)/bin:$$PATH" $(VENV_LOCKS)/bin/python locks/compile.py
+
+check-locks: $(VENV_LOCKS)/installed
+	PATH="$(CURDIR)/$(VENV_LOCKS)/bin:$$PATH" $(VENV_LOCKS)/bin/python locks/compile.py --check
 
 # checkov does not resolve with constraints.txt: an environment of its own.
 $(VENV_K8S)/installed: k8s/requirements.txt

@@ -145,6 +145,27 @@ def submit_command(
         _follow(server, run, timeout, every)
 
 
+@app.command(name="status")
+def status_command(
+    run: Annotated[str, typer.Argument(help="Its id, as submit prints it.")],
+    host: Host = None,
+    namespace: Namespace = None,
+    token_file: TokenFile = None,
+    token_command: TokenCommand = None,
+    insecure_token: InsecureToken = False,
+    in_cluster: InCluster = False,
+    ca_file: CaFile = None,
+) -> None:
+    """Print the state of a run: PENDING, RUNNING, SUCCEEDED, FAILED, CANCELED or the like."""
+    require_kubeflow()
+    from tspin_pipelines.kubeflow.server import Access, Server
+    from tspin_pipelines.kubeflow.watch import state_of
+
+    access = Access(token_file, token_command, insecure_token, in_cluster, ca_file)
+    server = Server.of(host, namespace or "tspin", access)
+    typer.echo(state_of(server, server.connect(), run))
+
+
 def _follow(server: Server, run: str, timeout: float | None, every: float) -> None:
     from tspin_pipelines.kubeflow.watch import watch
 

@@ -10,7 +10,7 @@ from kfp import Client
 from tspin.errors import TspinError
 from tspin_pipelines.kubeflow.server import Server
 
-__all__ = ["watch"]
+__all__ = ["state_of", "watch"]
 
 _DONE = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
 _LOST_POLLS = 20
@@ -61,6 +61,18 @@ def watch(
         if end is not None and time.monotonic() > end:
             raise TspinError(f"run {run} did not end within {timeout:g} s; it goes on")
         time.sleep(every)
+
+
+def state_of(server: Server, client: Client, run: str) -> str:
+    """The state of a run, as the server names it.
+
+    Raises:
+        InputError: there is no such run.
+        TspinError: the server cannot be reached, or refuses the caller.
+    """
+    with server.told():
+        answer = client.get_run(run)
+    return str(answer.state or "PENDING")
 
 
 def _tell(answer: object, seen: dict[str, str], say: Callable[[str], None]) -> None:

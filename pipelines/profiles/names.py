@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-__all__ = ["Annotations", "Labels", "Name", "Variable"]
+__all__ = ["Annotations", "Digest", "Labels", "Name", "Variable"]
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 """Of an object: a claim, a Secret, an account."""
@@ -22,3 +22,6 @@ Labels = dict[LabelKey, LabelValue]
 
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 """An environment variable's name."""
+
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+"""Of an image, as a registry gives it."""

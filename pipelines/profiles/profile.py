@@ -15,10 +15,10 @@ from pydantic import Field, field_validator, model_validator
 from tspin.config import RunConfig, load_yaml
 from tspin.config.strict import Strict
 from tspin.errors import InputError
-from tspin_pipelines.profiles.names import Annotations, Labels, Name
+from tspin_pipelines.profiles.names import Annotations, Digest, Labels, Name
 from tspin_pipelines.profiles.project import Project
 from tspin_pipelines.profiles.quantity import in_units
-from tspin_pipelines.profiles.stage import Stage
+from tspin_pipelines.profiles.stage import Role, Stage
 from tspin_trainjob.nodes import Nodes
 
 __all__ = [
@@ -46,6 +46,9 @@ class Images(Strict):
     registry: str = Field(pattern=r"^[a-z0-9][a-z0-9._:/-]*[a-z0-9]$")
     """What stands before the role: registry.example.com/tspin gives .../tspin/train."""
     tag: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")
+    """The commit that the images were made from; `make push` gives it to them."""
+    digests: dict[Role, Digest] = Field(default_factory=dict)
+    """What the registry says of each image (sha256:...); none, or one a role that a stage has."""
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     pull_secrets: tuple[Name, ...] = ()
 
@@ -148,6 +151,14 @@ class Profile(Strict):
         return self
 
     @model_validator(mode="after")
+    def _digests(self) -> Self:
+        stages = [getattr(self.stages, name) for name in type(self.stages).model_fields]
+        missing = sorted({stage.image for stage in stages} - self.images.digests.keys())
+        if self.images.digests and missing:
+            raise ValueError(f"images.digests names none for {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
     def _several_nodes(self) -> Self:
         if self.stages.train.nodes > 1 and self.training_runtime is None:
             raise ValueError(
@@ -156,8 +167,10 @@ class Profile(Strict):
         return self
 
     def image(self, stage: Stage) -> str:
-        """The image that a stage runs: registry/role:tag."""
-        return f"{self.images.registry}/{stage.image}:{self.images.tag}"
+        """The image that a stage runs: registry/role:tag, with @digest where one is given."""
+        digest = self.images.digests.get(stage.image)
+        name = f"{self.images.registry}/{stage.image}:{self.images.tag}"
+        return f"{name}@{digest}" if digest else name
 
     def labels(self, stage: Stage) -> dict[str, str]:
         """Labels of a stage's pods, Kueue's among them."""

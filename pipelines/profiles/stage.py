@@ -18,6 +18,7 @@ __all__ = [
     "Environment",
     "Preference",
     "Retry",
+    "Role",
     "Stage",
     "Volume",
 ]

@@ -36,6 +36,7 @@ _FILES = {
     "README.md": "kubeflow/README.md",
     "kustomization.yaml": "kubeflow/kustomization.yaml",
     "retrain.yml": ".github/workflows/retrain.yml",
+    "retrain-outcome.yml": ".github/workflows/retrain-outcome.yml",
 }
 """Template to file of the project."""
 

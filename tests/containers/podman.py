@@ -16,7 +16,22 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-BASE = "localhost/debian-python:bookworm"
+BASE = "localhost/debian-python:bookworm-dev"
+VLLM_BASE = "localhost/debian-vllm:bookworm"
+VLLM = ROOT / "tests/vllm"
+
+_VLLM_CONTAINERFILE = f"""\
+FROM {BASE}
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev libnuma1
+COPY requirements.txt /vllm/
+COPY named_vllm /vllm/named_vllm
+ARG TORCH_INDEX
+RUN rm /usr/lib/python3*/EXTERNALLY-MANAGED \\
+    && python3 -m venv /vllm/pip \\
+    && /vllm/pip/bin/pip --python /usr/bin/python3 install --no-cache-dir --no-deps \\
+        --extra-index-url "$TORCH_INDEX" --requirement /vllm/requirements.txt /vllm/named_vllm \\
+    && rm -r /vllm
+"""
 
 _CONTAINERS = """\
 [containers]
@@ -95,7 +110,7 @@ class Podman:
             [
                 "debootstrap",
                 "--variant=minbase",
-                "--include=python3,python3-venv,ca-certificates",
+                "--include=python3,python3-venv,libpython3-dev,ca-certificates",
                 "bookworm",
                 str(tree),
             ],
@@ -108,17 +123,25 @@ class Podman:
         archive.unlink()
         return BASE
 
+    def make_vllm_base(self, torch_index: str) -> str:
+        """The same with vLLM for CPUs in the system's Python, in the place of vLLM's own image."""
+        file = self.folder / "Containerfile.vllm"
+        file.write_text(_VLLM_CONTAINERFILE)
+        return self._build(VLLM_BASE, VLLM, f"--file={file}", TORCH_INDEX=torch_index)
+
     def build(self, target: str, tag: str, **arguments: str) -> str:
-        """Build a target of the Dockerfile, with the settings of this machine's pip."""
+        """Build a target of the Dockerfile from the working tree."""
+        return self._build(tag, ROOT, f"--target={target}", **arguments)
+
+    def _build(self, tag: str, context: Path, option: str, **arguments: str) -> str:
+        """Build an image with the settings of this machine's pip; what stays is not made again."""
         options = [f"--build-arg={name}={value}" for name, value in arguments.items()]
         options += [f"--volume={volume}" for volume in _pip_settings(self.folder)]
         done = subprocess.run(
             [
                 *("buildah", "bud", "--isolation=chroot", "--network=host", "--layers"),
                 *("--format=docker", f"--signature-policy={self.folder / 'policy.json'}"),
-                *("--target", target, "--tag", tag),
-                *options,
-                str(ROOT),
+                *("--tag", tag, option, *options, str(context)),
             ],
             env=self.environment,
             capture_output=True,

@@ -58,6 +58,20 @@ def test_the_run_is_submitted_and_followed(project: Path) -> None:
     assert "The champion stays: number 1." in (project / "retrain.md").read_text()
 
 
+def test_a_run_may_be_left_to_itself_and_asked_for_later(project: Path) -> None:
+    states = [("RUNNING", {"train": "RUNNING"}), ("SUCCEEDED", {"promote": "SUCCEEDED"})]
+    with kubeflow_server(states=states) as server:
+        done = retrain(project, server.url, "--profile", "cpu", "--no-wait", path=str(ROOT))
+        assert done.returncode == 0, done.stderr
+        (submitted,) = server.runs
+        asked = [sys.executable, "-m", "tspin", "pipeline", "status", "r-1", "--host", server.url]
+        printed = [subprocess.run(asked, capture_output=True, text=True).stdout for _ in range(2)]
+    assert str(project.parent / "registry") in str(submitted["pipeline_spec"])
+    assert done.stdout.splitlines()[-1] == "run r-1"
+    assert "**Submitted**: run `r-1`" in (project / "retrain.md").read_text()
+    assert printed == ["RUNNING\n", "SUCCEEDED\n"]
+
+
 def test_a_failed_run_fails_and_the_champion_stays(project: Path) -> None:
     with kubeflow_server(states=[("FAILED", {"promote": "FAILED"})]) as server:
         done = retrain(project, server.url, "--profile", "cpu", path=str(ROOT))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -16,8 +15,13 @@ import yaml
 ROOT = Path(__file__).parents[2]
 GITLAB = ROOT / ".gitlab-ci.yml"
 STARTER = ROOT / "pipelines/project/template/retrain.yml"
-"""What a project of `tspin init --kubeflow` gets."""
-WORKFLOWS = [*sorted((ROOT / ".github/workflows").glob("*.yml")), STARTER]
+"""What a project of `tspin init --kubeflow` gets, ..."""
+OUTCOMES = [
+    ROOT / ".github/workflows/retrain-outcome.yml",
+    STARTER.with_name("retrain-outcome.yml"),
+]
+"""... and who looks later how its run ended."""
+WORKFLOWS = [*sorted((ROOT / ".github/workflows").glob("*.yml")), STARTER, OUTCOMES[1]]
 
 
 def _loaded(path: Path) -> dict[str, Any]:
@@ -38,7 +42,7 @@ def test_the_schema_holds(path: Path) -> None:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_what_is_used_is_pinned_by_commit(path: Path) -> None:
-    used = re.findall(r"uses: (\S+)(.*)", path.read_text())
+    used = re.findall(r"\buses: (\S+)(.*)", path.read_text())
     assert used
     for action, comment in used:
         assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action), action
@@ -68,8 +72,60 @@ def test_a_project_says_in_its_workflow_nothing_that_its_profile_says() -> None:
 def test_who_retrains_cannot_write_and_who_writes_runs_nothing_of_the_push() -> None:
     jobs = _loaded(ROOT / ".github/workflows/retrain.yml")["jobs"]
     assert jobs["retrain"]["permissions"] == {"contents": "read", "id-token": "write"}
-    assert jobs["comment"]["permissions"] == {"actions": "read", "contents": "write"}
-    assert not any("uses" in step for step in jobs["comment"]["steps"])
+    assert jobs["comment"]["permissions"] == {
+        "actions": "read",
+        "contents": "write",
+        "statuses": "write",
+    }
+    later = [_loaded(path)["jobs"] for path in OUTCOMES]
+    assert [jobs["ask"]["permissions"]["statuses"] for jobs in later] == ["read", "read"]
+    writers = [jobs["comment"], _loaded(STARTER)["jobs"]["status"], *(j["tell"] for j in later)]
+    assert not any("uses" in step for job in writers for step in job["steps"])
+
+
+STATUSES = {"first": "r-1", "second": "r-2", "third": "r-3", "fourth": ""}
+GH = """#!/bin/sh
+case "$2" in
+{cases}
+esac
+"""
+TSPIN = """#!/bin/sh
+case "$3" in r-1) echo SUCCEEDED ;; r-2) echo RUNNING ;; r-3) echo FAILED ;; esac
+"""
+
+
+@pytest.mark.parametrize("path", OUTCOMES, ids=["here", "project"])
+def test_runs_that_have_ended_are_told_apart_from_those_that_go_on(
+    path: Path, tmp_path: Path
+) -> None:
+    """The step itself, in a repository of four commits; gh and tspin answer what was asked."""
+    (step,) = [s for s in _loaded(path)["jobs"]["ask"]["steps"] if s.get("id") == "ask"]
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com"]
+    subprocess.run([*git, "init", "-q"], cwd=tmp_path, check=True)
+    commits = {}
+    for name in STATUSES:
+        subprocess.run([*git, "commit", "-qm", name, "--allow-empty"], cwd=tmp_path, check=True)
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, capture_output=True)
+        commits[name] = head.stdout.decode().strip()
+    cases = "\n".join(
+        f'repos/o/r/commits/{commits[name]}/status) printf %s "{run}" ;;'
+        for name, run in STATUSES.items()
+    )
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in (("gh", GH.format(cases=cases)), ("tspin", TSPIN)):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    output = tmp_path / "output"
+    environment = {"PATH": f"{programs}:{os.environ['PATH']}", "GITHUB_OUTPUT": str(output)}
+    subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", step["run"]],
+        cwd=tmp_path,
+        env=os.environ | environment | {"GITHUB_REPOSITORY": "o/r"},
+        check=True,
+    )
+    third, first = commits["third"], commits["first"]
+    assert output.read_text() == f"ended<<END\n{third} failure r-3\n{first} success r-1\nEND\n"
 
 
 def test_a_newer_push_supersedes_a_queued_one_and_none_is_cut_off() -> None:
@@ -110,61 +166,3 @@ def test_a_tag_that_is_not_the_version_is_refused() -> None:
         for tag in (f"v{version}", version, f"v{version}1", "")
     ]
     assert codes == [0, 2, 2, 2]
-
-
-RECORDER = """#!/usr/bin/env python3
-import json, os, pathlib, sys
-arguments = [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]
-with open(os.environ["CALLS"], "a") as file:
-    file.write(json.dumps(arguments) + chr(10))
-if "--metadata-file" in arguments:
-    metadata = pathlib.Path(arguments[arguments.index("--metadata-file") + 1])
-    metadata.write_text(json.dumps({"containerimage.digest": os.environ["DIGEST"]}))
-"""
-"""Stands in for docker and cosign: writes down how it was called."""
-
-DIGEST = f"sha256:{'ab' * 32}"
-
-
-def _release_image(
-    folder: Path, *arguments: str, **environment: str
-) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
-    calls = folder / "calls"
-    calls.touch()
-    for name in ("docker", "cosign"):
-        (folder / name).write_text(RECORDER)
-        (folder / name).chmod(0o755)
-    variables = {"PATH": f"{folder}:{os.environ['PATH']}", "CALLS": str(calls), "DIGEST": DIGEST}
-    done = subprocess.run(
-        [str(ROOT / ".ci/release-image"), *arguments],
-        env={**variables, **environment},
-        capture_output=True,
-        text=True,
-    )
-    return done, [json.loads(line) for line in calls.read_text().splitlines()]
-
-
-def test_an_image_is_pushed_with_its_attestations_and_signed_by_digest(tmp_path: Path) -> None:
-    base = f"docker.io/library/python@{DIGEST}"
-    done, calls = _release_image(tmp_path, "cpu", "ghcr.io/Owner/Name", PYTHON_IMAGE=base)
-    assert done.returncode == 0, done.stderr
-    build, sign = calls
-    assert build[:5] == ["docker", "buildx", "build", "--target", "cpu"]
-    assert {"--sbom=true", "--provenance=mode=max", "--push"} <= {*build}
-    assert f"PYTHON_IMAGE={base}" in build
-    assert not any(argument.startswith("VLLM_IMAGE") for argument in build)
-    assert sign == ["cosign", "sign", "--yes", f"ghcr.io/owner/name/cpu@{DIGEST}"]
-
-
-@pytest.mark.parametrize(
-    "bases",
-    [
-        {},
-        {"PYTHON_IMAGE": "python:3.11"},
-        {"PYTHON_IMAGE": f"python@{DIGEST}", "VLLM_IMAGE": "vllm/vllm-openai:latest"},
-    ],
-)
-def test_no_image_is_built_on_a_base_that_may_change(bases: dict[str, str], tmp_path: Path) -> None:
-    done, calls = _release_image(tmp_path, "generate", "ghcr.io/owner/name", **bases)
-    assert (done.returncode, calls) == (2, [])
-    assert "must name digests" in done.stderr

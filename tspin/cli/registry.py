@@ -149,6 +149,9 @@ def retrain(
     profile: Annotated[
         str | None, typer.Option(envvar="RETRAIN_PROFILE", help="Of the cluster, for kubeflow.")
     ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Or leave when a Kubeflow run is submitted.")
+    ] = True,
     min_gain: MinGain = 0.0,
     certain: Certain = True,
     summary: Annotated[
@@ -165,13 +168,14 @@ def retrain(
     from tspin.retrain import Retraining
     from tspin.retrain import retrain as step
 
-    record = step(
+    outcome = step(
         Retraining(
             folder=folder,
             registry=registry,
             mode=mode,
             since=since,
             profile=profile,
+            wait=wait,
             min_gain=min_gain,
             certain=certain,
             summary=summary,
@@ -179,10 +183,12 @@ def retrain(
             by=by,
         )
     )
-    if record is None:
+    if outcome is None:
         typer.echo("nothing to retrain on")
+    elif outcome.record is None:
+        typer.echo(f"run {outcome.submitted}")
     else:
-        _tell_champion(registry, record)
+        _tell_champion(registry, outcome.record)
 
 
 def _tell_champion(registry: str, record: Record) -> None:

@@ -26,6 +26,8 @@ class Outcome:
     """Of the champion after it."""
     comparison: PromotionGate | None = None
     run_dir: Path | None = None
+    submitted: str | None = None
+    """Id of a Kubeflow run that was left to itself."""
     error: TspinError | None = None
 
     def verdict(self) -> str:
@@ -34,6 +36,8 @@ class Outcome:
             return "**Refused**: the champion stays."
         if self.error is not None:
             return "**Failed**: the champion stays."
+        if self.submitted is not None:
+            return f"**Submitted**: run `{self.submitted}`, whose last step promotes."
         if self.record is None:
             return "Nothing was promoted."
         if self.champion is not None and self.champion.number == self.record.number:

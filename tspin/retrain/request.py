@@ -25,6 +25,8 @@ class Retraining:
     """The commit before the push; None, or one that git does not know, retrains in any case."""
     profile: str | None = None
     """Of the cluster, for mode kubeflow."""
+    wait: bool = True
+    """Whether to follow a Kubeflow run to its end, or to leave when it is submitted."""
     min_gain: float = 0.0
     """How much better than the champion, in units of gate.metric."""
     certain: bool = True
@@ -40,9 +42,11 @@ class Retraining:
         """Refuse what cannot be done before anything is.
 
         Raises:
-            InputError: no params.yaml, or no profile for Kubeflow.
+            InputError: no params.yaml; no profile for Kubeflow; nothing to leave to itself.
         """
         if not (self.folder / "params.yaml").is_file():
             raise InputError(f"{self.folder / 'params.yaml'}: no such file; expected a project")
         if self.mode == "kubeflow" and self.profile is None:
             raise InputError("mode kubeflow needs --profile: where the stages of the run run")
+        if self.mode == "local" and not self.wait:
+            raise InputError("--no-wait needs mode kubeflow: a local run is this process itself")

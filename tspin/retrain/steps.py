@@ -14,7 +14,7 @@ from tspin.data import validate_records
 from tspin.errors import InputError, TspinError
 from tspin.files import sha256_file
 from tspin.plugins import COMMANDS, load_plugin
-from tspin.registry import PromotionGate, Record, Registry, promote
+from tspin.registry import PromotionGate, Registry, promote
 from tspin.retrain.outcome import Outcome, write_outcome
 from tspin.retrain.request import Retraining
 from tspin.retrain.tools import output_of, show
@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 _WATCHED = ("*.dvc", "params.yaml", "dvc.yaml", "configs/*")
 
 
-def retrain(asked: Retraining) -> Record | None:
+def retrain(asked: Retraining) -> Outcome | None:
     """Check what was pushed, run it, report, and promote the best model if the gate lets it.
 
     The data must be in DVC's remote before anything is run, and valid. In mode local what the run
     made goes to the remote, too. Killed anywhere and started again, it continues.
 
     Returns:
-        The champion's record; None if nothing that a run is made of has changed.
+        What came of it; None if nothing that a run is made of has changed.
 
     Raises:
         InputError: the data are not in the remote, or broken; the configuration is; or the
@@ -53,14 +53,13 @@ def retrain(asked: Retraining) -> Record | None:
             _check_pipeline(asked)
         _pull_data(asked.folder)
         _validate(asked.folder, config)
-        record = _run(asked, config, outcome)
-        outcome.record = record
+        _run(asked, config, outcome)
     except TspinError as error:
         outcome.error = error
         raise
     finally:
         write_outcome(outcome)
-    return record
+    return outcome
 
 
 def _has_changed(asked: Retraining) -> bool:
@@ -108,20 +107,21 @@ def _validate(folder: Path, config: RunConfig) -> None:
             raise InputError(f"data.{name} has {report.total} problems:\n{problems}")
 
 
-def _run(asked: Retraining, config: RunConfig, outcome: Outcome) -> Record:
+def _run(asked: Retraining, config: RunConfig, outcome: Outcome) -> None:
     registry = Registry(asked.registry)
     outcome.champion = registry.champion()
     if asked.mode == "kubeflow":  # The run probes the registry itself, with its own rights.
-        _run_on_kubeflow(asked, config)
+        outcome.submitted = _run_on_kubeflow(asked, config)
+        if outcome.submitted is not None:
+            return
     else:
         registry.probe()
         _run_here(asked)
         outcome.run_dir = asked.folder / config.run_dir
         _promote(asked, config, outcome)
-    record = registry.champion()
-    if record is None:
+    outcome.record = registry.champion()
+    if outcome.record is None:
         raise TspinError(f"{asked.registry}: holds no champion after the run")
-    return record
 
 
 def _run_here(asked: Retraining) -> None:
@@ -147,10 +147,16 @@ def _pipeline(command: str, asked: Retraining) -> list[str]:
     return [sys.executable, "-m", "tspin", "pipeline", command, *options]
 
 
-def _run_on_kubeflow(asked: Retraining, config: RunConfig) -> None:
-    command = [*_pipeline("submit", asked), "--wait", *_data_for_pods(asked, config)]
+def _run_on_kubeflow(asked: Retraining, config: RunConfig) -> str | None:
+    """Submit and wait; or leave, and the run's id tells where to look later."""
+    command = [*_pipeline("submit", asked), *_data_for_pods(asked, config)]
+    if not asked.wait:
+        *_, last = output_of(asked.folder, *command).splitlines()
+        return last.removeprefix("run ")
+    command.append("--wait")
     if show(asked.folder, *command) != 0:
         raise TspinError("the Kubeflow run failed, or its gate refused; its nodes say why")
+    return None
 
 
 def _data_for_pods(asked: Retraining, config: RunConfig) -> list[str]:

@@ -12,6 +12,8 @@ from tspin_pipelines.plan import Plan
 from tspin_pipelines.profiles.profile import PROFILES, load_profile, profile_names
 from tspin_pipelines.profiles.quantity import in_units
 
+ROLES = ("generate", "train", "evaluate", "cpu")
+
 
 @pytest.fixture
 def changed(tmp_path: Path):
@@ -52,6 +54,16 @@ def test_images_are_named_by_role() -> None:
     assert profile.image(profile.stages.light) == "registry.example.internal/tspin/cpu:0.1.0"
 
 
+def test_an_image_with_a_digest_is_pulled_by_it(changed) -> None:
+    digests = {role: f"sha256:{role[0].encode().hex() * 32}" for role in ROLES}
+    profile = load_profile(str(changed("onprem", "images.digests", digests)))
+    name = "registry.example.internal/tspin/generate:0.1.0"
+    assert profile.image(profile.stages.generate) == f"{name}@{digests['generate']}"
+    del digests["cpu"]
+    with pytest.raises(InputError, match=r"images.digests names none for cpu"):
+        load_profile(str(changed("onprem", "images.digests", digests)))
+
+
 @pytest.mark.parametrize(
     ("path", "value", "expected"),
     [
@@ -79,6 +91,8 @@ def test_images_are_named_by_role() -> None:
         ("stages.train.timeout_seconds", None, "'stages.train.timeout_seconds' is missing"),
         ("stages.generate.nodes", 2, "only training spans nodes"),
         ("images.tag", "latest", "name a version"),
+        ("images.digests", {"train": "sha256:abc"}, "'images.digests.train' is 'sha256:abc'"),
+        ("images.digests", {"trian": f"sha256:{'ab' * 32}"}, "images.digests"),
         ("overlay", "digitalocean", "'gke', 'eks', 'aks', 'onprem' or 'kind-cpu'"),
     ],
 )
