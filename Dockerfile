@@ -33,6 +33,7 @@ FROM python AS package
 WORKDIR /build
 COPY pyproject.toml setup.py README.md locks/build.txt ./
 COPY tspin tspin
+COPY cluster cluster
 COPY components components
 COPY pipelines pipelines
 COPY trainjob trainjob

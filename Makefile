@@ -73,7 +73,7 @@ check-types: build/packages
 # mypy reads no import hook, which is how an editable installation maps names to folders.
 build/packages:
 	mkdir -p $@
-	for folder in components pipelines trainjob; do ln -sfn ../../$$folder $@/tspin_$$folder; done
+	for folder in cluster components pipelines trainjob; do ln -sfn ../../$$folder $@/tspin_$$folder; done
 
 check-style:
 	$(BIN)/ruff check .

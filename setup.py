@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 
 FOLDERS = {
     "tspin": "tspin",
+    "tspin_cluster": "cluster",
     "tspin_components": "components",
     "tspin_pipelines": "pipelines",
     "tspin_trainjob": "trainjob",

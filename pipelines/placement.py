@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from kfp import dsl, kubernetes
 
+from tspin_cluster.placement import Match
 from tspin_pipelines.profiles.profile import Profile
-from tspin_pipelines.profiles.stage import Match, Stage
+from tspin_pipelines.profiles.stage import Stage
 
-__all__ = ["place", "place_in_time"]
+__all__ = ["place", "place_bare", "place_in_time"]
 
 _CERTIFICATES = "/etc/tspin/ca"
 _TRUST = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
@@ -44,6 +45,20 @@ def place(
     _environment(task, stage)
     _network(task, profile)
     return task
+
+
+def place_bare(task: dsl.PipelineTask, profile: Profile) -> dsl.PipelineTask:
+    """Place a task that looks whether what all others wait for is there.
+
+    Like the light stage, without what would keep a pod from starting where it is missing: queue,
+    claims, Secrets, ConfigMaps. It is tried once and never taken from the cache: what is missing
+    now is missing again a minute later.
+    """
+    light = profile.stages.light
+    settings = [source.model_copy(update={"optional": True}) for source in light.config_maps]
+    bare = {"volumes": (), "secrets": (), "priority": None, "config_maps": tuple(settings)}
+    place(task, profile.model_copy(update={"queue": None}), light.model_copy(update=bare))
+    return task.set_caching_options(False).set_retry(0)
 
 
 def place_in_time(task: dsl.PipelineTask, stage: Stage, *, cache: bool | None = None) -> None:
@@ -111,10 +126,11 @@ def _environment(task: dsl.PipelineTask, stage: Stage) -> None:
 
 def _network(task: dsl.PipelineTask, profile: Profile) -> None:
     """Whom a task trusts, and through whom it goes out."""
+    # Optional, since a pod that waits for it could not say that it is missing.
     if profile.ca_bundle is not None:
-        kubernetes.use_config_map_as_volume(task, profile.ca_bundle, _CERTIFICATES)
+        kubernetes.use_config_map_as_volume(task, profile.ca_bundle, _CERTIFICATES, optional=True)
         for variable in _TRUST:
             task.set_env_variable(variable, f"{_CERTIFICATES}/ca.crt")
     if profile.proxy is not None:
         keys = {variable: variable for variable in _PROXY}
-        kubernetes.use_config_map_as_env(task, profile.proxy, keys)
+        kubernetes.use_config_map_as_env(task, profile.proxy, keys, optional=True)

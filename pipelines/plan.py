@@ -8,6 +8,7 @@ from typing import Literal
 from kfp import dsl
 
 from tspin.config import RunConfig
+from tspin_pipelines.needs import needs_of
 from tspin_pipelines.placement import place, place_in_time
 from tspin_pipelines.profiles.profile import Profile
 
@@ -65,6 +66,20 @@ class Plan:
             kept = {"checkpoints": f"{volumes[0].path}/checkpoints"}
             system = system.model_copy(update=kept)
         return self.config.model_copy(update={"system": system}).model_dump_json()
+
+    def needs_json(self, *, trains: bool) -> str:
+        """What the first task looks for in the cluster.
+
+        Args:
+            trains: Whether the pipeline has iterations, or only measures.
+        """
+        stages: list[StageName] = ["light"]
+        stages += ["evaluate"] if self.measures else []
+        if trains:
+            stages += ["generate", "train"] if self.pairs else ["train"]
+            stages += ["transfer"] if self.profile.stages.train.nodes > 1 else []
+            stages += ["promote"] if self.registry is not None else []
+        return needs_of(self.profile, stages).model_dump_json(exclude_defaults=True)
 
     def placed(self, task: dsl.PipelineTask, stage: StageName, title: str) -> dsl.PipelineTask:
         """Put a task where a stage runs, under a title that its reader understands.

@@ -26,6 +26,8 @@ _FOREIGN += (
     "HF_HUB_OFFLINE",
     "HF_TOKEN",
     "HUGGING_FACE_HUB_TOKEN",
+    "KUBECONFIG",
+    "KUBERNETES_",
     "LOCAL_RANK",
     "LOCAL_WORLD_SIZE",
     "MASTER_",

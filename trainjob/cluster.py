@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import urllib3
-from kubernetes import client, config
+from kubernetes import client
 
 from tspin.errors import InputError, TspinError
+from tspin_cluster.credentials import SECONDS, api_client
+from tspin_cluster.reader import message
 from tspin_trainjob.manifest import GROUP, PLURAL, VERSION
 
 __all__ = ["Cluster", "UnreachableError"]
-
-_SECONDS = (10.0, 60.0)
-"""To connect, and between two answers."""
-_RETRIES = urllib3.Retry(
-    total=6,
-    backoff_factor=0.5,
-    status_forcelist=(429, 500, 502, 503, 504),
-    # Creating is safe to repeat as well: the name is fixed, a second one is refused.
-    allowed_methods=None,
-    raise_on_status=False,
-)
 
 
 class Cluster:
@@ -38,24 +27,13 @@ class Cluster:
             TspinError: there are none.
         """
         self.namespace = namespace
-        try:
-            if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
-                config.load_incluster_config()
-            else:
-                config.load_kube_config(os.environ.get("KUBECONFIG"))
-        except config.ConfigException as error:
-            raise TspinError(
-                f"no Kubernetes API, neither a pod's nor KUBECONFIG's: {error}"
-            ) from None
-        settings = client.Configuration.get_default_copy()
-        settings.retries = _RETRIES
-        api = client.ApiClient(settings)
+        api = api_client(retries=6)
         self._where = {
             "group": GROUP,
             "version": VERSION,
             "namespace": namespace,
             "plural": PLURAL,
-            "_request_timeout": _SECONDS,
+            "_request_timeout": SECONDS,
         }
         self._jobs = client.CustomObjectsApi(api)
         self._pods = client.CoreV1Api(api)
@@ -117,7 +95,7 @@ class Cluster:
             answer = self._pods.list_namespaced_pod(
                 self.namespace,
                 label_selector=f"jobset.sigs.k8s.io/jobset-name={name}",
-                _request_timeout=_SECONDS,
+                _request_timeout=SECONDS,
             )
         return sorted(answer.items, key=lambda pod: pod.metadata.name)
 
@@ -130,7 +108,7 @@ class Cluster:
             tail: Only so many last lines.
         """
         limit = {} if tail is None else {"tail_lines": tail}
-        timeout = (_SECONDS[0], None if follow else _SECONDS[1])
+        timeout = (SECONDS[0], None if follow else SECONDS[1])
         with self._told("read the log of a pod of"):
             answer = self._pods.read_namespaced_pod_log(
                 pod,
@@ -157,7 +135,7 @@ class Cluster:
                 raise _AbsentError("there is none any more") from None
             if error.status == 409:
                 raise _ConflictError("there is one already") from None
-            reason = f"{verb} a TrainJob in namespace '{self.namespace}': {_message(error)}"
+            reason = f"{verb} a TrainJob in namespace '{self.namespace}': {message(error)}"
             if error.status in (400, 422):
                 raise InputError(f"the cluster refuses to {reason}") from None
             kind = UnreachableError if (error.status or 0) >= 500 else TspinError
@@ -176,10 +154,3 @@ class _AbsentError(TspinError):
 
 class _ConflictError(TspinError):
     """There is one already."""
-
-
-def _message(error: client.ApiException) -> str:
-    try:
-        return str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError):
-        return str(error.body or error.reason)[:2000]

@@ -22,7 +22,7 @@ from tspin.machine.packages import check_extras, check_packages, check_python
 from tspin.registry import Registry
 from tspin.store import exists, is_remote, working_folder
 
-__all__ = ["Check", "check_registry", "check_s3", "doctor_report"]
+__all__ = ["Check", "check_registry", "check_s3", "doctor_report", "models_size"]
 
 _TRAINING = ("torch", "transformers", "peft", "accelerate", "safetensors")
 
@@ -77,6 +77,15 @@ def doctor_report(config: RunConfig | None, registry: str | None = None) -> list
     from tspin.machine.lengths import check_lengths
 
     return [*checks, _check_engine(config), *check_lengths(config), *check_fit(config, gpus)]
+
+
+def models_size(config: RunConfig) -> int | None:
+    """Bytes of the models of all iterations together; None where it cannot be told here."""
+    if any(find_spec(name) is None for name in _TRAINING):
+        return None
+    from tspin.machine.fit import models_bytes
+
+    return models_bytes(config)
 
 
 def check_s3() -> Check:

@@ -88,7 +88,7 @@ def evaluation(plan: Plan) -> Any:
 
     @dsl.pipeline(name="tspin-evaluate", description="One policy on the held-out records.")
     def graph(config: str = settings, model: str = plan.model or "") -> None:
-        start = Start(plan, generation, config, model)
+        start = Start(plan, generation, config, model, trains=False)
         start.measured(start.records("heldout"), _BASE)
 
     return graph

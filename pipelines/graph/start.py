@@ -13,7 +13,9 @@ from tspin_components.evaluate import evaluate
 from tspin_components.gate import gate
 from tspin_components.import_data import import_data
 from tspin_components.import_model import import_model
+from tspin_components.preflight import preflight
 from tspin_pipelines.graph.generation import GenerationTasks
+from tspin_pipelines.placement import place_bare
 from tspin_pipelines.plan import Plan
 
 __all__ = ["Start"]
@@ -23,26 +25,36 @@ class Start:
     """The first tasks of a pipeline; each property of the run is made once."""
 
     def __init__(
-        self, plan: Plan, generation: GenerationTasks, config: Any, model: Any = ""
+        self,
+        plan: Plan,
+        generation: GenerationTasks,
+        config: Any,
+        model: Any = "",
+        *,
+        trains: bool = True,
     ) -> None:
-        """Check the inputs and import them.
+        """Check the cluster and the inputs, and import them.
 
         Args:
             plan: What is compiled.
             generation: Makes the tasks of the proto-synthetic responses.
             config: The parameter with the run configuration.
             model: The parameter with the policy to start from; '' is the initial policy.
+            trains: Whether iterations follow.
         """
         self.plan = plan
         self._generation = generation
         self.config = config
+        fit = preflight(needs=plan.needs_json(trains=trains))
+        place_bare(fit, plan.profile).set_display_name("check the cluster")
         local = "" if plan.stored_model else model
         self._checked = check_inputs(config=config, structure=structure(plan.config), model=local)
         plan.placed(self._checked, "light", "check inputs").set_caching_options(False)
+        self._checked.after(fit)
         if plan.registry is not None:
             # A task of its own, since it must run with the rights of the promotion, which the
             # tasks that run models and data have not.
-            registry = check_registry(registry=plan.registry)
+            registry = check_registry(registry=plan.registry).after(fit)
             plan.placed(registry, "promote", "check registry").set_caching_options(False)
             self._checked.after(registry)
         self.settings = self._checked.outputs["settings"]

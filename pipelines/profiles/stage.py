@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from tspin.config.strict import Strict
+from tspin_cluster.placement import Match, Placement, Toleration
 from tspin_pipelines.profiles.names import Labels, Name, Variable
 from tspin_pipelines.profiles.quantity import Quantity, in_units
 
@@ -15,12 +16,10 @@ __all__ = [
     "Affinity",
     "Amount",
     "Environment",
-    "Match",
     "Preference",
     "Retry",
     "Role",
     "Stage",
-    "Toleration",
     "Volume",
 ]
 
@@ -48,35 +47,6 @@ class Accelerator(Strict):
     product: str
     """As the pool names it: nvidia-h100-80gb."""
     count: int = Field(gt=0)
-
-
-class Toleration(Strict):
-    """A taint that the stage may land on."""
-
-    key: str
-    operator: Literal["Equal", "Exists"] = "Equal"
-    value: str | None = None
-    effect: Literal["NoSchedule", "NoExecute", "PreferNoSchedule"] = "NoSchedule"
-
-    @model_validator(mode="after")
-    def _value(self) -> Self:
-        if (self.operator == "Equal") != (self.value is not None):
-            raise ValueError("a toleration has a value with operator Equal and none with Exists")
-        return self
-
-
-class Match(Strict):
-    """A condition on a node's label."""
-
-    key: str
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"] = "In"
-    values: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _values(self) -> Self:
-        if bool(self.values) == (self.operator in ("Exists", "DoesNotExist")):
-            raise ValueError(f"operator {self.operator} does not go with values {self.values}")
-        return self
 
 
 class Preference(Strict):
@@ -150,6 +120,15 @@ class Stage(Strict):
     """Kueue's WorkloadPriorityClass: who gets a scarce pool first."""
     caching: bool = True
     """Whether Kubeflow may take the outputs of an equal task that ran before."""
+
+    @property
+    def placement(self) -> Placement:
+        """Where its pods may be, without where they would rather be."""
+        return Placement(
+            selector=self.node_selector,
+            required=self.affinity.required,
+            tolerations=self.tolerations,
+        )
 
     @property
     def all_tries_seconds(self) -> int:

@@ -47,6 +47,7 @@ def test_an_iteration_in_containers(kubeflow: LocalKubeflow) -> None:
     kubeflow.run("run", config)
     assert kubeflow.tasks() == Counter(
         {
+            "preflight": 1,
             "check-inputs": 1,
             "import-data": 2,
             "import-model": 1,

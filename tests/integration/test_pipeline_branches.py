@@ -50,7 +50,7 @@ def test_a_failed_step_fails_the_run_and_a_rerun_does_the_rest(kubeflow: LocalKu
     (kubeflow.shared / "checkpoints").unlink()
     kubeflow.run("run", config)
     assert kubeflow.tasks() == Counter(
-        {"check-inputs": 1, "train": 1, "evaluate": 1, "gate": 1, "report": 1}
+        {"preflight": 1, "check-inputs": 1, "train": 1, "evaluate": 1, "gate": 1, "report": 1}
     )
 
 
@@ -86,7 +86,7 @@ def test_evaluation_alone(kubeflow: LocalKubeflow) -> None:
     config = kubeflow.config()
     kubeflow.run("evaluate", config, model=config.model.path)
     assert kubeflow.tasks() == Counter(
-        {"check-inputs": 1, "import-data": 1, "import-model": 2, "evaluate": 1}
+        {"preflight": 1, "check-inputs": 1, "import-data": 1, "import-model": 2, "evaluate": 1}
     )
     scalars = json.loads(kubeflow.one("evaluate", "scalars").read_bytes())
     assert scalars["nll_per_token"] > 0

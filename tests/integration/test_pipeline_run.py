@@ -30,6 +30,7 @@ def test_every_task_ran(kubeflow: LocalKubeflow) -> None:
     assert kubeflow.tasks(0) == Counter(
         {
             "check-registry": 1,
+            "preflight": 1,
             "check-inputs": 1,
             "import-data": 2,
             "import-model": 1,
@@ -90,7 +91,9 @@ def test_the_best_model_is_promoted(kubeflow: LocalKubeflow) -> None:
 
 def test_a_second_run_takes_all_from_the_cache(kubeflow: LocalKubeflow) -> None:
     kubeflow.run("run", kubeflow.config(), shards=2, registry=str(kubeflow.folder / "registry"))
-    assert kubeflow.tasks() == Counter({"check-registry": 1, "check-inputs": 1, "promote": 1})
+    assert kubeflow.tasks() == Counter(
+        {"preflight": 1, "check-registry": 1, "check-inputs": 1, "promote": 1}
+    )
 
 
 def test_a_registry_that_cannot_be_promoted_to_ends_the_run_before_it_begins(
@@ -101,7 +104,7 @@ def test_a_registry_that_cannot_be_promoted_to_ends_the_run_before_it_begins(
     (registry / "champion/00000002.json").write_text("{}")
     with pytest.raises(RuntimeError, match="check-registry"):
         kubeflow.run("run", kubeflow.config(), shards=2, registry=str(registry))
-    assert kubeflow.tasks() == Counter()
+    assert kubeflow.tasks() == Counter({"preflight": 1})
 
 
 def test_one_more_iteration_plays_only_that_one(kubeflow: LocalKubeflow) -> None:
@@ -119,7 +122,7 @@ def test_an_edited_configuration_that_needs_other_steps_is_refused(
     with pytest.raises(RuntimeError, match="check-inputs"):
         kubeflow.run("run", kubeflow.config(), given={"config": edited})
     assert "iterations: 2 -> 7" in capfd.readouterr().out
-    assert kubeflow.tasks() == Counter()
+    assert kubeflow.tasks() == Counter({"preflight": 1})
 
 
 def test_other_data_is_not_taken_from_the_cache(kubeflow: LocalKubeflow) -> None:

@@ -59,7 +59,7 @@ def several_nodes(volume: Path, nodes: int = 2) -> Profile:
     values = load_profile("cpu").model_dump()
     mounted = [{"claim": "tspin-cache", "path": str(volume)}]
     values["stages"]["train"] |= {"nodes": nodes, "volumes": mounted, "env": {"A": "b"}}
-    values["stages"]["light"]["volumes"] = mounted
+    values["stages"]["transfer"]["volumes"] = mounted
     return Profile.model_validate(values | {"training_runtime": "tspin-torch"})
 
 
@@ -220,6 +220,6 @@ def test_a_cluster_without_trainer(
 def test_nodes_need_a_volume_in_common(tmp_path: Path, tiny_model_dir: Path) -> None:
     config = make_job(tmp_path, tiny_model_dir).config
     values = several_nodes(tmp_path).model_dump()
-    values["stages"]["light"]["volumes"] = ()
+    values["stages"]["transfer"]["volumes"] = ()
     with pytest.raises(InputError, match=r"stages\.train and stages\.transfer must mount a claim"):
         Profile.model_validate(values).training_nodes(config)

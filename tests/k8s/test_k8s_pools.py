@@ -7,9 +7,10 @@ import pytest
 from node_pools import MACHINES, Pool, calls, gcloud_pool, pools
 from rendered import K8S, named, names, of_kind, overlay
 
+from tspin_cluster.placement import Match, Toleration
 from tspin_pipelines.profiles.profile import Profile, load_profile, profile_names
 from tspin_pipelines.profiles.quantity import in_units
-from tspin_pipelines.profiles.stage import Match, Stage, Toleration
+from tspin_pipelines.profiles.stage import Stage
 
 GIB = 2**30
 GPU_STAGES = ("generate", "train", "evaluate")

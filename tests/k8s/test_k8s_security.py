@@ -158,5 +158,16 @@ def test_the_pods_of_pipelines_may_do_what_argo_and_kubeflow_do_in_their_name(na
     assert may("", "configmaps", "get", "kfp-launcher")
     assert may("", "secrets", "get", "mlpipeline-minio-artifact")
     assert may("", "pods", "get")
+    # The first task, which looks whether a run could end well.
+    for group, resource, verb, object_name in (
+        ("", "namespaces", "get", "tspin"),
+        ("", "persistentvolumeclaims", "get", "tspin-cache"),
+        ("", "serviceaccounts", "get", "tspin-pipeline"),
+        ("", "configmaps", "get", "tspin-s3"),
+        ("", "resourcequotas", "list", ""),
+        ("kueue.x-k8s.io", "localqueues", "get", "tspin"),
+        ("trainer.kubeflow.org", "trainingruntimes", "get", "tspin-torch"),
+    ):
+        assert may(group, resource, verb, object_name), resource
     assert not may("", "secrets", "get", "tspin-hub")
     assert not may("", "pods", "create")

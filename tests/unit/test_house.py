@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("tspin", "components", "pipelines", "trainjob", "study")
+FOLDERS = ("tspin", "cluster", "components", "pipelines", "trainjob", "study")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 PACKAGES = sorted({path.parent for path in FILES})
 MAX_MODULES, MAX_LINES, MAX_FUNCTION = 12, 300, 50
 # One component a file, and one for each step of a run; Typer's options carry their own help.
-LARGER = {"components": 15, "study": 16}
+LARGER = {"components": 16, "study": 16}
 COMMANDS = ("tspin/cli/", "pipelines/commands.py", "pipelines/profiles/commands.py", "components/")
 FRAMEWORK = re.compile(r"on_[a-z_]+|forward|backward|main")
 

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("tspin", "components", "pipelines", "trainjob")
+PACKAGES = ("tspin", "cluster", "components", "pipelines", "trainjob")
 
 
 def imported(path: Path) -> set[str]:

@@ -28,6 +28,7 @@ SDIST = DIST / f"tspin-{VERSION}.tar.gz"
 
 FOLDERS = {
     "tspin": "tspin",
+    "cluster": "tspin_cluster",
     "components": "tspin_components",
     "pipelines": "tspin_pipelines",
     "trainjob": "tspin_trainjob",

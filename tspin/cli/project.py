@@ -17,7 +17,7 @@ from tspin.config import load_config
 from tspin.errors import InputError
 from tspin.files import expanded
 from tspin.outputs import check_output, never_ours
-from tspin.plugins import PROJECTS, load_plugin
+from tspin.plugins import DOCTORS, PROJECTS, load_plugin
 
 __all__ = ["COMMANDS", "PANEL", "app", "clean", "doctor", "init"]
 
@@ -61,16 +61,31 @@ def doctor(
         str | None,
         typer.Option(help="Also: could a model be promoted to it from here?", **PATH),
     ] = None,
+    cluster: Annotated[
+        bool,
+        typer.Option("--cluster", help="Instead of this machine: the cluster of KUBECONFIG."),
+    ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="Of pipelines on that cluster: a name, or your own (*.yaml).", **PATH),
+    ] = None,
 ) -> None:
     """Say what is installed, what this machine has, and what would not work."""
-    from tspin.doctor import doctor_report
+    from tspin.doctor import check_registry, doctor_report, models_size
 
+    if cluster != (profile is not None):
+        raise InputError("--cluster and --profile go together: the profile says what is needed")
     settings = load_config(config, overrides or []) if config else None
-    checks = doctor_report(settings, registry)
+    if cluster:
+        size = None if settings is None else models_size(settings)
+        checks = load_plugin(DOCTORS, "cluster")(profile, size)
+        checks += [] if registry is None else [check_registry(registry)]
+    else:
+        checks = doctor_report(settings, registry)
     table = Table("", "", "", show_header=False)
     marks = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]"}
     for check in checks:
-        table.add_row(marks[check.status], escape(check.name), escape(check.detail))
+        table.add_row(marks[check.status], escape(check.name), escape("\n".join(check.lines())))
     Console().print(table)
     if any(check.status == "fail" for check in checks):
         sys.exit(1)

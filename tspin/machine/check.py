@@ -18,6 +18,15 @@ class Check:
     status: Status
     """fail: the work cannot be done here; warn: part of it, or perhaps not."""
     detail: str
+    wanted: str = ""
+    """What there should be, where the detail does not say it."""
+    mend: str = ""
+    """How to get there: a command, or what to do."""
+
+    def lines(self) -> list[str]:
+        """The detail, then what is wanted and how to mend it."""
+        more = {"wanted": self.wanted, "to mend": self.mend}
+        return [self.detail, *(f"{label}: {text}" for label, text in more.items() if text)]
 
 
 def gib(size: float) -> str:

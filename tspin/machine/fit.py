@@ -10,7 +10,7 @@ from tspin.machine.memory import Hardware, MemoryEstimate, estimate_memory, larg
 from tspin.models.shape import ModelShape, model_shape
 from tspin.store import working_folder
 
-__all__ = ["check_fit", "hardware_of"]
+__all__ = ["check_fit", "hardware_of", "models_bytes"]
 
 _TIGHT = 0.8
 """Share of the memory past which an estimate is too close to call."""
@@ -27,6 +27,19 @@ def check_fit(config: RunConfig, gpus: list[Gpu]) -> list[Check]:
     estimate = estimate_memory(shape, config, hardware)
     checks = [Check("model", "ok", _described(shape)), _memory(config, gpus, hardware, estimate)]
     return [*checks, _disk(config, shape)]
+
+
+def models_bytes(config: RunConfig) -> int:
+    """What the models of all iterations take; of a LoRA run only the adapters are kept.
+
+    Raises:
+        InputError: there is no such model, or transformers does not know it.
+    """
+    return _models_bytes(config, model_shape(config.model, config.train.lora))
+
+
+def _models_bytes(config: RunConfig, shape: ModelShape) -> int:
+    return config.iterations * 4 * (shape.adapter_parameters or shape.parameters)
 
 
 def hardware_of(config: RunConfig, gpus: list[Gpu]) -> Hardware:
@@ -98,7 +111,7 @@ def _disk(config: RunConfig, shape: ModelShape) -> Check:
     """Every iteration's model stays; two checkpoints exist while one replaces the other."""
     trained = shape.adapter_parameters or shape.parameters
     states = 2 if config.train.optimizer == "adamw" else 1
-    models = config.iterations * 4 * trained
+    models = _models_bytes(config, shape)
     checkpoints = 2 * 4 * (1 + states) * trained
     needed, there = models + checkpoints, free_disk(working_folder(config.run_dir))
     detail = (

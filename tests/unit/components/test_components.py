@@ -10,7 +10,7 @@ import pytest
 
 import tspin_components
 
-FOLDER = Path(tspin_components.__file__).parent
+FOLDER = Path(tspin_components.__file__).resolve().parent
 # What the bodies call, and not a component itself: the folders that pass from pod to pod.
 VOCABULARY = FOLDER / "artifacts.py"
 FILES = sorted(set(FOLDER.glob("*.py")) - {VOCABULARY})
@@ -35,9 +35,10 @@ def test_a_body_decides_nothing_but_about_inputs_that_may_be_missing(path: Path)
 def test_every_image_that_runs_a_component_has_what_its_body_imports() -> None:
     stages = re.split(r"^FROM ", DOCKERFILE.read_text(), flags=re.MULTILINE)
     named = {stage.split()[2]: stage for stage in stages[1:]}
-    assert {f"COPY {name} {name}" for name in ("tspin", "components", "pipelines", "trainjob")} <= {
-        *named["package"].splitlines()
-    }
+    assert {
+        f"COPY {name} {name}"
+        for name in ("tspin", "cluster", "components", "pipelines", "trainjob")
+    } <= {*named["package"].splitlines()}
     images = {name: stage for name, stage in named.items() if "\nENTRYPOINT" in stage}
     assert set(images) == {"cpu", "train", "evaluate", "generate"}
     assert not [name for name, stage in images.items() if "COPY --from=package " not in stage]

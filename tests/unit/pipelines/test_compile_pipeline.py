@@ -109,6 +109,18 @@ def test_every_task_of_a_run_is_placed(name: str, tmp_path: Path) -> None:
     }
 
 
+def test_the_first_task_waits_for_nothing_that_it_looks_for(tmp_path: Path) -> None:
+    _, platform = _compiled("eks-l4-spot", tmp_path, "run")
+    placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    waiting, bare = placed["exec-check-inputs"], placed["exec-preflight"]
+    assert "kueue.x-k8s.io/queue-name" in waiting["podMetadata"]["labels"]
+    assert {"pvcMount", "secretAsEnv"} <= set(waiting)
+    assert not {"pvcMount", "secretAsEnv"} & set(bare)
+    assert not bare["podMetadata"].get("labels")
+    assert [source["optional"] for source in bare["configMapAsEnv"]] == [True]
+    assert bare["nodeAffinity"] == waiting["nodeAffinity"]
+
+
 def test_every_task_trusts_and_goes_out_as_the_profile_says(tmp_path: Path) -> None:
     changed = {"ca_bundle": "tspin-ca", "proxy": "tspin-proxy"}
     profile = Profile.model_validate(load_profile("onprem").model_dump() | changed)

@@ -1,0 +1,1 @@
+"""What a pipeline needs of a cluster, and whether it is there."""
