@@ -138,7 +138,8 @@ def check_root(reader: Reader, needs: Needs) -> Finding:
     spec = claim["spec"]["resources"]["requests"]["storage"]
     size = claim.get("status", {}).get("capacity", {}).get("storage", spec)
     if needs.artifact_bytes is None:
-        return Finding("warn", f"{detail} of {size}; --config tells what a run needs", wanted, mend)
+        unknown = "a run's models are of unknown size (--config, where the model can be read)"
+        return Finding("warn", f"{detail} of {size}; {unknown}", wanted, mend)
     run = f"{gib(needs.artifact_bytes)} of models a run"
     fits = needs.artifact_bytes < parse_quantity(size)
     return Finding("warn" if fits else "fail", f"{detail} of {size}; {run}", wanted, mend)

@@ -156,7 +156,7 @@ def check_quotas(reader: Reader, needs: Needs) -> Finding:
                 if key not in hard:
                     continue
                 most, taken = parse_quantity(hard[key]), parse_quantity(used.get(key, 0))
-                wanted = f"{key} of {size:f} for stage {gang.stage}"
+                wanted = f"{_told({key: size})} for stage {gang.stage}"
                 if size > most:
                     return Finding("fail", f"{name}: {key} is {hard[key]}", wanted, mend)
                 if size > most - taken:
@@ -170,6 +170,6 @@ def check_quotas(reader: Reader, needs: Needs) -> Finding:
 def _told(sizes: Mapping[str, Decimal]) -> str:
     texts = []
     for name, size in sizes.items():
-        text = f"{size / 2**30:.4g}Gi" if name == "memory" else f"{size.normalize():f}"
+        text = f"{size / 2**30:.4g}Gi" if name.endswith("memory") else f"{size.normalize():f}"
         texts.append(f"{text} {name}")
     return ", ".join(texts)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tspin.config import RunConfig, SystemConfig
-from tspin.errors import TspinError
+from tspin.errors import InputError, TspinError
 from tspin.machine.check import Check
 from tspin.machine.driver import check_driver
 from tspin.machine.hardware import (
@@ -80,12 +80,18 @@ def doctor_report(config: RunConfig | None, registry: str | None = None) -> list
 
 
 def models_size(config: RunConfig) -> int | None:
-    """Bytes of the models of all iterations together; None where it cannot be told here."""
+    """Bytes of the models of all iterations together; None where it cannot be told here.
+
+    Of a model that pods alone can read, nothing is known here.
+    """
     if any(find_spec(name) is None for name in _TRAINING):
         return None
     from tspin.machine.fit import models_bytes
 
-    return models_bytes(config)
+    try:
+        return models_bytes(config)
+    except InputError:
+        return None
 
 
 def check_s3() -> Check:

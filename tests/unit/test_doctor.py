@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from tspin import doctor
 from tspin.config import RunConfig
-from tspin.doctor import check_registry, check_s3, doctor_report
+from tspin.doctor import check_registry, check_s3, doctor_report, models_size
 from tspin.machine.check import Check
 from tspin.machine.hardware import Gpu, find_gpus
 from tspin.machine.packages import TESTED, check_extras, check_packages
@@ -85,6 +85,18 @@ def test_a_small_run_fits(tmp_path: Path, tiny_model_dir: Path) -> None:
     assert memory.detail.startswith("fits: about ")
     assert "activations" in memory.detail
     assert named(checks, "disk for the run").status == "ok"
+
+
+def test_the_models_of_a_run_are_sized_where_the_model_can_be_read(
+    tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    one, three = (run_config(tmp_path, tiny_model_dir, iterations=count) for count in (1, 3))
+    weights = (tiny_model_dir / "model.safetensors").stat().st_size
+    size = models_size(one)
+    assert size is not None
+    assert size == pytest.approx(weights, rel=0.1)
+    assert models_size(three) == 3 * size
+    assert models_size(run_config(tmp_path, tmp_path / "on-a-claim")) is None
 
 
 def test_a_run_that_does_not_fit_says_so_and_what_would_help(

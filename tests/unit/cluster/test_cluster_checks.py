@@ -248,7 +248,7 @@ FAULTS = {
         _full,
         "ResourceQuota",
         "fail",
-        "requests.nvidia.com/gpu is 7.*8 for stage train",
+        "requests.nvidia.com/gpu is 7.*8 requests.nvidia.com/gpu for stage train",
     ),
     "a namespace that is in use": (_in_use, "ResourceQuota", "warn", "20 in use"),
     "no nodes": (
