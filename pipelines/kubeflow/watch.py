@@ -66,6 +66,11 @@ def watch(
 def state_of(server: Server, client: Client, run: str) -> str:
     """The state of a run, as the server names it.
 
+    Args:
+        server: Where it runs.
+        client: Of that server.
+        run: Its id.
+
     Raises:
         InputError: there is no such run.
         TspinError: the server cannot be reached, or refuses the caller.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +11,9 @@ from tspin.cli.options import LOCAL_PATH, PATH, Overwrite
 from tspin.outputs import begins_with, check_output, registry_folder
 from tspin.registry.record import Record
 from tspin.store import fetch
+
+if TYPE_CHECKING:
+    from tspin.retrain import Outcome
 
 __all__ = ["COMMANDS", "PANEL", "app", "promote", "retrain", "rollback"]
 
@@ -25,6 +28,10 @@ By = Annotated[str | None, typer.Option(help="Who; the user of this process by d
 MinGain = Annotated[
     float, typer.Option(help="How much better, in the metric's unit; below 0 allows a loss.")
 ]
+Wait = Annotated[
+    bool, typer.Option("--wait/--no-wait", help="Or leave when a Kubeflow run is submitted.")
+]
+ProjectFolder = Annotated[Path, typer.Option(help="Of the project.", **LOCAL_PATH)]
 Certain = Annotated[
     bool,
     typer.Option(
@@ -149,9 +156,7 @@ def retrain(
     profile: Annotated[
         str | None, typer.Option(envvar="RETRAIN_PROFILE", help="Of the cluster, for kubeflow.")
     ] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Or leave when a Kubeflow run is submitted.")
-    ] = True,
+    wait: Wait = True,
     min_gain: MinGain = 0.0,
     certain: Certain = True,
     summary: Annotated[
@@ -159,7 +164,7 @@ def retrain(
     ] = None,
     run: Annotated[str | None, typer.Option(help="Name or address of the CI's job.")] = None,
     by: By = None,
-    folder: Annotated[Path, typer.Option(help="Of the project.", **LOCAL_PATH)] = Path(),
+    folder: ProjectFolder = Path(),
 ) -> None:
     """Check what was pushed, run it, report, promote; exit code 3 if the gate refuses."""
     check_output(registry, registry_folder, folder=True, grows=True)
@@ -183,6 +188,10 @@ def retrain(
             by=by,
         )
     )
+    _tell_outcome(registry, outcome)
+
+
+def _tell_outcome(registry: str, outcome: Outcome | None) -> None:
     if outcome is None:
         typer.echo("nothing to retrain on")
     elif outcome.record is None:
