@@ -33,7 +33,7 @@ FAST := $(BIN)/pytest --dist loadfile --no-loadscope-reorder \
 	-m "not vllm and not containers and not s3 and not dvc and not study and not bench \
 	and not gpu and not wheel"
 WORKERS ?= 2
-PROCESSES := cli run train_resume train_distributed submit pipeline_run
+PROCESSES := cli run train_resume train_distributed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 ENGINE ?= $(firstword $(notdir $(shell command -v docker podman buildah)))
