@@ -6,19 +6,19 @@ import os
 from pathlib import Path
 
 import yaml
-
-from tests.k8s.rendered import K8S, pod_templates, render
+from rendered import K8S, pod_templates, render
 
 DIGEST = f"sha256:{'ab' * 32}"
 
 
-def test_an_overlay_takes_the_digest_of_its_image(tmp_path: Path) -> None:
+def test_an_overlay_takes_the_digests_of_its_images(tmp_path: Path) -> None:
     overlay = yaml.safe_load((K8S / "overlays/eks/kustomization.yaml").read_text())
-    (image,) = overlay["images"]
+    images = {image["newName"] for image in overlay["images"]}
+    assert len(images) == 2
     file = tmp_path / "kustomization.yaml"
-    changed = {"name": image["newName"], "digest": DIGEST}
+    changed = [{"name": image, "digest": DIGEST} for image in images]
     base = os.path.relpath(K8S / "overlays/eks", tmp_path)
-    file.write_text(yaml.safe_dump({"resources": [base], "images": [changed]}))
+    file.write_text(yaml.safe_dump({"resources": [base], "images": changed}))
     templates = list(pod_templates(render(os.path.relpath(tmp_path, K8S))))
     names = {pod["spec"]["containers"][0]["image"] for _, pod in templates}
-    assert names == {f"{image['newName']}@{DIGEST}"}
+    assert names == {f"{image}@{DIGEST}" for image in images}
