@@ -117,8 +117,7 @@ def test_two_nodes_are_one_training(
     process = start(api, job)
     printed = finish(process)
     assert process.returncode == 0, printed
-    # As many threads as each node has, whatever this process was started with.
-    two = {"tokens_per_device": 120, "num_processes": 2, "threads": 1}
+    two = {"tokens_per_device": 120, "num_processes": 2}
     alone = make_job(tmp_path, tiny_model_dir, "alone", system=two)
     train(**{name: getattr(alone, name) for name in TrainJob.model_fields if name != "mirror"})
     ours, theirs = (load_file(j.out / "model.safetensors") for j in (job, alone))
