@@ -159,7 +159,7 @@ def test_a_killed_generation_leaves_nothing_and_continues(
     [
         ("{bucket}/nothing.jsonl", "no such object, and nothing below it"),
         ("s3://only-a-bucket", "names a bucket only"),
-        ("gs://bucket/key", "unknown kind of store 'gs'"),
+        ("ftp://bucket/key", "unknown kind of store 'ftp'"),
     ],
 )
 def test_wrong_locations_are_one_message(location: str, expected: str, bucket: str) -> None:
