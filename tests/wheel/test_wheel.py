@@ -229,8 +229,7 @@ def test_a_projects_manifests_render_with_plain_kubectl(environment: Path, tmp_p
     text = subprocess.run(
         ["kubectl", "kustomize", str(folder)], check=True, capture_output=True, text=True
     ).stdout
-    images = set(re.findall(r"image: (\S+)", text))
-    assert len(images) == 1
-    assert images.pop().startswith("registry.test:5000/tspin/train:")
+    images = {image.rpartition(":")[0] for image in re.findall(r"image: (\S+)", text)}
+    assert images == {f"registry.test:5000/tspin/{role}" for role in ("cpu", "train")}
     assert "namespace: team" in text
     assert "namespace: tspin" not in text
