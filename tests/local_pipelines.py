@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import logging
 import os
@@ -106,6 +107,9 @@ class LocalKubeflow:
         try:
             with MonkeyPatch.context() as patched:
                 patched.setattr(subprocess_task_handler, "run_local_subprocess", _run_task)
+                # kfp indents what tasks print by a `print` of its own. Of two tasks at the same
+                # time, the one that ends last puts back the other's.
+                patched.setattr(builtins, "print", print)
                 graph(**(given or {}))
         finally:
             root.setLevel(level)
