@@ -59,6 +59,10 @@ class ModelConfig(Strict):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the weights in memory; auto is bfloat16 on a GPU that has it, float32 elsewhere. Name one
     where a run may move between the two: what was computed in another precision is made again."""
+    quantize: Literal["none", "nf4"] = "none"
+    """Keep the frozen weights under a LoRA adapter in four bits (QLoRA, arXiv 2305.14314); needs
+    `train.lora`, and cannot be sharded. Other weights are computed with, so it is part of what a
+    training is."""
     attn_implementation: str | None = None
     """As transformers names it: eager, sdpa, flash_attention_2 ...; None takes the model's default,
     and packed rows where the model allows them."""
@@ -180,6 +184,14 @@ class SystemConfig(Strict):
     """Prompts a batch."""
     logps_chunk_size: int = Field(1024, gt=0)
     """Response positions whose logits exist at one time."""
+    shard: Literal["auto", "on", "off"] = "auto"
+    """Spread weights, gradients and the optimiser's state over the training processes (FSDP2). auto
+    does where there are several and a training would not fit their memory otherwise."""
+    shard_over: Literal["node", "all"] = "node"
+    """The processes that share one copy of the weights: those of a node, each node then having a
+    copy of its own, or those of all nodes."""
+    offload: bool = False
+    """Keep the shards in the host's memory between their uses: slower, with less of the GPU's."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: slower, with less memory."""
     checkpoint_steps: int = Field(100, gt=0)
