@@ -35,7 +35,8 @@ def tspin_trainer(task: Task, out: Path, *, history: bool) -> Trainer:
     from tspin.forward.passes import choose_passes
     from tspin.models.policy import load_policy, load_tokenizer
     from tspin.tokens.examples import Example, Examples
-    from tspin.train.trainer import TSPINConfig, TSPINTrainer
+    from tspin.train.arguments import TSPINConfig
+    from tspin.train.trainer import TSPINTrainer
 
     config = ModelConfig(path=task.folder, dtype=task.dtype)
     lora = LoraConfig(r=LORA_RANK, alpha=LORA_ALPHA) if task.lora else None

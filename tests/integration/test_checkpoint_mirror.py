@@ -13,8 +13,8 @@ import torch
 from training_runs import finish, make_job, start, wait_for, write_triplets
 
 from tests.s3_server import s3_bucket
+from tspin.checkpoints.mirror import CheckpointMirror
 from tspin.store import open_store
-from tspin.train.checkpoints import CheckpointMirror
 from tspin.train.step import train
 
 pytestmark = pytest.mark.integration

@@ -18,10 +18,9 @@ from tspin.records.manifest import content_hash
 from tspin.records.records import Triplet, read_records
 from tspin.records.training_log import read_train_log
 from tspin.tokens.prompts import PromptTemplate
-from tspin.train.arguments import trainer_arguments
+from tspin.train.arguments import TSPINConfig, trainer_arguments
 from tspin.train.job import TrainJob
 from tspin.train.step import run_job
-from tspin.train.trainer import TSPINConfig
 
 pytestmark = pytest.mark.integration
 

@@ -13,9 +13,9 @@ from training_runs import finish, make_job, start, wait_for, write_triplets
 
 from tests import warm
 from tspin.errors import InputError, TspinError
+from tspin.processes.launch import check_world, processes_wanted
 from tspin.records.training_log import read_train_log
 from tspin.train.job import TrainJob
-from tspin.train.launch import check_world, processes_wanted
 from tspin.train.step import run_job, train
 
 pytestmark = pytest.mark.integration

@@ -17,8 +17,9 @@ from transformers import AutoTokenizer, TrainerCallback
 from tspin.forward.passes import ForwardPasses
 from tspin.records.training_log import read_train_log, step_rows
 from tspin.tokens.examples import Example, Examples
+from tspin.train.arguments import TSPINConfig
 from tspin.train.step import run_job
-from tspin.train.trainer import TSPINConfig, TSPINTrainer
+from tspin.train.trainer import TSPINTrainer
 
 pytestmark = pytest.mark.integration
 

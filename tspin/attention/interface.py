@@ -21,7 +21,14 @@ from tspin.attention.layout import TreeLayout
 from tspin.attention.redirection import causal_model
 from tspin.errors import TspinError
 
-__all__ = ["TREE", "UnsupportedModelError", "check_layers", "takes_trees", "tree_attention"]
+__all__ = [
+    "TREE",
+    "UnsupportedModelError",
+    "check_layers",
+    "postponed_refusal",
+    "takes_trees",
+    "tree_attention",
+]
 
 TREE = "tree"
 """The keyword argument of a model's forward pass that brings the `TreeLayout`."""
@@ -43,6 +50,10 @@ _HARMLESS = frozenset(
         "use_cache",
     }
 )
+
+
+_postponed: list[list[str]] = []
+"""For each `postponed_refusal` under way, what the layers of its pass do that is not computed."""
 
 
 class UnsupportedModelError(TspinError):
@@ -76,6 +87,26 @@ def tree_attention(model: nn.Module) -> Iterator[None]:
         causal.set_attn_implementation(before)
 
 
+@contextmanager
+def postponed_refusal() -> Iterator[None]:
+    """Run one forward pass to its end before it is refused; its values then mean nothing.
+
+    An error inside the forward pass of sharded weights leaves them gathered, and torch has no way
+    back from there (FSDP2 of torch 2.13).
+
+    Raises:
+        UnsupportedModelError: a layer did something that a packed row does not allow.
+    """
+    doubts: list[str] = []
+    _postponed.append(doubts)
+    try:
+        yield
+    finally:
+        _postponed.pop()
+    if doubts:
+        raise UnsupportedModelError(doubts[0])
+
+
 def check_layers(causal: PreTrainedModel, layout: TreeLayout) -> None:
     """Refuse a model in which some layers mix tokens by something else than attention.
 
@@ -106,9 +137,33 @@ def _tree_attention(
 ) -> tuple[Tensor, None]:
     """As transformers calls it: (1, heads, T, width) each; returns (1, T, heads, width)."""
     layout = settings.pop(TREE, None)
-    kind = type(module).__name__
+    doubt = _doubt(module, layout, query, key, attention_mask, dropout, settings)
+    if doubt is not None:
+        doubt = f"{type(module).__name__} {doubt}"
+        if not _postponed:
+            raise UnsupportedModelError(doubt)
+        _postponed[-1].append(doubt)
+        return query.new_zeros(*query.transpose(1, 2).shape[:3], value.shape[-1]), None
+    layout.calls += 1
+    if torch.is_autocast_enabled(query.device.type):
+        precision = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(precision), key.to(precision), value.to(precision)
+    out = attend(query, key, value, layout, scale=scaling, window=sliding_window)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _doubt(
+    module: nn.Module,
+    layout: TreeLayout | None,
+    query: Tensor,
+    key: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float,
+    settings: dict[str, Any],
+) -> str | None:
+    """What a layer does that a packed row does not allow, or None."""
     if layout is None:
-        raise UnsupportedModelError(f"{kind} is not told which tokens see which")
+        return "is not told which tokens see which"
     unknown = sorted(k for k, v in settings.items() if v is not None and k not in _HARMLESS)
     if attention_mask is not None:
         unknown.append("attention_mask")
@@ -117,15 +172,10 @@ def _tree_attention(
     if not getattr(module, "is_causal", True) or settings.get("is_causal") is False:
         unknown.append("is_causal")
     if unknown:
-        raise UnsupportedModelError(f"{kind} also attends by {', '.join(unknown)}")
+        return f"also attends by {', '.join(unknown)}"
     if query.shape[0] != 1 or query.shape[2] != layout.length or key.shape[2] != layout.length:
-        raise UnsupportedModelError(f"{kind} attends over something else than the row")
-    layout.calls += 1
-    if torch.is_autocast_enabled(query.device.type):
-        precision = torch.get_autocast_dtype(query.device.type)
-        query, key, value = query.to(precision), key.to(precision), value.to(precision)
-    out = attend(query, key, value, layout, scale=scaling, window=sliding_window)
-    return out.transpose(1, 2).contiguous(), None
+        return "attends over something else than the row"
+    return None
 
 
 AttentionInterface.register(_NAME, _tree_attention)

@@ -85,6 +85,7 @@ def response_sums(
     causal = causal_model(model)
     own_forward = causal.forward
     tokens = ResponseTokens(batch)
+    unknown: list[str] = []
 
     def forward(**inputs: Any) -> Tensor:
         # Set in here: wrappers of distributed training take apart what is handed to them.
@@ -92,7 +93,12 @@ def response_sums(
         if head == "model":
             logits_NV = tokens.select(own_forward(**inputs).logits)
             return _in_chunks(scores, logits_NV, tokens.targets, chunk_size)
-        hidden_NH, head_logits = _split_at_head(causal, own_forward, inputs, tokens)
+        split = _split_at_head(causal, own_forward, inputs, tokens)
+        if split is None:
+            # Refused behind the call: an error in here would leave sharded weights gathered.
+            unknown.append(type(causal).__name__)
+            return tokens.targets.float()
+        hidden_NH, head_logits = split
 
         def of_hidden(hidden: Tensor, targets: Tensor) -> Tensor:
             return scores(head_logits(hidden), targets)
@@ -101,6 +107,8 @@ def response_sums(
 
     with replaced_forward(causal, forward):
         scores_N = model(**{name: batch[name] for name in _INPUTS if name in batch})
+    if unknown:
+        raise TspinError(f"cannot tell the output head of {unknown[0]} apart; use head='model'")
     return tokens.sums(scores_N), tokens.counts
 
 
@@ -130,7 +138,7 @@ def _split_at_head(
     own_forward: Callable[..., Any],
     inputs: dict[str, Any],
     tokens: ResponseTokens,
-) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
     """The hidden states (N, H) that predict response tokens, and what makes logits of them.
 
     The model's own `forward` runs twice, and the backbone once. In the first run the backbone
@@ -141,8 +149,7 @@ def _split_at_head(
     (Granite, Cohere) is applied by the model's code and not by a copy of it. Only `forward` is
     replaced, never a module, so that hooks of DDP, FSDP and peft on the modules stay in place.
 
-    Raises:
-        TspinError: the model calls its backbone never or more than once in a forward pass.
+    None where the model calls its backbone never or more than once in a forward pass.
     """
     backbone: nn.Module = causal.get_decoder()  # type: ignore[no-untyped-call]
     own_backbone = backbone.forward
@@ -158,8 +165,7 @@ def _split_at_head(
     with replaced_forward(backbone, run):
         own_forward(**inputs)
     if len(selected) != 1:
-        name = type(causal).__name__
-        raise TspinError(f"cannot tell the output head of {name} apart; use head='model'")
+        return None
     output_type, hidden_NH = selected[0]
     # One token stands for an input that nothing will look at.
     stub = {"input_ids": inputs["input_ids"][:1, :1], "use_cache": False, "return_dict": True}

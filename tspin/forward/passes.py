@@ -11,8 +11,14 @@ from typing import Any
 import torch
 import torch.distributed
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
-from tspin.attention.interface import UnsupportedModelError, check_layers, tree_attention
+from tspin.attention.interface import (
+    UnsupportedModelError,
+    check_layers,
+    postponed_refusal,
+    tree_attention,
+)
 from tspin.attention.redirection import causal_model
 from tspin.forward.head import check_head, output_dtypes
 from tspin.forward.logprobs import Head, TokenScores, response_sums, token_logps
@@ -79,8 +85,12 @@ class ForwardPasses:
             model: The policy, under `on`.
             batch: As `collate` or `batch` makes it.
             scores: What is summed; see `tspin.forward.logprobs.response_sums`.
+
+        Raises:
+            UnsupportedModelError: the model does something that a packed row does not allow.
         """
-        return response_sums(model, batch, scores, chunk_size=self.chunk_size, head=self.head)
+        with postponed_refusal():
+            return response_sums(model, batch, scores, chunk_size=self.chunk_size, head=self.head)
 
     def cut(
         self, items: Sequence[int], sizes: Sequence[tuple[int, int, int]], budget: int
@@ -138,6 +148,8 @@ def choose_passes(
         except (UnsupportedModelError, TypeError, ValueError, RuntimeError) as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
+            if isinstance(policy, FSDPModule) and not isinstance(error, UnsupportedModelError):
+                raise  # Its weights are left gathered: no other pass would be possible.
             doubt = str(error)
     if _all_agree(doubt is None, device):
         return packed
@@ -184,6 +196,10 @@ def evaluating(policy: nn.Module) -> Iterator[None]:
             yield
     finally:
         policy.train(was_training)
+        if isinstance(policy, FSDPModule):
+            # A backward pass would let the last unit go. Until then the module's parameters are
+            # the gathered weights, and an optimiser would be given those.
+            policy.reshard()
 
 
 def _all_agree(mine: bool, device: torch.device) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from tspin.files import atomic_folder, write_json
 from tspin.models.device import resolve_device, resolve_dtype
 from tspin.models.folder import ADAPTER_CONFIG, ModelFolder, adapter_vocabulary, find_model
 from tspin.models.generation import write_end_ids
-from tspin.models.pretrained import load_tokenizer, load_weights, without_bars
+from tspin.models.pretrained import empty_weights, load_tokenizer, load_weights, without_bars
 
 __all__ = [
     "Policy",
@@ -29,6 +30,7 @@ __all__ = [
     "resolve_device",
     "resolve_dtype",
     "save_policy",
+    "saves_adapter_only",
 ]
 
 Policy = PreTrainedModel | PeftModel
@@ -58,6 +60,7 @@ def load_policy(
     trainable: bool,
     lora: LoraConfig | None = None,
     seed: int = 0,
+    empty: bool = False,
 ) -> Policy:
     """Load a policy onto a device.
 
@@ -73,6 +76,8 @@ def load_policy(
             otherwise evaluation mode and no gradients.
         lora: The adapter's shape; must agree with the one that a folder already has.
         seed: Of a new adapter's random half. The global random state is left alone.
+        empty: Leave the weights out and the parameters on the meta device, to be filled by
+            `tspin.models.sharding`.
 
     Returns:
         The model. Weights to be trained are float32 (a bfloat16 weight of 0.01 does not move by
@@ -87,17 +92,19 @@ def load_policy(
     trains_all = trainable and not adapted
     dtype = torch.float32 if trains_all else resolve_dtype(config, device)
     base_folder = folder.base(config) if folder.is_adapter else folder
-    base = load_weights(base_folder, config, dtype)
+    base = (empty_weights if empty else load_weights)(base_folder, config, dtype)
     if adapted and not trainable and not folder.is_adapter:
         raise InputError(f"model '{folder.path}': a new adapter is only made for training")
     policy: Policy = base
-    if folder.is_adapter:
-        policy = _load_adapter(base, base_folder, folder, lora, trainable)
-    elif lora is not None:
-        policy = _new_adapter(base, base_folder, lora, seed)
+    with torch.device("meta") if empty else nullcontext():
+        if folder.is_adapter:
+            policy = _load_adapter(base, base_folder, folder, lora, trainable, empty=empty)
+        elif lora is not None:
+            policy = _new_adapter(base, base_folder, lora, seed)
     if not adapted:
         policy.requires_grad_(trainable)
-    torch.nn.Module.to(policy, device)
+    if not empty:
+        torch.nn.Module.to(policy, device)
     return policy.train(trainable)
 
 
@@ -139,6 +146,11 @@ def save_policy(
         tokenizer.save_pretrained(temporary)
 
 
+def saves_adapter_only(policy: Policy) -> bool:
+    """Whether `save_policy` writes no weight that is not trained."""
+    return isinstance(policy, PeftModel) and not getattr(policy, _RESIZED, False)
+
+
 def _settle_adapter_folder(folder: Path) -> None:
     # peft writes a set in the order of this process's hashes, and a model card of placeholders.
     path = folder / ADAPTER_CONFIG
@@ -173,6 +185,8 @@ def _load_adapter(
     folder: ModelFolder,
     lora: LoraConfig | None,
     trainable: bool,
+    *,
+    empty: bool,
 ) -> PeftModel:
     values = folder.adapter_config()
     if values.get("peft_type") != "LORA":
@@ -191,13 +205,15 @@ def _load_adapter(
     own.base_model_name_or_path, own.revision = base.name_or_path, commit
     own.inference_mode = not trainable
     policy = cast(PeftModel, peft.get_peft_model(base, own))
+    setattr(policy, _RESIZED, resized)
+    if empty:
+        return policy
     try:
         result = policy.load_adapter(str(folder.path), _ADAPTER, is_trainable=trainable)
     except (SafetensorError, RuntimeError) as error:
         raise InputError(f"{folder.path}: does not fit {base.name_or_path}: {error}") from None
     if result.missing_keys:
         raise InputError(f"{folder.path}: its adapter lacks weights: {result.missing_keys[0]}")
-    setattr(policy, _RESIZED, resized)
     return policy
 
 

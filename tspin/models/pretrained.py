@@ -22,7 +22,7 @@ from tspin.errors import InputError
 from tspin.models.configuration import model_config
 from tspin.models.folder import ModelFolder, find_model
 
-__all__ = ["load_tokenizer", "load_weights", "without_bars"]
+__all__ = ["empty_weights", "load_tokenizer", "load_weights", "without_bars"]
 
 _SENTENCEPIECE = "sentencepiece 0.2.2 with protobuf 6"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -126,6 +126,31 @@ def load_weights(folder: ModelFolder, config: ModelConfig, dtype: torch.dtype) -
         )
     _allow_saving(model)
     return model
+
+
+def empty_weights(folder: ModelFolder, config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """As `load_weights`, with parameters of no memory, on the meta device.
+
+    Args:
+        folder: Of full weights, which are not read.
+        config: Attention implementation and trust.
+        dtype: Of the parameters.
+
+    Raises:
+        InputError: not a model that transformers knows.
+    """
+    own = model_config(folder, config)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                own,
+                dtype=dtype,
+                attn_implementation=config.attn_implementation,
+                trust_remote_code=config.trust_remote_code,
+            )
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"model '{folder.path}': cannot be loaded: {error}") from None
+    return cast(PreTrainedModel, model)
 
 
 def _allow_saving(model: PreTrainedModel) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from transformers import TrainingArguments
@@ -11,9 +12,9 @@ from transformers import TrainingArguments
 from tspin.config import Method
 from tspin.losses import Link
 from tspin.models.policy import resolve_device, resolve_dtype
+from tspin.processes.launch import launched
 from tspin.seeds import derive_seed
 from tspin.train.job import TrainJob
-from tspin.train.launch import launched
 from tspin.train.log import DVCLIVE
 
 __all__ = ["TSPINConfig", "trainer_arguments"]
@@ -45,6 +46,11 @@ class TSPINConfig(TrainingArguments):
     not gradient_accumulation_steps: the trainer's own batch is a whole step."""
     logps_chunk_size: int = 1024
     saturated_gradient: float = 0.01
+    sharded: bool = False
+    """The policy comes from `tspin.models.sharding`, which has placed it."""
+    exchange: Literal["pass", "step"] = "pass"
+    """How often processes with a sharded policy add up their gradients: after each forward pass,
+    or after the last one of a step, which keeps a whole gradient on each of them until then."""
 
     optim: str = "rmsprop"
     learning_rate: float = 5e-7
@@ -63,13 +69,18 @@ class TSPINConfig(TrainingArguments):
     disable_tqdm: bool | None = True
     report_to: str | list[str] | None = field(default_factory=list)
 
+    @property
+    def place_model_on_device(self) -> bool | None:
+        """Transformers' switch; None is its own choice."""
+        return False if self.sharded else None
+
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[no-untyped-call]
         _ = self.device  # Sets up the processes, and counts GPUs.
         self._n_gpu = min(self._n_gpu, 1)  # One process a GPU, never DataParallel.
 
 
-def trainer_arguments(job: TrainJob) -> TSPINConfig:
+def trainer_arguments(job: TrainJob, *, sharded: bool = False) -> TSPINConfig:
     """What a run configuration asks of the trainer, in one iteration."""
     settings, system = job.config.train, job.config.system
     device = resolve_device(system)
@@ -106,4 +117,7 @@ def trainer_arguments(job: TrainJob) -> TSPINConfig:
         bf16=resolve_dtype(job.config.model, device) == torch.bfloat16,
         ddp_backend="gloo" if launched() and device.type == "cpu" else None,
         dataloader_pin_memory=device.type == "cuda",
+        sharded=sharded,
+        # An adapter's whole gradient is small, and adding it up once a step is faster.
+        exchange="pass" if settings.lora is None else "step",
     )

@@ -5,22 +5,31 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 
 import torch
 import torch.distributed
+from torch import Tensor
 from transformers import TrainerCallback
 
+from tspin.checkpoints.folder import Checkpoints
+from tspin.checkpoints.mirror import CheckpointMirror
 from tspin.forward.passes import choose_passes
 from tspin.models.configuration import token_limit
 from tspin.models.folder import find_model
 from tspin.models.generation import generation_settings
 from tspin.models.policy import (
+    Policy,
     load_policy,
     load_tokenizer,
     save_policy,
+    saves_adapter_only,
 )
 from tspin.models.pretrained import without_bars
+from tspin.models.sharding import Sharding, full_state_dict, is_sharded, load_sharded
 from tspin.models.threads import Work
+from tspin.processes.group import leave_group_at_exit, refuse_other_disks, wait_for_all
+from tspin.processes.launch import StoppedError, Termination
 from tspin.records.manifest import Manifest, announce, write_manifest
 from tspin.records.training_log import TRAIN_LOG
 from tspin.seeds import derive_seed
@@ -28,12 +37,11 @@ from tspin.tokens.ends import name_end_token
 from tspin.tokens.examples import Examples, load_examples, roles_of
 from tspin.tokens.prompts import PromptTemplate
 from tspin.train.arguments import TSPINConfig, trainer_arguments
-from tspin.train.checkpoints import CheckpointCallback, CheckpointMirror, Checkpoints
 from tspin.train.guards import Guards, refuse_flat_loss
 from tspin.train.job import TrainJob
-from tspin.train.launch import StoppedError, Termination, leave_group_at_exit
 from tspin.train.log import DVCLIVE, TrainingProgress, TrainLog, dvclive_callback
 from tspin.train.reference import needs_reference, reference_key, reference_logps
+from tspin.train.saving import CheckpointCallback
 from tspin.train.trainer import TSPINTrainer
 
 __all__ = ["train_here"]
@@ -49,21 +57,13 @@ def train_here(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> N
         manifest: The model's manifest but for its counts; also what checkpoints belong to.
         template: Of the policy's tokenizer.
     """
-    settings = job.config.train
-    roles = roles_of(settings.method, settings.beta_at(job.iteration))
-    prompt = job.config.prompt
-    examples = load_examples(
-        job.triplets,
-        template,
-        roles=roles,
-        max_length=token_limit(job.model, job.config.model, prompt),
-        over_long=prompt.over_long,
-    )
-    refuse_flat_loss(examples, settings.method, sft_weight=settings.sft_weight)
+    examples = _examples(job, template)
     args = trainer_arguments(job)
     leave_group_at_exit()
-    mirror = None if job.mirror is None else CheckpointMirror(job.mirror)
-    checkpoints = Checkpoints(job.checkpoints, manifest.asked(), mirror)
+    sharding = _sharding(job, args)
+    args.sharded = sharding is not None
+    first = args.should_save
+    checkpoints = Checkpoints(job.checkpoints, manifest.asked(), _mirror(job, args))
     work = Work(
         job.config.system,
         manifest,
@@ -73,114 +73,177 @@ def train_here(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> N
         processes=args.world_size,
     )
     with (
-        nullcontext() if args.should_save else _errors_only(),
+        nullcontext() if first else _errors_only(),
         without_bars(),
-        checkpoints.held() if args.should_save else nullcontext(),
+        checkpoints.held() if first else nullcontext(),
         _same_bytes(args.device),
     ):
-        if args.should_save:
+        if first:
             work.begin()  # Here the other processes read with how many threads they compute.
-        _wait_for_all()
+        wait_for_all()
+        refuse_other_disks(job.checkpoints)
         with work.computing() as signed:
-            guards = Guards(settings.guards)
-            trainer = _trained(job, manifest, template, args, examples, checkpoints, guards)
-            if args.should_save:
-                _finish(job, signed, template, trainer, examples, guards)
-            _wait_for_all()
-            if args.should_save:
-                checkpoints.remove()
+            policy = _policy(job, args, sharding)
+            training = _Training(job, signed, template, args, policy, examples, checkpoints)
+            training.run(reference_key(manifest))
+            training.finish()
 
 
-def _trained(
-    job: TrainJob,
-    manifest: Manifest,
-    template: PromptTemplate,
-    args: TSPINConfig,
-    examples: Examples,
-    checkpoints: Checkpoints,
-    guards: Guards,
-) -> TSPINTrainer:
-    policy = load_policy(
-        job.model,
-        job.config.model,
-        device=args.device,
-        trainable=True,
-        lora=job.config.train.lora,
-        seed=derive_seed(job.config.seed, "adapter"),
+def _examples(job: TrainJob, template: PromptTemplate) -> Examples:
+    settings, prompt = job.config.train, job.config.prompt
+    examples = load_examples(
+        job.triplets,
+        template,
+        roles=roles_of(settings.method, settings.beta_at(job.iteration)),
+        max_length=token_limit(job.model, job.config.model, prompt),
+        over_long=prompt.over_long,
     )
-    with torch.autocast(args.device.type, torch.bfloat16, args.bf16):
-        passes = choose_passes(
-            policy,
-            examples.extremes(),
-            pad_token_id=template.pad_token_id,
-            chunk_size=args.logps_chunk_size,
-            device=args.device,
+    refuse_flat_loss(examples, settings.method, sft_weight=settings.sft_weight)
+    return examples
+
+
+def _sharding(job: TrainJob, args: TSPINConfig) -> Sharding | None:
+    """How the policy is spread over the processes, or None where each has a whole one."""
+    system = job.config.system
+    if system.shard != "on" or args.world_size == 1:
+        return None
+    return Sharding(args.device, bfloat16=args.bf16, over=system.shard_over, offload=system.offload)
+
+
+def _mirror(job: TrainJob, args: TSPINConfig) -> CheckpointMirror | None:
+    if job.mirror is None:
+        return None
+    return CheckpointMirror(job.mirror, rank=args.process_index, processes=args.world_size)
+
+
+def _policy(job: TrainJob, args: TSPINConfig, sharding: Sharding | None) -> Policy:
+    def load(device: torch.device, *, empty: bool = False) -> Policy:
+        return load_policy(
+            job.model,
+            job.config.model,
+            device=device,
+            trainable=True,
+            lora=job.config.train.lora,
+            seed=derive_seed(job.config.seed, "adapter"),
+            empty=empty,
         )
-    if needs_reference(args.method):
-        cache, key = job.checkpoints / "reference.safetensors", reference_key(manifest)
-        examples.reference_logps = reference_logps(
-            policy, examples, cache, key=key, passes=passes, args=args
+
+    if sharding is None:
+        return load(args.device)
+    log.info("the weights are spread over the training processes")
+    cpu = torch.device("cpu")
+    return load_sharded(lambda empty: load(cpu, empty=empty), sharding, wait_for_all)
+
+
+@dataclass
+class _Training:
+    """A training that is set up: what runs it, and what it leaves."""
+
+    job: TrainJob
+    manifest: Manifest
+    """Of the model, signed with what its bytes depend on; its counts are not known yet."""
+    template: PromptTemplate
+    args: TSPINConfig
+    policy: Policy
+    examples: Examples
+    checkpoints: Checkpoints
+
+    def __post_init__(self) -> None:
+        self.guards = Guards(self.job.config.train.guards)
+
+    def run(self, reference: str) -> None:
+        """Train to the end, from the last checkpoint if there is one.
+
+        Args:
+            reference: What cached log-probabilities of the reference policy belong to.
+
+        Raises:
+            StoppedError: SIGTERM; the last checkpoint is saved.
+        """
+        trainer = self._trainer(reference)
+        log_rows, progress = TrainLog(self.job.out.with_name(TRAIN_LOG)), TrainingProgress()
+        termination = Termination()
+        minutes = self.job.config.system.checkpoint_minutes
+        # In this order: the guards' warnings go into the row that is written.
+        for callback in (
+            self.guards,
+            log_rows,
+            progress,
+            CheckpointCallback(self.checkpoints, termination, minutes),
+            *self._trackers(),
+        ):
+            trainer.add_callback(callback)
+        last = self.checkpoints.last()
+        with closing(log_rows), closing(progress), termination.noted():
+            trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        if termination.stopped_at is not None:
+            raise StoppedError(
+                f"stopped by SIGTERM after step {termination.stopped_at} of "
+                f"{trainer.state.max_steps}; run again to continue from there"
+            )
+        self.steps = trainer.state.max_steps
+
+    def _trainer(self, reference: str) -> TSPINTrainer:
+        args, examples = self.args, self.examples
+        with torch.autocast(args.device.type, torch.bfloat16, args.bf16):
+            passes = choose_passes(
+                self.policy,
+                examples.extremes(),
+                pad_token_id=self.template.pad_token_id,
+                chunk_size=args.logps_chunk_size,
+                device=args.device,
+            )
+        if needs_reference(args.method):
+            cache = self.job.checkpoints / "reference.safetensors"
+            examples.reference_logps = reference_logps(
+                self.policy, examples, cache, key=reference, passes=passes, args=args
+            )
+        self.guards.check_lengths(examples)
+        return TSPINTrainer(self.policy, args, examples, passes=passes)
+
+    def _trackers(self) -> list[TrainerCallback]:
+        """Those that transformers does not make by itself."""
+        if DVCLIVE in self.job.config.system.report_to and self.args.should_save:
+            return [dvclive_callback(self.job.out.parent)]
+        return []
+
+    def finish(self) -> None:
+        """Put the model in place and drop the checkpoints; every process calls it."""
+        weights = None
+        if is_sharded(self.policy):
+            weights = full_state_dict(self.policy, trained_only=saves_adapter_only(self.policy))
+        if self.args.should_save:
+            self._save(weights)
+        if self.checkpoints.mirror is not None:
+            self.checkpoints.mirror.settle()
+        wait_for_all()
+        if self.args.should_save:
+            self.checkpoints.remove()
+
+    def _save(self, weights: dict[str, Tensor] | None) -> None:
+        """The model, then its manifest: a kill in between makes it count as not made."""
+        job, examples, template = self.job, self.examples, self.template
+        counts = {
+            "triplets": len(examples),
+            "over_long": len(examples.dropped),
+            "steps": self.steps,
+        } | {f"past_{kind}": count for kind, count in self.guards.counts.items()}
+        self.policy.config.use_cache = True  # Off in training; the folder is for generation.
+        before = find_model(job.model, job.config.model, weights=False)
+        tokenizer = load_tokenizer(before, job.config.model)
+        template.install(tokenizer)
+        announce(job.out)
+        save_policy(
+            self.policy,
+            name_end_token(tokenizer, template.end_token_id),
+            job.out,
+            generation=generation_settings(before, job.config.model),
+            ends=template.stop_ids,
+            state_dict=weights,
         )
-    guards.check_lengths(examples)
-    termination, progress = Termination(), TrainingProgress()
-    train_log = TrainLog(job.out.with_name(TRAIN_LOG))
-    # In this order: the guards' warnings go into the row that is written.
-    marks = CheckpointCallback(checkpoints, termination, job.config.system.checkpoint_minutes)
-    callbacks = [guards, train_log, progress, marks]
-    callbacks.extend(_trackers(job, args))
-    trainer = TSPINTrainer(policy, args, examples, passes=passes, callbacks=callbacks)
-    last = checkpoints.last()
-    with closing(train_log), closing(progress), termination.noted():
-        trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    if termination.stopped_at is not None:
-        raise StoppedError(
-            f"stopped by SIGTERM after step {termination.stopped_at} of "
-            f"{trainer.state.max_steps}; run again to continue from there"
-        )
-    return trainer
-
-
-def _trackers(job: TrainJob, args: TSPINConfig) -> list[TrainerCallback]:
-    """Those that transformers does not make by itself."""
-    if DVCLIVE in job.config.system.report_to and args.should_save:
-        return [dvclive_callback(job.out.parent)]
-    return []
-
-
-def _finish(
-    job: TrainJob,
-    manifest: Manifest,
-    template: PromptTemplate,
-    trainer: TSPINTrainer,
-    examples: Examples,
-    guards: Guards,
-) -> None:
-    """Put the model in place, then its manifest: a kill in between makes it count as not made."""
-    counts = {
-        "triplets": len(examples),
-        "over_long": len(examples.dropped),
-        "steps": trainer.state.max_steps,
-    } | {f"past_{kind}": count for kind, count in guards.counts.items()}
-    policy = trainer.accelerator.unwrap_model(trainer.model)
-    policy.config.use_cache = True  # It was off for training; the folder is for generation.
-    before = find_model(job.model, job.config.model, weights=False)
-    tokenizer = load_tokenizer(before, job.config.model)
-    template.install(tokenizer)
-    announce(job.out)
-    save_policy(
-        policy,
-        name_end_token(tokenizer, template.end_token_id),
-        job.out,
-        generation=generation_settings(before, job.config.model),
-        ends=template.stop_ids,
-    )
-    dropped = {"over_long": examples.dropped} if examples.dropped else {}
-    write_manifest(job.out, manifest.model_copy(update={"counts": counts, "dropped_ids": dropped}))
-
-
-def _wait_for_all() -> None:
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
+        dropped = {"over_long": examples.dropped} if examples.dropped else {}
+        counted = {"counts": counts, "dropped_ids": dropped}
+        write_manifest(job.out, self.manifest.model_copy(update=counted))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from torch import Tensor
 from tspin.files import atomic_file
 from tspin.forward.passes import ForwardPasses, evaluating, on_device
 from tspin.models.policy import Policy
+from tspin.models.sharding import is_sharded
 from tspin.records.manifest import Manifest
 from tspin.tokens.examples import Examples
 from tspin.train.arguments import TSPINConfig
@@ -85,6 +86,10 @@ def reference_logps(
         torch.autocast(args.device.type, torch.bfloat16, args.bf16),
     ):
         logps = _logps_of(policy, examples, every[rank::world_size], passes, args.device)
+        if is_sharded(policy) and rank >= (len(every) % world_size or world_size):
+            # Weights are gathered in each pass, so all processes make as many.
+            stand_in = passes.collate([examples.shortest()])
+            passes.logps(policy, on_device(stand_in, args.device))
     if world_size > 1:
         torch.distributed.all_reduce(logps)
     result: npt.NDArray[np.float64] = logps.cpu().numpy()

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 
 from tspin.config import RunConfig
+from tspin.processes.launch import check_world, launch, launched, processes_wanted
 from tspin.records.arithmetic import Arithmetic
 from tspin.records.manifest import Manifest, is_current, read_manifest
 from tspin.tokens.loading import load_template
 from tspin.tokens.prompts import PromptTemplate
 from tspin.train.job import TrainJob
-from tspin.train.launch import check_world, launch, launched, processes_wanted
 from tspin.train.process import train_here
 
 __all__ = ["run_job", "train"]

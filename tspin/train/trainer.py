@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
-from tspin.errors import InputError
+from tspin.checkpoints.state import (
+    load_random_state,
+    load_state,
+    save_random_state,
+    save_state,
+)
 from tspin.forward.flops import PassFlops
 from tspin.forward.passes import ForwardPasses
-from tspin.losses import (
-    LossTerms,
-    length_normalised,
-    sft_loss,
-    spin_loss,
-    tspin_loss,
-    tspin_ref_loss,
-)
 from tspin.models.device import denormals_flushed
 from tspin.models.policy import Policy
 from tspin.tokens.examples import Examples
@@ -30,52 +30,9 @@ from tspin.tokens.steps import PassDataset, StepCollator, StepSampler
 from tspin.train.arguments import TSPINConfig
 from tspin.train.guards import refuse_not_finite, refuse_unmoved_policy
 from tspin.train.metrics import Speed, StepMetrics, sample_metrics
+from tspin.train.objective import method_loss
 
-__all__ = ["TSPINConfig", "TSPINTrainer", "method_loss"]
-
-
-def method_loss(
-    args: TSPINConfig, logps: Tensor, tokens: Tensor, reference: Tensor | None
-) -> LossTerms:
-    """The loss of the configured method on one batch.
-
-    Args:
-        args: Names the method and its coefficients.
-        logps: (k, B) summed response logps in nats: y, y', y0 as far as the method reads them.
-        tokens: (k, B) numbers of response tokens.
-        reference: (k, B) the same logps under the reference policy, where the method has one.
-    """
-    if args.method == "sft":
-        return sft_loss(logps[0], tokens[0])
-    terms = _preference_loss(args, logps, tokens, reference)
-    if args.sft_weight == 0:
-        return terms
-    # Per token and triplet, as in eq. (1) of arXiv 2404.19733.
-    likelihood = length_normalised(logps[0], tokens[0]).mean()
-    return replace(terms, loss=terms.loss - args.sft_weight * likelihood)
-
-
-def _preference_loss(
-    args: TSPINConfig, logps: Tensor, tokens: Tensor, reference: Tensor | None
-) -> LossTerms:
-    if args.length_normalised:
-        logps = length_normalised(logps, tokens)
-        reference = None if reference is None else length_normalised(reference, tokens)
-    annotated, synthetic, proto = (*logps, None)[:3]
-    if args.method in ("tspin", "tspin_no_history"):
-        return tspin_loss(
-            annotated, synthetic, proto, alpha=args.alpha, beta=args.beta, link=args.link
-        )
-    if reference is None:
-        raise InputError(f"method '{args.method}' needs reference_logps in the examples")
-    if args.method == "spin":
-        return spin_loss(
-            annotated, synthetic, *reference, spin_lambda=args.spin_lambda, link=args.link
-        )
-    references = (*reference, None)[:3]
-    return tspin_ref_loss(
-        annotated, synthetic, proto, *references, alpha=args.alpha, beta=args.beta, link=args.link
-    )
+__all__ = ["TSPINTrainer"]
 
 
 class TSPINTrainer(Trainer):
@@ -132,6 +89,17 @@ class TSPINTrainer(Trainer):
         self.model_accepts_loss_kwargs = True  # For releases without `loss_is_scaled_for_ga`.
         self.remove_callback(PrinterCallback)
 
+    def create_accelerator_and_postprocess(self) -> None:
+        """As transformers', but a policy that is sharded already is not wrapped again."""
+        super().create_accelerator_and_postprocess()
+        if self.args.sharded:
+            prepare = self.accelerator.prepare_model
+
+            def prepare_sharded(model: nn.Module, **_: Any) -> Any:
+                return prepare(model, device_placement=False, evaluation_mode=True)
+
+            self.accelerator.prepare_model = prepare_sharded
+
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As `transformers.Trainer.train`, with the policy set up for its forward passes."""
         with denormals_flushed(), self.passes.on(self._policy):
@@ -180,10 +148,24 @@ class TSPINTrainer(Trainer):
         *first, last = inputs["passes"]
         for batch in first:
             self.accelerator.gradient_state._set_sync_gradients(False)
-            with self.accelerator.no_sync(model):
+            with self._no_exchange(model):
                 loss += self._pass(model, batch, num_items_in_batch)
         self.accelerator.gradient_state._set_sync_gradients(True)
         return loss + self._pass(model, last, num_items_in_batch)
+
+    @contextmanager
+    def _no_exchange(self, model: nn.Module) -> Iterator[None]:
+        """Passes inside add to the gradient of this process alone, where that is what is asked."""
+        if not isinstance(model, FSDPModule):
+            with self.accelerator.no_sync(model):
+                yield
+            return
+        # accelerate knows nothing of this model, and would do nothing.
+        model.set_requires_gradient_sync(self.args.exchange == "pass")
+        try:
+            yield
+        finally:
+            model.set_requires_gradient_sync(True)
 
     def _pass(self, model: nn.Module, batch: dict[str, Any], items: Tensor | int | None) -> Tensor:
         self._speed.add(batch)
@@ -233,6 +215,35 @@ class TSPINTrainer(Trainer):
         # is another loss.) For sft the items are tokens instead of triplets.
         loss = terms.loss * (items / total * self.args.world_size)
         return (loss, {"logps": logps}) if return_outputs else loss
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """A checkpoint has the weights in its state, below."""
+        if not _internal_call:
+            super().save_model(output_dir)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        save_state(Path(output_dir), self._policy, self._own_optimizer(), self.lr_scheduler)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            load_state(Path(checkpoint), self._policy, self._own_optimizer(), self.lr_scheduler)
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        pass  # With the optimiser, once that is there.
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        save_random_state(Path(output_dir), self.args.process_index)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            load_random_state(Path(checkpoint), self.args.process_index)
+
+    def _own_optimizer(self) -> Optimizer:
+        """Without accelerate's wrapper."""
+        optimizer: Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
+        return optimizer
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics of the step, and stop on a gradient that is not finite."""

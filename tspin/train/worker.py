@@ -1,4 +1,4 @@
-"""One training process: `python -m tspin.train.worker JOB`, started by `tspin.train.launch`."""
+"""One training process: `python -m tspin.train.worker JOB`, started by `tspin.processes.launch`."""
 
 from __future__ import annotations
 

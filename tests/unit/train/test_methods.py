@@ -9,7 +9,7 @@ import torch
 
 from tspin.config import Method
 from tspin.train.arguments import TSPINConfig
-from tspin.train.trainer import method_loss
+from tspin.train.objective import method_loss
 
 METHODS: tuple[Method, ...] = ("tspin", "tspin_no_history", "tspin_ref", "spin")
 TOKENS = torch.tensor([[5, 4], [3, 8], [6, 2]])

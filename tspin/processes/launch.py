@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import logging
 import os
 import signal
@@ -17,7 +15,6 @@ from types import FrameType
 
 import orjson
 import torch
-import torch.distributed
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -29,11 +26,9 @@ from tspin.models.device import resolve_device, training_processes
 __all__ = [
     "StoppedError",
     "Termination",
-    "any_process",
     "check_world",
     "launch",
     "launched",
-    "leave_group_at_exit",
     "processes_wanted",
 ]
 
@@ -66,15 +61,6 @@ class Termination:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-
-
-def any_process(device: torch.device, *flags: bool) -> tuple[bool, ...]:
-    """Which of some flags any process has raised, so that all do the same after the same step."""
-    if not torch.distributed.is_initialized():
-        return flags
-    raised = torch.tensor(flags, dtype=torch.int32, device=device)
-    torch.distributed.all_reduce(raised, op=torch.distributed.ReduceOp.MAX)
-    return tuple(bool(flag) for flag in raised.tolist())
 
 
 _SHUTDOWN_SECONDS = "120"
@@ -118,22 +104,6 @@ def check_world(system: SystemConfig) -> None:
             f"{asked} training processes on this node, but {started} were started; start as many "
             f"(torchrun --nproc-per-node {processes}), or start one without torchrun"
         )
-
-
-def leave_group_at_exit() -> None:
-    """Leave the group of processes before Python takes itself down, and after all that uses it.
-
-    A DDP wrapper that outlives its group destroys it with Python's lock held, and can wait for ever
-    for a thread of gloo's that wants the same lock.
-    """
-    if torch.distributed.is_initialized():
-        atexit.register(_leave_group)
-
-
-def _leave_group() -> None:
-    gc.collect()
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 def launch(processes: int, module: str, argument: str) -> None:

@@ -1,15 +1,14 @@
+"""Which checkpoints count: whole ones of the same work."""
+
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
-from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from tspin.checkpoints.folder import Checkpoints
+from tspin.checkpoints.mirror import CheckpointMirror
 from tspin.errors import TspinError
-from tspin.train.checkpoints import CheckpointCallback, CheckpointMirror, Checkpoints
-from tspin.train.launch import StoppedError, Termination
 
 KEY = {"inputs": {"triplets": "abc"}, "parameters": {"learning_rate": 1e-6}}
 
@@ -18,7 +17,7 @@ def write_checkpoint(folder: Path, step: int) -> Path:
     """What transformers leaves, before it is marked."""
     made = folder / f"checkpoint-{step}"
     made.mkdir(parents=True)
-    for name in ("model.safetensors", "optimizer.pt", "training_args.bin"):
+    for name in ("model.safetensors", "random-0.safetensors", "training_args.bin"):
         (made / name).write_bytes(b"bytes")
     return made
 
@@ -56,7 +55,7 @@ def test_finishing_drops_older_ones_and_pickled_arguments(checkpoints: Checkpoin
     made = sorted(path.name for path in checkpoints.path.glob("checkpoint-*"))
     assert made == ["checkpoint-10"]  # by number, not by name
     files = sorted(path.name for path in (checkpoints.path / "checkpoint-10").iterdir())
-    assert files == ["complete.json", "model.safetensors", "optimizer.pt"]
+    assert files == ["complete.json", "model.safetensors", "random-0.safetensors"]
 
 
 def test_what_a_training_was_begun_with_moves_with_its_checkpoint(tmp_path: Path) -> None:
@@ -66,6 +65,7 @@ def test_what_a_training_was_begun_with_moves_with_its_checkpoint(tmp_path: Path
         lost.begun.write_text("two threads")
         write_checkpoint(lost.path, 2)
         lost.finish(2)
+        mirror.push(lost.folder(2))
     with moved.held():
         assert moved.begun.read_text() == "two threads"
 
@@ -78,7 +78,7 @@ def test_older_checkpoint_stays_until_the_next_is_whole(
         checkpoints.finish(2)
         write_checkpoint(checkpoints.path, 4)
         # As if killed as soon as anything is removed.
-        monkeypatch.setattr("tspin.train.checkpoints.remove", _killed)
+        monkeypatch.setattr("tspin.checkpoints.folder.remove", _killed)
         with pytest.raises(KeyboardInterrupt):
             checkpoints.finish(4)
         assert checkpoints.last() == checkpoints.path / "checkpoint-4"
@@ -98,52 +98,3 @@ def test_one_writer(checkpoints: Checkpoints) -> None:
     with checkpoints.held():
         checkpoints.remove()
     assert not checkpoints.path.exists()
-
-
-def test_sigterm_is_noted_only_inside_the_block() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    termination = Termination()
-    with termination.noted():
-        assert not termination.requested
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert termination.requested
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_a_checkpoint_is_due_by_the_clock(
-    checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = iter((1000.0, 1119.0, 1120.0, 1120.0, 1239.0, 1240.0, 1240.0))
-    monkeypatch.setattr("tspin.train.checkpoints.monotonic", lambda: next(clock))
-    callback = CheckpointCallback(checkpoints, Termination(), minutes=2)
-    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
-    due = []
-    for step in (1, 2, 3, 4):
-        state, control = TrainerState(global_step=step), TrainerControl()
-        callback.on_step_end(args, state, control)
-        due.append(control.should_save)
-        assert not control.should_training_stop
-        if control.should_save:
-            with checkpoints.held():
-                write_checkpoint(checkpoints.path, step)
-                callback.on_save(args, state, control)
-    assert due == [False, True, False, True]
-
-
-def test_callback_asks_for_a_last_checkpoint(checkpoints: Checkpoints, tmp_path: Path) -> None:
-    termination = Termination()
-    callback = CheckpointCallback(checkpoints, termination, minutes=None)
-    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
-    state, control = TrainerState(global_step=7), TrainerControl()
-    callback.on_step_end(args, state, control)
-    assert not (control.should_save or control.should_training_stop)
-    termination.requested = True
-    callback.on_step_end(args, state, control)
-    assert control.should_save
-    assert control.should_training_stop
-    assert termination.stopped_at == 7
-    assert StoppedError.exit_code == 143
-    with checkpoints.held():
-        write_checkpoint(checkpoints.path, 7)
-        callback.on_save(args, state, control)
-        assert checkpoints.last() == checkpoints.path / "checkpoint-7"

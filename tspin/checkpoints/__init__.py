@@ -1,0 +1,1 @@
+"""What a training continues from after a kill: whole checkpoints, their state, their copies."""

@@ -1,0 +1,64 @@
+"""The loss of the method that a training was asked for, on one batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from tspin.errors import InputError
+from tspin.losses import (
+    LossTerms,
+    length_normalised,
+    sft_loss,
+    spin_loss,
+    tspin_loss,
+    tspin_ref_loss,
+)
+from tspin.train.arguments import TSPINConfig
+
+__all__ = ["method_loss"]
+
+
+def method_loss(
+    args: TSPINConfig, logps: Tensor, tokens: Tensor, reference: Tensor | None
+) -> LossTerms:
+    """The loss of the configured method on one batch.
+
+    Args:
+        args: Names the method and its coefficients.
+        logps: (k, B) summed response logps in nats: y, y', y0 as far as the method reads them.
+        tokens: (k, B) numbers of response tokens.
+        reference: (k, B) the same logps under the reference policy, where the method has one.
+    """
+    if args.method == "sft":
+        return sft_loss(logps[0], tokens[0])
+    terms = _preference_loss(args, logps, tokens, reference)
+    if args.sft_weight == 0:
+        return terms
+    # Per token and triplet, as in eq. (1) of arXiv 2404.19733.
+    likelihood = length_normalised(logps[0], tokens[0]).mean()
+    return replace(terms, loss=terms.loss - args.sft_weight * likelihood)
+
+
+def _preference_loss(
+    args: TSPINConfig, logps: Tensor, tokens: Tensor, reference: Tensor | None
+) -> LossTerms:
+    if args.length_normalised:
+        logps = length_normalised(logps, tokens)
+        reference = None if reference is None else length_normalised(reference, tokens)
+    annotated, synthetic, proto = (*logps, None)[:3]
+    if args.method in ("tspin", "tspin_no_history"):
+        return tspin_loss(
+            annotated, synthetic, proto, alpha=args.alpha, beta=args.beta, link=args.link
+        )
+    if reference is None:
+        raise InputError(f"method '{args.method}' needs reference_logps in the examples")
+    if args.method == "spin":
+        return spin_loss(
+            annotated, synthetic, *reference, spin_lambda=args.spin_lambda, link=args.link
+        )
+    references = (*reference, None)[:3]
+    return tspin_ref_loss(
+        annotated, synthetic, proto, *references, alpha=args.alpha, beta=args.beta, link=args.link
+    )
