@@ -79,6 +79,7 @@ def _one_of_them(rank: int, processes: str, jobs: str, options: str) -> None:
     asked = json.loads(options)
     torch.set_num_threads(1)
     os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
         "RANK": str(rank),
         "WORLD_SIZE": processes,
         "LOCAL_WORLD_SIZE": str(asked.get("local", processes)),
