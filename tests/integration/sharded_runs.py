@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 import tspin.train.process as training
 from tests import warm
+from tests.training_peak import resident
 from tspin.train.arguments import TSPINConfig
 from tspin.train.job import TrainJob
 from tspin.train.step import run_job
@@ -75,6 +77,12 @@ def held(job: TrainJob, rank: int) -> dict[str, int]:
     return found
 
 
+def risen(job: TrainJob, rank: int) -> int:
+    """Bytes by which a process's resident memory rose in a training, at most."""
+    found: int = json.loads((job.out.parent / f"risen-{rank}.json").read_text())
+    return found
+
+
 def _one_of_them(rank: int, processes: str, jobs: str, options: str) -> None:
     asked = json.loads(options)
     torch.set_num_threads(1)
@@ -89,8 +97,13 @@ def _one_of_them(rank: int, processes: str, jobs: str, options: str) -> None:
         "gloo", init_method=asked["rendezvous"], rank=rank, world_size=int(processes)
     )
     for job in map(TrainJob.model_validate, json.loads(jobs)):
+        gc.collect()
+        before = resident("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # Forget the highest mark so far.
         with observed(job, rank, asked):
             run_job(job)
+        risen = resident("VmHWM") - before
+        (job.out.parent / f"risen-{rank}.json").write_text(json.dumps(risen))
 
 
 @contextmanager

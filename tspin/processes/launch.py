@@ -184,6 +184,18 @@ def _time_to_save() -> Iterator[None]:
 
 def _first_error(folder: Path, error: ChildFailedError) -> TspinError:
     """What the process that failed first has to say; the others fail because it is gone."""
+    killed = {
+        rank: failure.exitcode
+        for rank, failure in error.failures.items()
+        if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM
+    }
+    if killed:  # It could say nothing; what others say is that it does not answer.
+        rank, code = min(killed.items())
+        name = signal.Signals(-code).name
+        return TspinError(
+            f"training process {rank} was killed ({name}); the kernel does that where memory runs "
+            "out. Run again to continue from the last checkpoint"
+        )
     # By the file's own time: the launcher's are whole seconds.
     files = sorted(folder.rglob("error.json"), key=lambda path: path.stat().st_mtime_ns)
     if not files:
