@@ -12,12 +12,10 @@ from safetensors.torch import load_file, save_file
 from test_packed_architectures import PACKED, PADDED, examples
 from tiny_models import llama
 from torch import nn
-from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
-from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from transformers import LlamaForCausalLM
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from tests import warm
 from tspin.forward.passes import ForwardPasses
@@ -42,25 +40,12 @@ def backward(model: nn.Module, passes: ForwardPasses, given: list[dict[str, Any]
 def wrapped(kind: str, model: LlamaForCausalLM) -> nn.Module:
     if kind == "ddp":
         return DistributedDataParallel(model)
-    if kind == "fsdp":
-        return FullyShardedDataParallel(
-            model,
-            auto_wrap_policy=ModuleWrapPolicy({LlamaDecoderLayer}),
-            use_orig_params=True,
-            device_id=torch.device("cpu"),
-        )
     for layer in model.model.layers:
         fully_shard(layer)
     return fully_shard(model)
 
 
-def gradients(kind: str, model: nn.Module) -> dict[str, torch.Tensor]:
-    if kind == "fsdp":
-        with FullyShardedDataParallel.summon_full_params(model, with_grads=True):
-            return {
-                name.replace("_fsdp_wrapped_module.", ""): parameter.grad.clone()
-                for name, parameter in model.named_parameters()
-            }
+def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
     found = {name.removeprefix("module."): p.grad for name, p in model.named_parameters()}
     return {n: g.full_tensor() if isinstance(g, DTensor) else g for n, g in found.items()}
 
@@ -73,12 +58,12 @@ def one_of_two(rank: int, folder: str) -> None:
         rank=rank,
         world_size=2,
     )
-    for kind in ("ddp", "fsdp", "fsdp2"):
+    for kind in ("ddp", "fsdp"):
         inner = model_of(checkpointing=True)
         model = wrapped(kind, inner)
         with PACKED.on(inner):
             backward(model, PACKED, examples()[2 * rank : 2 * rank + 2])
-        save_file(gradients(kind, model), f"{folder}/{kind}-{rank}.safetensors")
+        save_file(gradients(model), f"{folder}/{kind}-{rank}.safetensors")
     torch.distributed.destroy_process_group()
 
 
@@ -86,7 +71,7 @@ def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
     warm.spawn(one_of_two, str(tmp_path), processes=2)
     model = model_of(checkpointing=False)
     backward(model, PADDED, examples())
-    for kind in ("ddp", "fsdp", "fsdp2"):
+    for kind in ("ddp", "fsdp"):
         for rank in range(2):
             found = load_file(tmp_path / f"{kind}-{rank}.safetensors")
             for name, parameter in model.named_parameters():

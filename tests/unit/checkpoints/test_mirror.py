@@ -44,6 +44,7 @@ def test_every_process_pushes_its_own_part(tmp_path: Path) -> None:
     }
     assert first.fetch(tmp_path / "torn", than=0) is None
     second.push(checkpoint)
+    assert first.fetch(tmp_path / "no newer one", than=4) is None
     assert first.fetch(tmp_path / "there", than=0) == 4
     fetched = tmp_path / "there/checkpoint-4"
     # The mark is for whoever fetched: a kill half-way must not leave one.
