@@ -20,6 +20,7 @@ from tspin.models.device import resolve_device, resolve_dtype
 from tspin.models.folder import ADAPTER_CONFIG, ModelFolder, adapter_vocabulary, find_model
 from tspin.models.generation import write_end_ids
 from tspin.models.pretrained import load_tokenizer, load_weights, without_bars
+from tspin.models.quantization import check_quantization, is_quantized
 
 __all__ = [
     "Policy",
@@ -76,18 +77,25 @@ def load_policy(
 
     Returns:
         The model. Weights to be trained are float32 (a bfloat16 weight of 0.01 does not move by
-        less than 2e-5, far above the papers' steps of 5e-7); all others are `resolve_dtype`.
+        less than 2e-5, far above the papers' steps of 5e-7); all others are `resolve_dtype`, or
+        quantised as `model.quantize` says, in the layers between embeddings and head.
 
     Raises:
         InputError: no such model, no safetensors weights, incomplete or damaged weights, LoRA
-            settings that do not fit the model.
+            settings that do not fit the model; all weights of a quantised model to be trained.
     """
+    check_quantization(config)
     folder = find_model(model, config)
     adapted = folder.is_adapter or lora is not None
     trains_all = trainable and not adapted
+    if trains_all and is_quantized(config):
+        raise InputError(
+            f"model.quantize is '{config.quantize}', and weights in four bits cannot be trained: "
+            "set train.lora, or model.quantize to 'none'"
+        )
     dtype = torch.float32 if trains_all else resolve_dtype(config, device)
     base_folder = folder.base(config) if folder.is_adapter else folder
-    base = load_weights(base_folder, config, dtype)
+    base = load_weights(base_folder, config, dtype, device)
     if adapted and not trainable and not folder.is_adapter:
         raise InputError(f"model '{folder.path}': a new adapter is only made for training")
     policy: Policy = base
@@ -159,7 +167,8 @@ def _new_adapter(
         target_modules=targets if isinstance(targets, str) else list(targets),
     )
     base.name_or_path, commit = base_folder.reference
-    with torch.random.fork_rng(devices=[]):  # The base is still on the CPU.
+    # New adapters are drawn on the CPU, wherever the base is: peft moves them afterwards.
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             return cast(PeftModel, peft.get_peft_model(base, shape, revision=commit))
