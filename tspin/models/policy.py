@@ -20,7 +20,7 @@ from tspin.models.device import resolve_device, resolve_dtype
 from tspin.models.folder import ADAPTER_CONFIG, ModelFolder, adapter_vocabulary, find_model
 from tspin.models.generation import write_end_ids
 from tspin.models.pretrained import load_tokenizer, load_weights, without_bars
-from tspin.models.quantization import check_quantization, is_quantized
+from tspin.models.quantization import check_quantization
 
 __all__ = [
     "Policy",
@@ -62,9 +62,8 @@ def load_policy(
 ) -> Policy:
     """Load a policy onto a device.
 
-    A folder with an adapter gives base and adapter, and training goes on with the same adapter. A
-    folder with full weights gets a new adapter if `lora` is given; that one starts as the
-    identity, so the policy is the same before the first step.
+    An adapter's folder gives base and adapter, and training goes on with that adapter. Full weights
+    get a new adapter if `lora` is given, which starts as the identity: the policy is the same.
 
     Args:
         model: A folder, or a name on the Hub.
@@ -76,23 +75,17 @@ def load_policy(
         seed: Of a new adapter's random half. The global random state is left alone.
 
     Returns:
-        The model. Weights to be trained are float32 (a bfloat16 weight of 0.01 does not move by
-        less than 2e-5, far above the papers' steps of 5e-7); all others are `resolve_dtype`, or
-        quantised as `model.quantize` says, in the layers between embeddings and head.
+        The model. Weights to be trained are float32 (a bfloat16 weight of 0.01 moves by no less
+        than 2e-5, the papers' steps are 5e-7); others as `quantize` and `resolve_dtype` say.
 
     Raises:
         InputError: no such model, no safetensors weights, incomplete or damaged weights, LoRA
-            settings that do not fit the model; all weights of a quantised model to be trained.
+            settings that do not fit the model, or quantised weights to be trained.
     """
-    check_quantization(config)
     folder = find_model(model, config)
     adapted = folder.is_adapter or lora is not None
     trains_all = trainable and not adapted
-    if trains_all and is_quantized(config):
-        raise InputError(
-            f"model.quantize is '{config.quantize}', and weights in four bits cannot be trained: "
-            "set train.lora, or model.quantize to 'none'"
-        )
+    check_quantization(config, trains_all=trains_all)
     dtype = torch.float32 if trains_all else resolve_dtype(config, device)
     base_folder = folder.base(config) if folder.is_adapter else folder
     base = load_weights(base_folder, config, dtype, device)

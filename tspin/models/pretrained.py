@@ -21,7 +21,7 @@ from tspin.config import ModelConfig
 from tspin.errors import InputError
 from tspin.models.configuration import model_config
 from tspin.models.folder import ModelFolder, find_model
-from tspin.models.quantization import is_quantized, quantized_loading, settle_quantized
+from tspin.models.quantization import quantized_loading, settle_quantized
 
 __all__ = ["load_tokenizer", "load_weights", "without_bars"]
 
@@ -110,12 +110,7 @@ def load_weights(
             configuration asks for and the files lack; weights that were quantised already.
     """
     own = model_config(folder, config)  # An encoder would load, too, and be of no use.
-    quantized = is_quantized(config)
-    if quantized and getattr(own, "quantization_config", None):
-        raise InputError(
-            f"model '{folder.path}': its weights are quantised already, and model.quantize is "
-            f"'{config.quantize}'; name the model that it was made from"
-        )
+    quantization = quantized_loading(config, own, dtype, device)
     try:
         with without_bars():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -126,7 +121,7 @@ def load_weights(
                 use_safetensors=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # Refused below, by name.
-                **(quantized_loading(dtype, device) if quantized else {}),
+                **quantization,
             )
     except (OSError, ValueError, ImportError, SafetensorError, RuntimeError) as error:
         raise InputError(f"model '{folder.path}': cannot be loaded: {error}") from None
@@ -139,7 +134,7 @@ def load_weights(
             f"config.json asks for, or have them in another shape, such as {absent[0]}"
         )
     _allow_saving(model)
-    if quantized:
+    if quantization:
         settle_quantized(model, folder.path)
     return model
 

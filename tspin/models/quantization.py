@@ -13,7 +13,7 @@ from tspin.errors import InputError
 if TYPE_CHECKING:
     import torch
     from torch import nn
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 __all__ = [
     "check_quantization",
@@ -32,14 +32,20 @@ def is_quantized(config: ModelConfig) -> bool:
     return config.quantize != "none"
 
 
-def check_quantization(config: ModelConfig) -> None:
+def check_quantization(config: ModelConfig, *, trains_all: bool = False) -> None:
     """Ask for the package that quantises, before any work; imports neither it nor torch.
 
     Raises:
-        InputError: `model.quantize` needs bitsandbytes, which is not installed.
+        InputError: `model.quantize` needs bitsandbytes, which is not installed; or all weights are
+            to be trained.
     """
     if not is_quantized(config):
         return
+    if trains_all:
+        raise InputError(
+            f"model.quantize is '{config.quantize}', and weights in four bits cannot be trained: "
+            "set train.lora, or model.quantize to 'none'"
+        )
     try:
         version("bitsandbytes")
     except PackageNotFoundError:
@@ -57,17 +63,31 @@ def quantization_parameters(config: ModelConfig) -> dict[str, str]:
     return {"quantize": config.quantize} if is_quantized(config) else {}
 
 
-def quantized_loading(dtype: torch.dtype, device: torch.device | None) -> dict[str, Any]:
-    """Arguments of transformers' `from_pretrained` for weights in four bits.
+def quantized_loading(
+    config: ModelConfig, own: PreTrainedConfig, dtype: torch.dtype, device: torch.device | None
+) -> dict[str, Any]:
+    """Arguments of transformers' `from_pretrained` for weights in four bits; none for others.
 
     The paper's: NF4 in blocks of 64, whose scales are quantised once more in blocks of 256.
 
     Args:
+        config: Whether to quantise.
+        own: The model's config.json, as transformers has it.
         dtype: To compute in. The packed bits are stored as numbers of this type too, which is what
             the dtype of a policy is taken from.
         device: Where the weights are quantised, layer by layer as they are read: the whole model
             is at no time in memory as it was. None is the CPU.
+
+    Raises:
+        InputError: the weights are quantised already.
     """
+    if not is_quantized(config):
+        return {}
+    if getattr(own, "quantization_config", None):
+        raise InputError(
+            f"model '{own.name_or_path}': its weights are quantised already, and model.quantize is "
+            f"'{config.quantize}'; name the model that it was made from"
+        )
     from transformers import BitsAndBytesConfig
 
     scheme = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
