@@ -14,7 +14,7 @@ from bitsandbytes.nn import Linear4bit
 from policy_folders import CPU, config, logits, nudge
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from tests.tiny_models import llama
 from tspin.config import LoraConfig, ModelConfig, RunConfig
@@ -193,6 +193,18 @@ def test_what_cannot_be_quantised_or_trained_is_refused(base: Path, tmp_path: Pa
     (folder / "config.json").write_text(json.dumps(values))
     with pytest.raises(InputError, match="weights are quantised already"):
         load_policy(str(folder), four_bits(folder), device=CPU, trainable=False)
+
+
+def test_experts_stay_as_they_are_and_a_warning_counts_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sizes = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 32}
+    experts = {"moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
+    shape = Qwen3MoeConfig(vocab_size=97, num_hidden_layers=1, **sizes, **experts)
+    Qwen3MoeForCausalLM(shape).save_pretrained(tmp_path)
+    load_policy(str(tmp_path), four_bits(tmp_path), device=CPU, trainable=False)
+    # Three matrices of each of four experts.
+    assert f"{4 * 3 * 64 * 32} of its parameters are matrices of experts" in caplog.text
 
 
 def test_without_the_package_the_extra_is_named(
