@@ -116,7 +116,7 @@ def settle_quantized(model: PreTrainedModel, path: object) -> None:
     Raises:
         InputError: nothing in it could be quantised.
     """
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn.modules import Linear4bit
 
     layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
     if not layers:
