@@ -19,6 +19,7 @@ from tspin.machine.hardware import (
     find_gpus,
 )
 from tspin.machine.packages import check_extras, check_packages, check_python
+from tspin.models.quantization import check_quantization
 from tspin.registry import Registry
 from tspin.store import exists, is_remote, working_folder
 
@@ -68,6 +69,7 @@ def doctor_report(config: RunConfig | None, registry: str | None = None) -> list
     if config is None:
         return checks
     checks += _check_inputs(config)
+    checks += _check_quantization(config)
     checks += _check_tasks(config)
     missing = [name for name in _TRAINING if find_spec(name) is None]
     if missing:
@@ -161,6 +163,14 @@ def _check_engine(config: RunConfig) -> Check:
     copies, gpus = (arguments.get(f"{kind}_parallel_size", 1) for kind in ("data", "tensor"))
     place = "the CPU" if version.on_cpu else f"{copies} times {gpus} GPUs"
     return Check("generate.engine", "ok", f"vllm ({version.name} {version.version}) on {place}")
+
+
+def _check_quantization(config: RunConfig) -> list[Check]:
+    try:
+        check_quantization(config.model)
+    except InputError as error:
+        return [Check("model.quantize", "fail", str(error))]
+    return []
 
 
 def _check_tasks(config: RunConfig) -> list[Check]:

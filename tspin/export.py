@@ -130,7 +130,9 @@ def _write_model(config: RunConfig, model: Path, folder: Path, *, merge: bool) -
     eos, settings = tokenizer.eos_token, generation_settings(ModelFolder(model), config.model)
     name_end_token(tokenizer, template.end_token_id)
     if merge:
-        policy = load_policy(str(model), config.model, device=torch.device("cpu"), trainable=False)
+        # Whatever it was trained on: weights in four bits could be neither merged nor saved.
+        whole = config.model.model_copy(update={"quantize": "none"})
+        policy = load_policy(str(model), whole, device=torch.device("cpu"), trainable=False)
         merged: Policy = cast(Any, policy).merge_and_unload()  # Only adapters have it.
         save_policy(merged, tokenizer, folder, generation=settings, ends=template.stop_ids)
         return names

@@ -142,7 +142,12 @@ def test_other_evaluations_cannot_be_compared(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "other"),
-    [("engine", "vllm"), ("dtype", "bfloat16"), ("attn_implementation", "eager")],
+    [
+        ("engine", "vllm"),
+        ("dtype", "bfloat16"),
+        ("attn_implementation", "eager"),
+        ("quantize", "nf4"),  # Named only where there is one: the champion's says nothing of it.
+    ],
 )
 def test_evaluations_that_computed_otherwise_cannot_be_compared(
     tmp_path: Path, name: str, other: str

@@ -80,7 +80,8 @@ def write_triplets(path: Path, count: int = 11, **same: str) -> Path:
 def make_job(folder: Path, model: Path, name: str = "made", **settings: Any) -> TrainJob:
     """A training of 11 triplets, 4 a step, 2 a forward pass, 2 epochs: 6 steps.
 
-    `iteration` and `triplets` are the job's, `system` and `prompt` sections, all else `train`.
+    `iteration` and `triplets` are the job's, `quantize` is `model.quantize`, `system` and `prompt`
+    are sections, all else `train`.
     """
     sections = {
         "system": {
@@ -95,12 +96,13 @@ def make_job(folder: Path, model: Path, name: str = "made", **settings: Any) -> 
     iteration = settings.pop("iteration", 1)
     triplets = settings.pop("triplets", folder / "triplets.jsonl")
     seed = settings.pop("seed", 0)
+    quantize = settings.pop("quantize", "none")
     train = {"learning_rate": 1e-3, "global_batch_size": 4, "epochs": 2, **settings}
     config = RunConfig.model_validate(
         {
             "run_dir": str(folder),
             "seed": seed,
-            "model": {"path": str(model)},
+            "model": {"path": str(model), "quantize": quantize},
             "data": {"annotated": str(folder / "annotated.jsonl")},
             "generate": {"max_new_tokens": 32},
             "train": train,

@@ -16,10 +16,10 @@ HASHED = sorted(
     path.stem for path in LOCKS.glob("*.txt") if path.stem not in ("requirements", "vllm")
 )
 EXTRAS = {
-    "train": ("train", "pipelines"),
-    "cpu": ("train", "pipelines", "eval"),
-    "evaluate": ("train", "pipelines", "eval", "eval-paper"),
-    "generate": ("train", "pipelines"),
+    "train": ("train", "quantize", "pipelines"),
+    "cpu": ("train", "quantize", "pipelines", "eval"),
+    "evaluate": ("train", "quantize", "pipelines", "eval", "eval-paper"),
+    "generate": ("train", "quantize", "pipelines"),
 }
 LINUX = {"sys_platform": "linux", "platform_machine": "x86_64", "platform_system": "Linux"}
 PYTHONS = {"generate": "3.12"}

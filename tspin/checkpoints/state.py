@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import random
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +70,8 @@ def save_state(
     writer = HuggingFaceStorageWriter(
         str(folder), save_distributed=True, fqn_to_index_mapping=_files(tensors)
     )
-    distributed.save(tensors, storage_writer=writer, process_group=group, no_dist=group is None)
+    with _without_advice():
+        distributed.save(tensors, storage_writer=writer, process_group=group, no_dist=group is None)
     if group is None or torch.distributed.get_rank() == 0:
         rates = [values["lr"] for values in optimizer.param_groups]
         write_json(folder / _SCHEDULE, {"learning_rates": rates, "schedule": schedule.state_dict()})
@@ -88,7 +92,8 @@ def load_state(
     group = patient_group()
     reader = HuggingFaceStorageReader(str(folder))
     # In place: these are the memory of the weights and of the optimiser's state.
-    distributed.load(tensors, storage_reader=reader, process_group=group, no_dist=group is None)
+    with _without_advice():
+        distributed.load(tensors, storage_reader=reader, process_group=group, no_dist=group is None)
     values = read_object(folder / _SCHEDULE)
     schedule.load_state_dict(values["schedule"])
     for settings, rate in zip(optimizer.param_groups, values["learning_rates"], strict=True):
@@ -152,6 +157,14 @@ def _writer(name: str) -> int:
     if part is not None:
         return int(part[1]) - 1
     return int(state[1]) if state is not None else 0
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Torch warns one process that there is one process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        yield
 
 
 def _tensors(policy: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import typer
 from tspin.config import ModelConfig, RunConfig, load_config
 from tspin.files import expanded
 from tspin.models.folder import find_model
+from tspin.models.quantization import check_quantization
 from tspin.records.records import (
     AnnotatedRecord,
     Record,
@@ -92,8 +93,9 @@ def local_model(model: str, config: ModelConfig) -> str:
     """A model as steps take it: remote ones are copied to this machine, with their manifest.
 
     Raises:
-        InputError: there is no such model.
+        InputError: there is no such model, or the package that would quantise it.
     """
+    check_quantization(config)
     local = str(fetch(model)) if is_remote(model) else model
     find_model(local, config, weights=False)
     return local

@@ -242,6 +242,23 @@ class RunConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _quantized_weights_stay_as_they_are(self) -> Self:
+        quantize = self.model.quantize
+        if quantize == "none":
+            return self
+        if self.train.lora is None:
+            raise ValueError(
+                f"model.quantize '{quantize}' needs train.lora: weights in four bits cannot be "
+                "trained, only an adapter on them"
+            )
+        if self.system.shard == "on":
+            raise ValueError(
+                f"model.quantize is '{quantize}' and system.shard 'on', but weights in four bits "
+                "are not sharded; set one to 'none' or 'off'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _responses_fit(self) -> Self:
         if self.generate.max_new_tokens >= self.prompt.max_length:
             raise ValueError(

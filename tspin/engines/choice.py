@@ -13,6 +13,7 @@ from packaging.version import Version
 from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.models.device import dtype_name, numerics, resolve_device
+from tspin.models.quantization import quantization_parameters
 
 __all__ = [
     "EngineName",
@@ -22,6 +23,7 @@ __all__ = [
     "find_vllm",
     "usable_vllm",
     "vllm_device",
+    "vllm_numerics",
 ]
 
 EngineName = Literal["transformers", "vllm", "fake"]
@@ -79,10 +81,20 @@ def engine_parameters(config: RunConfig) -> dict[str, Any]:
         return {}
     if name == "transformers":
         return numerics(config.model, resolve_device(config.system))
-    parameters: dict[str, Any] = {"dtype": dtype_name(config.model, vllm_device(config))}
+    parameters: dict[str, Any] = dict(vllm_numerics(config))
     if config.generate.engine_args:
         parameters["engine_args"] = config.generate.engine_args
     return parameters
+
+
+def vllm_numerics(config: RunConfig) -> dict[str, str]:
+    """What decides the last digits of what vLLM computes, which chooses its attention by itself.
+
+    Raises:
+        InputError: see `vllm_device`.
+    """
+    dtype = dtype_name(config.model, vllm_device(config))
+    return {"dtype": dtype, **quantization_parameters(config.model)}
 
 
 def vllm_device(config: RunConfig) -> torch.device:

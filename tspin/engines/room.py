@@ -18,11 +18,14 @@ from tspin.errors import InputError
 from tspin.machine.check import gib
 from tspin.machine.hardware import available_memory
 from tspin.models.folder import ModelFolder
+from tspin.models.quantization import is_quantized
 from tspin.models.shape import model_shape
 
 __all__ = ["Need", "cpu_room", "gpu_room", "need_of"]
 
 _GPU_SHARE = 0.9
+_FOUR_BITS = 0.5 + 4 / 64
+"""Bytes of a weight in NF4: half of one, and a float32 for each block of 64, as vLLM keeps it."""
 _CACHE = 4 * 2**30
 """Bytes for keys and values on a CPU, where the memory has room for them."""
 
@@ -60,7 +63,7 @@ def need_of(
 
     Args:
         folder: Of the base model, where the policy is an adapter.
-        config: Trust.
+        config: Trust, and whether the layers between embeddings and head are in four bits.
         tokens: The longest prompt and response together.
         dtype: Of weights, keys and values.
         quantized: The weights are as large in memory as in their files, or smaller.
@@ -75,6 +78,9 @@ def need_of(
     weights = shape.parameters * dtype.itemsize
     if quantized or getattr(own, "quantization_config", None):
         weights = sum(file.stat().st_size for file in folder.path.glob("*.safetensors"))
+    if is_quantized(config):
+        ends = own.vocab_size * own.hidden_size * (1 if own.tie_word_embeddings else 2)
+        weights = int(ends * dtype.itemsize + (shape.parameters - ends) * _FOUR_BITS)
     groups = getattr(own, "num_key_value_heads", None) or shape.heads
     width = shape.attention_width // shape.heads * groups
     sequence = 2 * shape.layers * width * dtype.itemsize * tokens

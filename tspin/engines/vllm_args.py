@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,8 +16,15 @@ from tspin.errors import InputError
 from tspin.models.configuration import context_length
 from tspin.models.device import dtype_name, resolve_dtype
 from tspin.models.folder import ModelFolder, adapter_vocabulary, find_model
+from tspin.models.quantization import check_quantization, is_quantized
 
-__all__ = ["adapter_args", "adapter_folder", "vllm_args", "vllm_environment"]
+__all__ = [
+    "adapter_args",
+    "adapter_folder",
+    "quantization_args",
+    "vllm_args",
+    "vllm_environment",
+]
 
 _OWN = {
     "model": "model.path",
@@ -57,6 +64,7 @@ def vllm_args(config: RunConfig, model: str | ModelFolder) -> dict[str, Any]:
     package = usable_vllm(config)
     own_arguments = dict(config.generate.engine_args)
     _refuse_owned(own_arguments)
+    quantization = quantization_args(config, own_arguments, "generate.engine_args")
     folder = find_model(model, config.model)
     base = folder.base(config.model) if folder.is_adapter else folder
     limits = (config.prompt.max_length, context_length(folder, config.model))
@@ -78,6 +86,7 @@ def vllm_args(config: RunConfig, model: str | ModelFolder) -> dict[str, Any]:
         "skip_tokenizer_init": not config.generate.stop,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
+        **quantization,
         **adapter_args(folder),
     }
     if package.on_cpu:
@@ -98,6 +107,42 @@ def _refuse_owned(arguments: dict[str, Any]) -> None:
             f"generate.engine_args.{name} is {arguments[name]!r}; every step must agree on it, so "
             f"set {_OWN[name]} instead"
         )
+
+
+def quantization_args(
+    config: RunConfig, own_arguments: Mapping[str, Any], section: str
+) -> dict[str, Any]:
+    """How vLLM quantises a base in four bits while it loads it; nothing for weights as they are.
+
+    As bitsandbytes does here: NF4, blocks of 64, scales quantised too
+    (vllm/model_executor/model_loader/bitsandbytes_loader.py, `_unquantized_generator`). It starts
+    from the files' precision, and computes in bfloat16 whatever the dtype.
+
+    Args:
+        config: `model` says whether to quantise.
+        own_arguments: vLLM's arguments as configured.
+        section: Where they stand.
+
+    Raises:
+        InputError: they ask for a quantisation of their own as well, bitsandbytes is missing, or
+            the installed vLLM is for CPUs, on which it has no such layers.
+    """
+    asked = config.model.quantize
+    if not is_quantized(config.model):
+        return {}
+    check_quantization(config.model)
+    if vllm_device(config).type == "cpu":
+        raise InputError(
+            f"model.quantize is '{asked}', which vLLM has on GPUs only, and the installed vLLM "
+            "computes on the CPU; set generate.engine and evaluate.harness.backend to "
+            "'transformers'"
+        )
+    if "quantization" in own_arguments:
+        raise InputError(
+            f"{section}.quantization is {own_arguments['quantization']!r}, and model.quantize "
+            f"'{asked}' decides how weights are quantised; remove one of them"
+        )
+    return {"quantization": "bitsandbytes"}
 
 
 def _memory_of_gpus() -> list[int]:

@@ -23,6 +23,7 @@ from tspin.evaluate.temperature import check_temperature, fitted_temperature
 from tspin.files import write_json
 from tspin.forward.responses import response_likelihoods
 from tspin.models.policy import Policy, load_policy, resolve_device
+from tspin.models.quantization import check_quantization
 from tspin.models.threads import Work
 from tspin.records.arithmetic import Arithmetic, begun_path
 from tspin.records.estimate import Likelihood, read_metrics
@@ -87,6 +88,7 @@ def evaluate(
 
 def _make(evaluation: EvaluationJob, out: Path) -> None:
     """All files of the evaluation, metrics.json and its manifest last."""
+    check_quantization(evaluation.config.model)
     manifest, heldout = evaluation.wanted, evaluation.heldout()
     tasks = TaskEvaluation.of(evaluation, out)
     forget(out)

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from tspin.engines.choice import find_vllm, vllm_device
+from tspin.engines.choice import find_vllm, vllm_device, vllm_numerics
 from tspin.engines.lifeline import Lifeline
-from tspin.engines.vllm_args import adapter_args, vllm_environment
+from tspin.engines.vllm_args import adapter_args, quantization_args, vllm_environment
 from tspin.errors import InputError
 from tspin.evaluate.intervals import from_error
 from tspin.evaluate.job import EvaluationJob
@@ -60,8 +60,10 @@ class TaskEvaluation:
         """
         requests = task_requests(evaluation.config.evaluate)
         tasks = cls(evaluation, out, requests, ())
-        if requests and evaluation.tasks_in_vllm and find_vllm() is None:
-            raise InputError("evaluate.harness.backend is 'vllm', which is not installed here")
+        if requests and evaluation.tasks_in_vllm:
+            if find_vllm() is None:
+                raise InputError("evaluate.harness.backend is 'vllm', which is not installed here")
+            tasks._quantization()
         undone = [r for r in requests if not is_current(tasks._path(r), tasks._wanted(r))]
         pending = tuple(load_task(r, evaluation.task_folder) for r in undone)
         return dataclasses.replace(tasks, pending=pending)
@@ -85,6 +87,7 @@ class TaskEvaluation:
                     chat=self.evaluation.chat,
                     trust_remote_code=config.model.trust_remote_code,
                     dtype=dtype_name(config.model, vllm_device(config)),
+                    **self._quantization(),
                     max_model_len=self.evaluation.context,
                     seed=config.seed,
                     **{"generation_config": place, **config.evaluate.harness.vllm_args},
@@ -142,6 +145,11 @@ class TaskEvaluation:
             metrics[AVERAGE] = _average(headlines, confidence)
         return metrics
 
+    def _quantization(self) -> dict[str, Any]:
+        config = self.evaluation.config
+        section = "evaluate.harness.vllm_args"
+        return quantization_args(config, config.evaluate.harness.vllm_args, section)
+
     def _run(self, model: Any) -> None:
         """Task by task: what was done before a kill stays."""
         for number, task in enumerate(self.pending, start=1):
@@ -180,7 +188,7 @@ def _numerics(evaluation: EvaluationJob) -> dict[str, str | None]:
     """As the policy itself computes, or as vLLM, which chooses its attention by itself."""
     config = evaluation.config
     if evaluation.tasks_in_vllm:
-        return {"dtype": dtype_name(config.model, vllm_device(config))}
+        return dict(vllm_numerics(config))
     return numerics(config.model, resolve_device(config.system))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tspin.attention.layout import TreeLayout
 from tspin.attention.redirection import causal_model
+from tspin.models.quantization import weights_in
 from tspin.models.shape import attention_width
 
 __all__ = ["PassFlops", "matrix_rate"]
@@ -46,7 +47,7 @@ class PassFlops:
         head: Any = causal.get_output_embeddings()  # type: ignore[no-untyped-call]
         left_out = {id(layer.weight) for layer in (embedding, head) if layer is not None}
         body = sum(
-            parameter.numel() * _active(name, config)
+            weights_in(parameter) * _active(name, config)
             for name, parameter in causal.named_parameters()
             if id(parameter) not in left_out and "lora_" not in name
         )

@@ -99,11 +99,12 @@ def response_sums(
             unknown.append(type(causal).__name__)
             return tokens.targets.float()
         hidden_NH, head_logits = split
-
-        def of_hidden(hidden: Tensor, targets: Tensor) -> Tensor:
-            return scores(head_logits(hidden), targets)
-
-        return _in_chunks(of_hidden, hidden_NH, tokens.targets, chunk_size)
+        return _in_chunks(
+            lambda hidden, targets: scores(head_logits(hidden), targets),
+            hidden_NH,
+            tokens.targets,
+            chunk_size,
+        )
 
     with replaced_forward(causal, forward):
         scores_N = model(**{name: batch[name] for name in _INPUTS if name in batch})

@@ -16,6 +16,7 @@ __all__ = ["TESTED", "check_extras", "check_packages", "check_python"]
 
 TESTED = {
     "accelerate": "1.15.0",
+    "bitsandbytes": "0.50.2",
     "lm-eval": "0.4.13",
     "orjson": "3.13.0",
     "peft": "0.21.2",
@@ -34,6 +35,7 @@ _NEEDED_FOR = {
     "train": "tspin generate, train, evaluate and run need it",
     "eval": "evaluate.tasks needs it",
     "eval-paper": "evaluate.tasks 'paper' needs it, in an environment without DVC",
+    "quantize": "model.quantize needs it",
     "vllm": "generate.engine 'vllm' needs it",
     "hub": "data sets by name from the Hub need it",
     "pipelines": "Kubeflow pipelines need it",

@@ -10,6 +10,7 @@ import torch
 
 from tspin.config import ModelConfig, SystemConfig
 from tspin.errors import InputError
+from tspin.models.quantization import quantization_parameters
 
 __all__ = [
     "denormals_flushed",
@@ -64,11 +65,13 @@ def numerics(config: ModelConfig, device: torch.device) -> dict[str, str | None]
     """What decides the last digits of whatever a policy computes, for manifests.
 
     Two devices may mean two precisions by `model.dtype` 'auto', so the one that it comes to is
-    what counts. An attention implementation of None is the architecture's own.
+    what counts. An attention implementation of None is the architecture's own. Quantised weights
+    are other weights, so they stand here too.
     """
     return {
         "dtype": dtype_name(config, device),
         "attn_implementation": config.attn_implementation,
+        **quantization_parameters(config),
     }
 
 

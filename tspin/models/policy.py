@@ -21,6 +21,7 @@ from tspin.models.device import resolve_device, resolve_dtype
 from tspin.models.folder import ADAPTER_CONFIG, ModelFolder, adapter_vocabulary, find_model
 from tspin.models.generation import write_end_ids
 from tspin.models.pretrained import empty_weights, load_tokenizer, load_weights, without_bars
+from tspin.models.quantization import check_quantization
 
 __all__ = [
     "Policy",
@@ -64,9 +65,8 @@ def load_policy(
 ) -> Policy:
     """Load a policy onto a device.
 
-    A folder with an adapter gives base and adapter, and training goes on with the same adapter. A
-    folder with full weights gets a new adapter if `lora` is given; that one starts as the
-    identity, so the policy is the same before the first step.
+    An adapter's folder gives base and adapter, and training goes on with that adapter. Full weights
+    get a new adapter if `lora` is given, which starts as the identity: the policy is the same.
 
     Args:
         model: A folder, or a name on the Hub.
@@ -76,35 +76,34 @@ def load_policy(
             otherwise evaluation mode and no gradients.
         lora: The adapter's shape; must agree with the one that a folder already has.
         seed: Of a new adapter's random half. The global random state is left alone.
-        empty: Leave the weights out and the parameters on the meta device, to be filled by
-            `tspin.models.sharding`.
+        empty: Leave the parameters on the meta device, for `tspin.models.sharding` to fill.
 
     Returns:
-        The model. Weights to be trained are float32 (a bfloat16 weight of 0.01 does not move by
-        less than 2e-5, far above the papers' steps of 5e-7); all others are `resolve_dtype`.
+        The model. Weights to be trained are float32 (a bfloat16 weight of 0.01 moves by no less
+        than 2e-5, the papers' steps are 5e-7); others as `quantize` and `resolve_dtype` say.
 
     Raises:
         InputError: no such model, no safetensors weights, incomplete or damaged weights, LoRA
-            settings that do not fit the model.
+            settings that do not fit the model, or quantised weights to be trained.
     """
     folder = find_model(model, config)
     adapted = folder.is_adapter or lora is not None
     trains_all = trainable and not adapted
+    check_quantization(config, trains_all=trains_all)
     dtype = torch.float32 if trains_all else resolve_dtype(config, device)
     base_folder = folder.base(config) if folder.is_adapter else folder
-    base = (empty_weights if empty else load_weights)(base_folder, config, dtype)
+    what = (base_folder, config, dtype)
+    policy: Policy = empty_weights(*what) if empty else load_weights(*what, device)
     if adapted and not trainable and not folder.is_adapter:
         raise InputError(f"model '{folder.path}': a new adapter is only made for training")
-    policy: Policy = base
     with torch.device("meta") if empty else nullcontext():
         if folder.is_adapter:
-            policy = _load_adapter(base, base_folder, folder, lora, trainable, empty=empty)
+            policy = _load_adapter(policy, base_folder, folder, lora, trainable, empty=empty)
         elif lora is not None:
-            policy = _new_adapter(base, base_folder, lora, seed)
+            policy = _new_adapter(policy, base_folder, lora, seed)
     if not adapted:
         policy.requires_grad_(trainable)
-    if not empty:
-        torch.nn.Module.to(policy, device)
+    torch.nn.Module.to(policy, "meta" if empty else device)
     return policy.train(trainable)
 
 
@@ -171,7 +170,8 @@ def _new_adapter(
         target_modules=targets if isinstance(targets, str) else list(targets),
     )
     base.name_or_path, commit = base_folder.reference
-    with torch.random.fork_rng(devices=[]):  # The base is still on the CPU.
+    # New adapters are drawn on the CPU, wherever the base is: peft moves them afterwards.
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             return cast(PeftModel, peft.get_peft_model(base, shape, revision=commit))

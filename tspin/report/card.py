@@ -167,11 +167,20 @@ def _training(config: RunConfig) -> list[tuple[str, Any]]:
         **({"weight decay": train.weight_decay} if train.weight_decay else {}),
         **({"gradient clipped at": train.max_grad_norm} if train.max_grad_norm else {}),
         "LoRA": "no" if train.lora is None else f"rank {train.lora.r}, alpha {train.lora.alpha}",
+        **_quantization(config),
         "sampling": f"temperature {config.generate.temperature}, top_p {config.generate.top_p}, "
         f"at most {config.generate.max_new_tokens} tokens",
         "seed": config.seed,
     }
     return list(told.items())
+
+
+def _quantization(config: RunConfig) -> dict[str, str]:
+    """What the adapter was trained on, where that was not the base as it is."""
+    quantize = config.model.quantize
+    if quantize == "none":
+        return {}
+    return {"base under the adapter": f"in four bits ({quantize}), in training and evaluation"}
 
 
 def _departures(config: RunConfig) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.models.policy import policy_identity
+from tspin.models.quantization import quantization_parameters
 from tspin.records.arithmetic import Arithmetic
 from tspin.records.manifest import Manifest, content_hash, read_manifest, refuse_contradiction
 from tspin.records.records import is_annotated
@@ -115,4 +116,5 @@ class TrainJob(BaseModel):
             "max_length": self.config.prompt.max_length,
             "over_long": self.config.prompt.over_long,
             "dtype": self.config.model.dtype,
+            **quantization_parameters(self.config.model),
         }

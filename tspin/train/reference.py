@@ -46,6 +46,8 @@ def reference_key(manifest: Manifest) -> str:
         sorted(manifest.inputs.items()),
     ]
     parts += [manifest.parameters[name] for name in names]
+    if "quantize" in manifest.parameters:  # Only of quantised weights: older keys hold as well.
+        parts.append(manifest.parameters["quantize"])
     return hashlib.sha256(orjson.dumps(parts)).hexdigest()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from tspin.config import RunConfig
+from tspin.models.quantization import check_quantization
 from tspin.processes.launch import check_world, launch, launched, processes_wanted
 from tspin.records.arithmetic import Arithmetic
 from tspin.records.manifest import Manifest, is_current, read_manifest
@@ -79,6 +80,7 @@ def _train(job: TrainJob, *, keep_apart: bool) -> Manifest:
         job = job.kept_in(system.checkpoints, wanted)
     if is_current(job.out, wanted):
         return read_manifest(job.out) or wanted
+    check_quantization(job.config.model)
     if processes == 1:
         return _fitted(job, wanted, template)
     log.info("training with %d processes", processes)

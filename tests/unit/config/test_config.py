@@ -177,3 +177,20 @@ def test_sections_of_others_may_stand_in_the_schema() -> None:
     schema = RunConfig.model_json_schema()
     assert schema["patternProperties"] == {"^x-": {}}
     assert not schema["additionalProperties"]
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ("", r"model\.quantize 'nf4' needs train\.lora: weights in four bits cannot be trained"),
+        ("train: {lora: {}}\nsystem: {shard: 'on'}\n", "weights in four bits are not sharded"),
+    ],
+)
+def test_weights_in_four_bits_are_for_adapters_and_not_sharded(
+    write, sections: str, told: str
+) -> None:
+    smallest = SMALLEST.replace("{path: m}", "{path: m, quantize: nf4}")
+    allowed = load_config(write(smallest + "train: {lora: {}}\n"))
+    assert (allowed.model.quantize, allowed.system.shard) == ("nf4", "auto")
+    with pytest.raises(InputError, match=told):
+        load_config(write(smallest + sections))

