@@ -46,15 +46,16 @@ def spin_job(folder: Path, tiny_model_dir: Path) -> TrainJob:
 def blocked(spin_job: TrainJob) -> Iterator[subprocess.Popen[str]]:
     """A training that hangs half-way through writing its second checkpoint.
 
-    Its optimiser state goes into a pipe that nobody reads; the policy's weights are there.
+    Its weights and the optimiser's state go into a pipe that nobody reads.
     """
     torn = spin_job.checkpoints / "checkpoint-4"
     process = start(spin_job)
     # From then on the folder is cleared, and training has not begun.
     wait_for(process, (spin_job.checkpoints / "key.json").is_file)
     torn.mkdir()
-    os.mkfifo(torn / "optimizer.pt")
-    wait_for(process, (torn / "model.safetensors").is_file)
+    os.mkfifo(torn / "shard-00001-model-00001-of-00001.safetensors")
+    log = spin_job.out.with_name("train_log.jsonl")
+    wait_for(process, lambda: log.is_file() and len(read_train_log(log)) == 4)
     with process:
         yield process
         process.kill()
@@ -97,16 +98,13 @@ def test_killed_while_writing_a_checkpoint(
     assert not spin_job.out.exists()
 
     caplog.set_level("INFO", "tspin")
-    state = (whole / "optimizer.pt").read_bytes()
-    (whole / "optimizer.pt").write_bytes(pickle.dumps(Harmful(), protocol=2))
-    with pytest.raises(pickle.UnpicklingError, match=r"[Ww]eights.only"):
-        run_job(spin_job)
-    assert not Harmful.ran
-
-    (whole / "optimizer.pt").write_bytes(state)
+    # Where torch and transformers would unpickle something.
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin", ".metadata"):
+        (whole / name).write_bytes(pickle.dumps(Harmful(), protocol=2))
     run_job(spin_job)
+    assert not Harmful.ran
     assert "training continues after step 2 of 6" in caplog.text
-    assert "removing an unfinished checkpoint" in caplog.text
+    assert "removing a checkpoint that is unfinished" in caplog.text
     assert "one pass of the reference policy" not in caplog.text  # kept beside the checkpoints
     uninterrupted = make_job(folder, tiny_model_dir, "whole", method="spin")
     run_job(uninterrupted)

@@ -11,6 +11,7 @@ backbone replaced by hidden states that are known already.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -99,12 +100,8 @@ def response_sums(
             unknown.append(type(causal).__name__)
             return tokens.targets.float()
         hidden_NH, head_logits = split
-        return _in_chunks(
-            lambda hidden, targets: scores(head_logits(hidden), targets),
-            hidden_NH,
-            tokens.targets,
-            chunk_size,
-        )
+        of_hidden = partial(_head_scores, head_logits, scores)
+        return _in_chunks(of_hidden, hidden_NH, tokens.targets, chunk_size)
 
     with replaced_forward(causal, forward):
         scores_N = model(**{name: batch[name] for name in _INPUTS if name in batch})
@@ -118,6 +115,12 @@ def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
     # bfloat16 has three digits: far too few to sum the exponentials of a vocabulary.
     exact = torch.promote_types(logits.dtype, torch.float32)
     return -F.cross_entropy(logits.to(exact), targets, reduction="none")
+
+
+def _head_scores(
+    head_logits: Callable[[Tensor], Tensor], scores: TokenScores, hidden: Tensor, targets: Tensor
+) -> Tensor:
+    return scores(head_logits(hidden), targets)
 
 
 def _in_chunks(scores: TokenScores, values: Tensor, targets: Tensor, chunk_size: int) -> Tensor:

@@ -63,19 +63,17 @@ def load_policy(
     seed: int = 0,
     empty: bool = False,
 ) -> Policy:
-    """Load a policy onto a device.
+    """Load a policy: of an adapter's folder base and adapter, which training goes on with.
 
-    An adapter's folder gives base and adapter, and training goes on with that adapter. Full weights
-    get a new adapter if `lora` is given, which starts as the identity: the policy is the same.
+    Full weights get a new adapter if `lora` is given; at first it changes nothing.
 
     Args:
         model: A folder, or a name on the Hub.
         config: dtype, attention implementation, revision, trust.
         device: Where to.
-        trainable: Training mode with gradients on all weights (on the adapter's only, for LoRA);
-            otherwise evaluation mode and no gradients.
+        trainable: Training mode, gradients on all weights (of LoRA on the adapter's only), or none.
         lora: The adapter's shape; must agree with the one that a folder already has.
-        seed: Of a new adapter's random half. The global random state is left alone.
+        seed: Of a new adapter's random half; the global random state is left alone.
         empty: Leave the parameters on the meta device, for `tspin.models.sharding` to fill.
 
     Returns:
@@ -83,13 +81,12 @@ def load_policy(
         than 2e-5, the papers' steps are 5e-7); others as `quantize` and `resolve_dtype` say.
 
     Raises:
-        InputError: no such model, no safetensors weights, incomplete or damaged weights, LoRA
-            settings that do not fit the model, or quantised weights to be trained.
+        InputError: no such model, weights that are not there, damaged or quantised, or LoRA
+            settings that do not fit.
     """
     folder = find_model(model, config)
     adapted = folder.is_adapter or lora is not None
-    trains_all = trainable and not adapted
-    check_quantization(config, trains_all=trains_all)
+    check_quantization(config, trains_all=(trains_all := trainable and not adapted))
     dtype = torch.float32 if trains_all else resolve_dtype(config, device)
     base_folder = folder.base(config) if folder.is_adapter else folder
     what = (base_folder, config, dtype)
