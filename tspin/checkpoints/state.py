@@ -18,15 +18,20 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed.checkpoint as distributed
+import torch.distributed
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.hf_storage import (
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
     get_optimizer_state_dict,
 )
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -71,7 +76,7 @@ def save_state(
         str(folder), save_distributed=True, fqn_to_index_mapping=_files(tensors)
     )
     with _without_advice():
-        distributed.save(tensors, storage_writer=writer, process_group=group, no_dist=group is None)
+        save(tensors, storage_writer=writer, process_group=group, no_dist=group is None)
     if group is None or torch.distributed.get_rank() == 0:
         rates = [values["lr"] for values in optimizer.param_groups]
         write_json(folder / _SCHEDULE, {"learning_rates": rates, "schedule": schedule.state_dict()})
@@ -93,7 +98,7 @@ def load_state(
     reader = HuggingFaceStorageReader(str(folder))
     # In place: these are the memory of the weights and of the optimiser's state.
     with _without_advice():
-        distributed.load(tensors, storage_reader=reader, process_group=group, no_dist=group is None)
+        load(tensors, storage_reader=reader, process_group=group, no_dist=group is None)
     values = read_object(folder / _SCHEDULE)
     schedule.load_state_dict(values["schedule"])
     for settings, rate in zip(optimizer.param_groups, values["learning_rates"], strict=True):
@@ -170,9 +175,9 @@ def _without_advice() -> Iterator[None]:
 def _tensors(policy: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     """By name, what changes in training; the memory itself and no copy."""
     tied = tied_names(policy)
-    weights = get_model_state_dict(policy, options=_TRAINED_ONLY)
+    weights: dict[str, Any] = get_model_state_dict(policy, options=_TRAINED_ONLY)
     tensors = {f"model.{name}": weight for name, weight in weights.items() if name not in tied}
-    states = get_optimizer_state_dict(policy, optimizer, options=_TRAINED_ONLY)["state"]
+    states: Any = get_optimizer_state_dict(policy, optimizer, options=_TRAINED_ONLY)["state"]
     for name, values in states.items():
         tensors |= {f"optimizer.{name}.{key}": value for key, value in values.items()}
     return tensors

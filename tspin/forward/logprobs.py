@@ -98,7 +98,8 @@ def response_sums(
         if split is None:
             # Refused behind the call: an error in here would leave sharded weights gathered.
             unknown.append(type(causal).__name__)
-            return tokens.targets.float()
+            none: Tensor = tokens.targets.float()
+            return none
         hidden_NH, head_logits = split
         of_hidden = partial(_head_scores, head_logits, scores)
         return _in_chunks(of_hidden, hidden_NH, tokens.targets, chunk_size)

@@ -90,14 +90,14 @@ def load_policy(
     dtype = torch.float32 if trains_all else resolve_dtype(config, device)
     base_folder = folder.base(config) if folder.is_adapter else folder
     what = (base_folder, config, dtype)
-    policy: Policy = empty_weights(*what) if empty else load_weights(*what, device)
+    policy: Policy = (base := empty_weights(*what) if empty else load_weights(*what, device))
     if adapted and not trainable and not folder.is_adapter:
         raise InputError(f"model '{folder.path}': a new adapter is only made for training")
     with torch.device("meta") if empty else nullcontext():
         if folder.is_adapter:
-            policy = _load_adapter(policy, base_folder, folder, lora, trainable, empty=empty)
+            policy = _load_adapter(base, base_folder, folder, lora, trainable, empty=empty)
         elif lora is not None:
-            policy = _new_adapter(policy, base_folder, lora, seed)
+            policy = _new_adapter(base, base_folder, lora, seed)
     if not adapted:
         policy.requires_grad_(trainable)
     torch.nn.Module.to(policy, "meta" if empty else device)

@@ -125,7 +125,7 @@ def full_state_dict(policy: nn.Module, *, trained_only: bool) -> dict[str, Tenso
     options = StateDictOptions(
         full_state_dict=True, cpu_offload=True, ignore_frozen_params=trained_only
     )
-    weights = get_model_state_dict(policy, options=options)
+    weights: dict[str, Any] = get_model_state_dict(policy, options=options)
     tied = tied_names(policy)
     return {name: weight for name, weight in weights.items() if name not in tied}
 

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
@@ -222,11 +223,11 @@ class TSPINTrainer(Trainer):
             super().save_model(output_dir)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        save_state(Path(output_dir), self._policy, self._own_optimizer(), self.lr_scheduler)
+        save_state(Path(output_dir), *self._moving_parts())
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            load_state(Path(checkpoint), self._policy, self._own_optimizer(), self.lr_scheduler)
+            load_state(Path(checkpoint), *self._moving_parts())
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
@@ -240,10 +241,10 @@ class TSPINTrainer(Trainer):
         if checkpoint is not None:
             load_random_state(Path(checkpoint), self.args.process_index)
 
-    def _own_optimizer(self) -> Optimizer:
-        """Without accelerate's wrapper."""
-        optimizer: Optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
-        return optimizer
+    def _moving_parts(self) -> tuple[nn.Module, Optimizer, LRScheduler]:
+        """What training changes, without accelerate's wrappers."""
+        optimizer, schedule = cast(Optimizer, self.optimizer), cast(LRScheduler, self.lr_scheduler)
+        return self._policy, getattr(optimizer, "optimizer", optimizer), schedule
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics of the step, and stop on a gradient that is not finite."""
