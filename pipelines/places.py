@@ -1,4 +1,4 @@
-"""Where `tspin plan --profile` takes a run to compute: the pools of a profile, with their prices."""
+"""Where `tspin plan --profile` takes a run to compute: a profile's pools, with their prices."""
 
 from __future__ import annotations
 

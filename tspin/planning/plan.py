@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tspin.config import RunConfig
 from tspin.planning.devices import Device
 from tspin.planning.lengths import DataLengths, data_lengths
-from tspin.planning.places import Place, Places
+from tspin.planning.places import Place
 from tspin.planning.sizes import Sizes
 from tspin.planning.speed import Measured, Speed, Stated
 from tspin.planning.volume import (

@@ -97,7 +97,9 @@ class Stated:
         if not work.generation_flops:
             return 0.0
         emitted = work.generated_tokens + work.responses
-        reading = self.sizes.flops.of_lengths(round(work.prompt_tokens / work.responses), [], backward=False)
+        reading = self.sizes.flops.of_lengths(
+            round(work.prompt_tokens / work.responses), [], backward=False
+        )
         reading *= work.responses / rate
         batch = self.batch(work, used)
         bytes_a_step = self._weights + batch * self._row(work)

@@ -153,9 +153,7 @@ class _Counts:
             emitted = one.emitted(limit, most=self.most)
             responses = [one.annotated, *[emitted] * (roles - 1)]
             tokens, flops = self.sizes.passes(one.prompt, responses, backward=True)
-            work = Work(
-                trained_tokens=train.epochs * tokens, training_flops=train.epochs * flops
-            )
+            work = Work(trained_tokens=train.epochs * tokens, training_flops=train.epochs * flops)
             if needs_reference(train.method):
                 tokens, flops = self.sizes.passes(one.prompt, responses)
                 work += Work(scored_tokens=tokens, scoring_flops=flops)
