@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tspin.cli.options import PATH, ConfigFile, Overrides, check_run_inputs, run_config
+from tspin.planning.devices import UTILISATION
 from tspin.plugins import PLACES, load_plugin
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def plan(
     ] = None,
     utilisation: Annotated[
         float, typer.Option(min=0.001, max=1, help="Share of a GPU's peak that training reaches.")
-    ] = 0.4,
+    ] = UTILISATION,
     measure: Annotated[
         bool, typer.Option("--measure", help="Measure this machine's GPU; a CPU always is.")
     ] = False,

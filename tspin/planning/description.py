@@ -9,7 +9,7 @@ from typing import Any
 from tspin.machine.check import gib
 from tspin.planning.lengths import DataLengths
 from tspin.planning.plan import PlannedStage, RunPlan, Total
-from tspin.planning.speed import Measured
+from tspin.planning.speed import Measured, Speed
 from tspin.planning.work import Work
 
 __all__ = ["assumptions", "plan_json"]
@@ -36,23 +36,24 @@ def _of_lengths(plan: RunPlan) -> Iterator[str]:
 
 
 def _of_speed(plan: RunPlan) -> Iterator[str]:
-    for speed in dict.fromkeys(plan.speeds.values()):
-        told = speed.described()
-        if isinstance(speed, Measured):
-            piece, whole = speed.layers
-            yield (
-                f"measured here in {speed.seconds_taken:.0f} s ({speed.device}) with random "
-                f"weights, {piece} of {whole} layers: training {speed.training / 1e9:,.1f} "
-                f"GFLOP/s, decoding {speed.generation / 1e9:,.2f} GFLOP/s, "
-                f"{speed.width} responses at a time"
-            )
-            continue
-        yield (
-            f"{told['device']}: {told['peak_flops'] / 1e12:,.0f} TFLOP/s at {told['utilisation']:g}"
-            f" for training (--utilisation), {told['bandwidth'] / 1e12:,.2f} TB/s at "
-            f"{told['bandwidth_utilisation']:g} for decoding with {told['engine']}: stated, not "
-            "measured"
+    yield from dict.fromkeys(map(_rates, plan.speeds.values()))
+
+
+def _rates(speed: Speed) -> str:
+    if isinstance(speed, Measured):
+        piece, whole = speed.layers
+        return (
+            f"measured here in {speed.seconds_taken:.0f} s ({speed.device}) with random weights, "
+            f"{piece} of {whole} layers: training {speed.training / 1e9:,.1f} GFLOP/s, decoding "
+            f"{speed.generation / 1e9:,.2f} GFLOP/s, {speed.width} responses at a time"
         )
+    told = speed.described()
+    return (
+        f"{told['device']}: {told['peak_flops'] / 1e12:,.0f} TFLOP/s at {told['utilisation']:g} "
+        f"for training (--utilisation), {told['bandwidth'] / 1e12:,.2f} TB/s at "
+        f"{told['bandwidth_utilisation']:g} for decoding with {told['engine']}: stated, not "
+        "measured"
+    )
 
 
 def _of_places(plan: RunPlan) -> Iterator[str]:
@@ -70,9 +71,13 @@ def _of_places(plan: RunPlan) -> Iterator[str]:
     places = {one.place for one in plan.stages if one.place is not None}
     if any(place.device is None for place in places) and any(place.device for place in places):
         yield "stages without a GPU are measured on this machine, not on the profile's"
-    unpriced = {place.device for place in places if place.device and place.price is None}
+    unpriced = {
+        one.stage.kind
+        for one in plan.stages
+        if one.place is not None and one.place.device is not None and one.place.price is None
+    }
     if unpriced and any(place.price is not None for place in places):
-        yield f"no price is named for {', '.join(sorted(map(str, unpriced)))}: not in the money"
+        yield f"not in the money, since their pools have no price: {', '.join(sorted(unpriced))}"
 
 
 def _left_out(plan: RunPlan) -> Iterator[str]:

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 from tspin.errors import InputError
 
-__all__ = ["Device", "find_device"]
+__all__ = ["BANDWIDTH", "UTILISATION", "Device", "find_device"]
+
+UTILISATION = 0.4
+"""Share of the peak that large models reach in training: PaLM 540B 0.46, MT-NLG 0.30, Gopher 0.33
+(arXiv 2204.02311, table 3)."""
+BANDWIDTH = 0.5
+"""Share of the memory's peak bandwidth that decoding reaches; stated, not measured."""
 
 _TERA, _GIGA, _GIB = 1e12, 1e9, 2**30
 

@@ -36,8 +36,10 @@ class RecordLengths:
     """Tokens."""
     annotated: int
     """Tokens of the annotation, end token included."""
+    text_bytes: int = 0
+    """Of the annotation's text as it stands in a file."""
     response_bytes: int = 0
-    """Of a line of responses that holds the annotation's text."""
+    """Of a line of responses that holds it."""
     triplet_bytes: int = 0
     """Of a triplet that holds it three times."""
     fits: bool = True
@@ -51,6 +53,10 @@ class RecordLengths:
             most: As long as may be; otherwise as long as the annotation.
         """
         return limit if most else min(self.annotated, limit)
+
+    def longer(self, emitted: int) -> float:
+        """Bytes by which a text of so many tokens is longer than the annotation's; or below 0."""
+        return self.text_bytes * (emitted / self.annotated - 1)
 
 
 @dataclass(frozen=True)
@@ -164,8 +170,17 @@ def _lengths(path: Path, record: AnnotatedRecord, template: PromptTemplate) -> R
         synthetic=text,
         proto_synthetic=text,
     )
-    sizes = (len(orjson.dumps(one.as_json())) + 1 for one in (response, triplet))
-    return RecordLengths(prompt, annotated, *sizes)
+    return RecordLengths(
+        prompt,
+        annotated,
+        text_bytes=len(orjson.dumps(text)),
+        response_bytes=_line(response),
+        triplet_bytes=_line(triplet),
+    )
+
+
+def _line(record: Response | Triplet) -> int:
+    return len(orjson.dumps(record.as_json(), option=orjson.OPT_APPEND_NEWLINE))
 
 
 def _too_long(identity: str, needed: int, room: int, limit: int) -> str:

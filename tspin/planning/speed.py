@@ -6,17 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tspin.config import RunConfig
-from tspin.planning.devices import Device
+from tspin.planning.devices import BANDWIDTH, Device
 from tspin.planning.sizes import Sizes
 from tspin.planning.work import Work
 
-__all__ = ["BANDWIDTH", "UTILISATION", "Measured", "Speed", "Stated"]
-
-UTILISATION = 0.4
-"""Share of the peak that large models reach in training: PaLM 540B 0.46, MT-NLG 0.30, Gopher 0.33
-(arXiv 2204.02311, table 3)."""
-BANDWIDTH = 0.5
-"""Share of the memory's peak bandwidth that decoding reaches; stated, not measured."""
+__all__ = ["Measured", "Speed", "Stated"]
 
 _SEQUENCES = 256
 """vLLM's own max_num_seqs."""

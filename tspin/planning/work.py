@@ -134,16 +134,15 @@ class _Counts:
             prompt_tokens=one.prompt,
             generated_tokens=emitted if cut else emitted - 1,
             generation_flops=flops if computes else 0,
-            written=one.response_bytes * emitted / one.annotated,
+            written=one.response_bytes + one.longer(emitted),
         )
 
     def _trained(self) -> list[RecordLengths]:
         return [one for one in self.annotated.lengths if one.fits]
 
     def _triplet_bytes(self, one: RecordLengths) -> float:
-        share = one.emitted(self.config.generate.max_new_tokens, most=self.most) / one.annotated
-        # Three texts, of which two are the policy's.
-        return one.triplet_bytes + 2 * one.response_bytes * (share - 1)
+        emitted = one.emitted(self.config.generate.max_new_tokens, most=self.most)
+        return one.triplet_bytes + 2 * one.longer(emitted)  # y' and y0; y stays as it is.
 
     def _training(self, iteration: int) -> Work:
         train, limit = self.config.train, self.config.generate.max_new_tokens
