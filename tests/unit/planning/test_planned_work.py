@@ -54,7 +54,7 @@ def configuration(model: Path, **sections: object) -> RunConfig:
         "model": {"path": str(model), "dtype": "bfloat16"},
         "data": {"annotated": "unused"},
         "train": {"epochs": EPOCHS},
-        "system": {"device": "cuda"},
+        "system": {"device": "cuda", "shard": "off"},
     }
     return RunConfig.model_validate(values | sections)
 
