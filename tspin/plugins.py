@@ -11,7 +11,7 @@ import typer
 
 from tspin.errors import InputError
 
-__all__ = ["COMMANDS", "DOCTORS", "PROJECTS", "command_groups", "load_plugin"]
+__all__ = ["COMMANDS", "DOCTORS", "PLACES", "PROJECTS", "command_groups", "load_plugin"]
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +19,8 @@ COMMANDS = "tspin.commands"
 """Groups of commands: each a `typer.Typer`, under the name of its entry point."""
 DOCTORS = "tspin.doctor"
 """What `tspin doctor` looks at besides this machine: each a function that returns checks."""
+PLACES = "tspin.places"
+"""Where `tspin plan` takes a run to compute: each a function of a name that returns places."""
 PROJECTS = "tspin.projects"
 """What `tspin init` adds to a project: each a function of its folder and of an option's value."""
 

@@ -101,6 +101,10 @@ class Stage(Strict):
 
     image: Role
     accelerator: Accelerator | None = None
+    price_per_gpu_hour: float | None = Field(None, ge=0)
+    """What an hour of one GPU of this pool costs, a number without a currency: `tspin plan
+    --profile` multiplies it with GPU-hours. All that the node costs belongs into it. Of no
+    other use."""
     nodes: int = Field(1, gt=0)
     """More than one trains through a TrainJob, each node with these resources."""
     cpu: Amount
@@ -144,6 +148,12 @@ class Stage(Strict):
         if (self.image == "cpu") != (self.accelerator is None):
             asked = f"{self.accelerator.count} GPUs" if self.accelerator else "no accelerator"
             raise ValueError(f"image '{self.image}' with {asked}: a GPU image needs one, cpu none")
+        return self
+
+    @model_validator(mode="after")
+    def _priced(self) -> Self:
+        if self.price_per_gpu_hour is not None and self.accelerator is None:
+            raise ValueError("price_per_gpu_hour stands beside no accelerator; remove it")
         return self
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import tspin
-from tspin.cli import compare, config, data, project, registry, run, steps
+from tspin.cli import compare, config, data, plan, project, registry, run, steps
 from tspin.cli.parent import end_with_runner
 from tspin.errors import TspinError
 from tspin.plugins import command_groups
@@ -32,7 +32,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(config.app, name="config")
 app.add_typer(project.app, name="dvc")
 app.add_typer(registry.app, name="registry")
-for module in (run, compare, steps, registry, project):
+for module in (run, plan, compare, steps, registry, project):
     for command in module.COMMANDS:
         app.command(rich_help_panel=module.PANEL)(command)
 for name, group in command_groups(reserved={*typer.main.get_group(app).commands}):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,8 @@ class Meter:
         tokens, flops = 0, 0.0
         for response in read_records(path, Response):
             tokens += response.response_tokens
-            flops += self._forward(response.prompt_tokens, [response.response_tokens + 1])
+            responses = [response.response_tokens + 1]
+            flops += self._sizes.of_lengths(response.prompt_tokens, responses, backward=False)
         return Cost(generated_tokens=tokens, flops=flops)
 
     def _training(
@@ -96,24 +96,11 @@ class Meter:
             over_long=config.prompt.over_long,
         )
         rows = [(len(row.prompt), _different(row)) for row in examples.rows]
-        forward = sum(self._forward(prompt, responses) for prompt, responses in rows)
-        passes = sum(self._forward(*row, times=3 if self._sizes.trained else 2) for row in rows)
+        forward = sum(self._sizes.of_lengths(*row, backward=False) for row in rows)
+        passes = sum(self._sizes.of_lengths(*row, backward=True) for row in rows)
         reference = forward if needs_reference(method) else 0.0
         tokens = sum(prompt + sum(responses) for prompt, responses in rows)
         return Cost(trained_tokens=epochs * tokens, flops=epochs * passes + reference)
-
-    def _forward(self, prompt: int, responses: Sequence[int], times: int = 1) -> float:
-        """Operations of `times` passes over a prompt and the responses to it.
-
-        A backward pass through trained weights counts as two passes, one that only goes through
-        frozen weights as one; attention scores have no weights and always take two.
-        """
-        predicted = sum(responses)
-        pairs = prompt * (prompt + 1) // 2
-        pairs += sum(tokens * prompt + tokens * (tokens + 1) // 2 for tokens in responses)
-        weights = 2 * (self._sizes.body * (prompt + predicted) + self._sizes.head * predicted)
-        scores = 4 * self._sizes.attention * pairs
-        return float(times * weights + (1 if times == 1 else 3) * scores)
 
 
 def _different(row: Example) -> list[int]:

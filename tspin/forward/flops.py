@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,26 @@ class PassFlops:
         weights = 2 * (self.body * tokens + self.head * predicted)
         # Scores, and their products with the values; both have no weights.
         scores = 4 * self.attention * pairs
+        return float(weights * (3 if self.trained else 2) + 3 * scores)
+
+    def of_lengths(self, prompt: int, responses: Sequence[int], *, backward: bool) -> float:
+        """Of one prompt, taken once, and the responses to it, whose every token is predicted.
+
+        A padded row is a prompt with one response. Of generation with a key-value cache this is
+        the forward pass over all that came to be.
+
+        Args:
+            prompt: Tokens of the prompt.
+            responses: Tokens of each response.
+            backward: Whether the gradients are computed as well.
+        """
+        predicted = sum(responses)
+        pairs = prompt * (prompt + 1) // 2
+        pairs += sum(tokens * prompt + tokens * (tokens + 1) // 2 for tokens in responses)
+        weights = 2 * (self.body * (prompt + predicted) + self.head * predicted)
+        scores = 4 * self.attention * pairs
+        if not backward:
+            return float(weights + scores)
         return float(weights * (3 if self.trained else 2) + 3 * scores)
 
 
