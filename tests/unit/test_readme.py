@@ -29,7 +29,7 @@ def _first_sentence(path: Path) -> str:
 def _tree() -> str:
     """A line for every package, and for every module that stands beside them."""
     package = ROOT / "tspin"
-    packages = {path.parent: path for path in package.rglob("__init__.py")}
+    packages = {path.parent: path for path in package.glob("*/__init__.py")}
     modules = {path: path for path in package.glob("*.py") if not path.name.startswith("__")}
     named = {
         str(path.relative_to(ROOT)) + ("/" if path.is_dir() else ""): _first_sentence(file)
