@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,13 +13,17 @@ from tspin.errors import TspinError
 from tspin_trainjob.cluster import Cluster, UnreachableError
 from tspin_trainjob.pod_log import PodLog
 
-__all__ = ["condition", "follow"]
+__all__ = ["MissingNodesError", "condition", "follow"]
 
 _INDEX = "batch.kubernetes.io/job-completion-index"
 _LOG_SECONDS = 30.0
 _TAIL_LINES = 40
 _PATIENCE_SECONDS = 1800.0
 """How long the training is left alone while the API does not answer."""
+
+
+class MissingNodesError(TspinError):
+    """Nodes of a TrainJob have not come for too long."""
 
 
 def condition(job: dict[str, Any]) -> dict[str, Any] | None:
@@ -30,7 +35,14 @@ def condition(job: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def follow(cluster: Cluster, name: str, *, say: Callable[[str], None], every: float) -> None:
+def follow(
+    cluster: Cluster,
+    name: str,
+    *,
+    say: Callable[[str], None],
+    every: float,
+    wait_seconds: float = math.inf,
+) -> None:
     """Return when a TrainJob is complete.
 
     Args:
@@ -38,12 +50,15 @@ def follow(cluster: Cluster, name: str, *, say: Callable[[str], None], every: fl
         name: Its name.
         say: Gets the log of the first node, and what becomes of each.
         every: Seconds between two looks.
+        wait_seconds: How long pods of it may find no node. One that Kueue holds back has no pods,
+            and waits as long as that takes.
 
     Raises:
+        MissingNodesError: they waited longer.
         TspinError: it failed, with the last lines of the nodes that did; or somebody deleted it.
     """
     nodes = _Nodes(cluster, say)
-    answered = time.monotonic()
+    answered = placed = time.monotonic()
     while True:
         try:
             job, pods = cluster.find(name), cluster.pods(name)
@@ -59,6 +74,12 @@ def follow(cluster: Cluster, name: str, *, say: Callable[[str], None], every: fl
         nodes.look(pods, ended=ended is not None)
         if ended is not None:
             return _end(cluster, name, ended, pods, say)
+        missing = [_index(pod) for pod in pods if pod.status.phase == "Pending"]
+        placed = placed if missing else time.monotonic()
+        if time.monotonic() - placed > wait_seconds:
+            raise MissingNodesError(
+                f"TrainJob {name}: no machine for node {', '.join(missing)} in {wait_seconds:g} s"
+            )
         time.sleep(every)
 
 

@@ -12,7 +12,11 @@ __all__ = ["Nodes"]
 class Nodes(Strict):
     """What a TrainJob asks for, beyond what its runtime says."""
 
-    count: int = Field(gt=1)
+    count: int = Field(gt=0)
+    least: int = Field(gt=0)
+    """As few as the training may go on with where one is lost."""
+    wait_seconds: float = Field(gt=0)
+    """How long one may be missing before it does."""
     processes: int = Field(gt=0)
     """Training processes a node: one a GPU."""
     namespace: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import sys
 import time
@@ -16,7 +17,7 @@ from tspin.config import RunConfig
 from tspin.models.folder import find_model
 from tspin.records.manifest import content_hash
 from tspin_trainjob.cluster import Cluster
-from tspin_trainjob.follow import condition, follow
+from tspin_trainjob.follow import MissingNodesError, condition, follow
 from tspin_trainjob.manifest import owner, trainjob, trainjob_name
 from tspin_trainjob.nodes import Nodes
 from tspin_trainjob.staging import Staging
@@ -64,19 +65,36 @@ def train_on_nodes(
         "iteration": iteration,
         "policy": find_model(model, config.model).identity(config.model),
         "triplets": content_hash(triplets),
-        "nodes": nodes.model_dump(),
+        "nodes": nodes.model_dump(exclude={"count"}),
     }
     name = trainjob_name(work)
     cluster, staging = Cluster(nodes.namespace), Staging(Path(nodes.shared) / name)
     with _sigterm_raises():
         try:
             policy = staging.put(settings, model, triplets)
-            _start(cluster, trainjob(name, nodes, staging.command(policy, iteration)), every)
-            follow(cluster, name, say=log.info, every=every)
+            command = staging.command(policy, iteration)
+            _trained(cluster, name, nodes, command, every)
             staging.take(out)
         finally:
             cluster.delete(name)
             staging.remove()
+
+
+def _trained(cluster: Cluster, name: str, nodes: Nodes, command: list[str], every: float) -> None:
+    """Follow the TrainJob to its end, with fewer nodes where some do not come back."""
+    count = nodes.count
+    while True:
+        now = nodes.model_copy(update={"count": count})
+        _start(cluster, trainjob(name, now, command), every)
+        wait = math.inf if count == nodes.least else nodes.wait_seconds
+        try:
+            follow(cluster, name, say=log.info, every=every, wait_seconds=wait)
+        except MissingNodesError as error:
+            count -= 1
+            log.warning("%s; going on with %d nodes from the last checkpoint", error, count)
+            cluster.delete(name)
+        else:
+            return
 
 
 def _start(cluster: Cluster, document: dict[str, Any], every: float) -> None:

@@ -159,6 +159,16 @@ class Profile(Strict):
         return self
 
     @model_validator(mode="after")
+    def _no_more_than_all_nodes(self) -> Self:
+        train = self.stages.train
+        if train.min_nodes is not None and train.min_nodes > train.nodes:
+            raise ValueError(
+                f"stages.train.min_nodes is {train.min_nodes}, more than the {train.nodes} of "
+                "stages.train.nodes"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _several_nodes(self) -> Self:
         if self.stages.train.nodes > 1 and self.training_runtime is None:
             raise ValueError(
@@ -195,6 +205,8 @@ class Profile(Strict):
             )
         return Nodes(
             count=stage.nodes,
+            least=stage.nodes if stage.min_nodes is None else stage.min_nodes,
+            wait_seconds=60 * stage.node_wait_minutes,
             processes=self._processes(config),
             namespace=self.namespace,
             runtime=self.training_runtime,

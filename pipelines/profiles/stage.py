@@ -107,6 +107,11 @@ class Stage(Strict):
     other use."""
     nodes: int = Field(1, gt=0)
     """More than one trains through a TrainJob, each node with these resources."""
+    min_nodes: int | None = Field(None, gt=0)
+    """As few nodes as a training may go on with, from its last checkpoint, where one is lost and
+    none comes instead. None waits for all of them."""
+    node_wait_minutes: float = Field(30.0, gt=0)
+    """How long nodes may be missing before a training goes on with one fewer."""
     cpu: Amount
     memory: Amount
     shared_memory: Quantity | None = None

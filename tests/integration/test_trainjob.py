@@ -24,7 +24,7 @@ from tspin.errors import InputError
 from tspin.records.manifest import content_hash
 from tspin.records.training_log import read_train_log
 from tspin.train.job import TrainJob
-from tspin.train.step import train
+from tspin.train.step import run_job, train
 from tspin_pipelines.profiles.profile import Profile, load_profile
 
 pytestmark = pytest.mark.integration
@@ -54,21 +54,21 @@ def api(tmp_path: Path) -> Iterator[KubernetesServer]:
         yield server
 
 
-def several_nodes(volume: Path, nodes: int = 2) -> Profile:
+def several_nodes(volume: Path, nodes: int = 2, **stage: Any) -> Profile:
     """The profile `cpu`, training on several nodes that share a volume with the light steps."""
     values = load_profile("cpu").model_dump()
     mounted = [{"claim": "tspin-cache", "path": str(volume)}]
-    values["stages"]["train"] |= {"nodes": nodes, "volumes": mounted, "env": {"A": "b"}}
+    values["stages"]["train"] |= {"nodes": nodes, "volumes": mounted, "env": {"A": "b"}} | stage
     values["stages"]["transfer"]["volumes"] = mounted
     return Profile.model_validate(values | {"training_runtime": "tspin-torch"})
 
 
-def given(job: TrainJob) -> dict[str, Any]:
+def given(job: TrainJob, **stage: Any) -> dict[str, Any]:
     """What one training on nodes is given."""
     volume = job.out.parents[1] / "volume"
     volume.mkdir(exist_ok=True)
     job.out.parent.mkdir(exist_ok=True)
-    nodes = several_nodes(volume).training_nodes(job.config).model_dump()
+    nodes = several_nodes(volume, **stage).training_nodes(job.config).model_dump()
     return {
         "settings": job.config.model_dump_json(),
         "nodes": nodes,
@@ -78,7 +78,9 @@ def given(job: TrainJob) -> dict[str, Any]:
     }
 
 
-def start(api: KubernetesServer, job: TrainJob, pod: str = "one") -> subprocess.Popen[str]:
+def start(
+    api: KubernetesServer, job: TrainJob, pod: str = "one", **stage: Any
+) -> subprocess.Popen[str]:
     """The launcher in a process of its own, as in the pod of this name."""
     environment = {
         "KUBECONFIG": str(api.kubeconfig),
@@ -88,7 +90,7 @@ def start(api: KubernetesServer, job: TrainJob, pod: str = "one") -> subprocess.
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     return warm.Popen(
-        [sys.executable, "-c", LAUNCH, json.dumps(given(job))],
+        [sys.executable, "-c", LAUNCH, json.dumps(given(job, **stage))],
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -189,6 +191,36 @@ def test_a_killed_launcher_is_followed_by_the_next(
     assert api.asked.count("create") == 2  # The second was refused: the first is there.
     steps = [row["step"] for row in read_train_log(job.out.with_name("train_log.jsonl"))]
     assert steps == list(range(1, 121))
+
+
+def test_a_sharded_training_goes_on_without_a_node_that_is_lost(
+    tmp_path: Path, tiny_model_dir: Path, api: KubernetesServer
+) -> None:
+    write_triplets(tmp_path / "triplets.jsonl")
+    system = {"checkpoints": str(tmp_path / "checkpoints"), "tokens_per_device": 120}
+    # Each node has a copy of the weights, of which each of its processes keeps half.
+    system |= {"shard": "on", "num_processes": 2}
+    job = make_job(tmp_path, tiny_model_dir, "nodes", epochs=20, system=system)
+    stage = {"min_nodes": 1, "node_wait_minutes": 0.5 / 60}
+    process = start(api, job, **stage)
+    wait_for(process, lambda: any(tmp_path.glob("checkpoints/*/checkpoint-*/complete.json")))
+    (running,) = api.jobs.values()
+    api.machines = 1
+    lost = running.nodes[1].process
+    assert lost is not None
+    os.killpg(lost.pid, signal.SIGKILL)
+    printed = finish(process)
+    assert process.returncode == 0, printed
+    assert "no machine for node 1 in 0.5 s; going on with 1 nodes" in printed
+    assert running.restarts == 1
+    assert api.asked.count("create") == 2
+    steps = [row["step"] for row in read_train_log(job.out.with_name("train_log.jsonl"))]
+    assert steps == list(range(1, 61))
+    alone = make_job(tmp_path, tiny_model_dir, "alone", epochs=20)
+    run_job(alone)
+    ours, theirs = (load_file(j.out / "model.safetensors") for j in (job, alone))
+    for name, weight in ours.items():
+        assert_close(weight, theirs[name], rtol=0, atol=2e-5)
 
 
 def test_the_pipeline_trains_on_nodes(

@@ -49,6 +49,8 @@ class KubernetesServer:
     """How many requests it answers with 503."""
     installed: bool = True
     """Whether Kubeflow Trainer is."""
+    machines: int = 8
+    """How many pods find a node."""
     jobs: dict[str, Job] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     """Verbs on TrainJobs, in order."""
@@ -103,7 +105,7 @@ class KubernetesServer:
         name = body["metadata"]["name"]
         if name in self.jobs:
             return 409, {"message": f"trainjobs {name} already exists"}
-        self.jobs[name] = Job(body)
+        self.jobs[name] = Job(body, lambda: self.machines)
         return 201, self.jobs[name].shown()
 
     def _list_pods(self, query: dict[str, list[str]]) -> tuple[int, Any]:
@@ -150,12 +152,12 @@ class _Handler(BaseHTTPRequestHandler):
             sent = max(0, len(node.lines) - int(query["tailLines"][0]))
         while True:
             with node.written:
-                if follow and len(node.lines) == sent and node.process.poll() is None:
+                if follow and len(node.lines) == sent and node.running:
                     node.written.wait(timeout=1)
                 new, sent = node.lines[sent:], len(node.lines)
             self.wfile.write("".join(new).encode())
             self.wfile.flush()
-            if not new and (not follow or node.process.poll() is not None):
+            if not new and not (follow and node.running):
                 return
 
     def _send(self, status: int, answer: Any) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -26,12 +27,15 @@ class Node:
 
     name: str
     index: int
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | None
+    """None where no machine has room for the pod."""
     lines: list[str] = field(default_factory=list)
     written: threading.Condition = field(default_factory=threading.Condition)
 
     def read(self) -> None:
         """Collect what the process writes, with the time of each line, until its end."""
+        if self.process is None:
+            return
         for line in self.process.stdout or ():
             with self.written:
                 time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
@@ -44,8 +48,20 @@ class Node:
     @property
     def phase(self) -> str:
         """As Kubernetes calls it."""
+        if self.process is None:
+            return "Pending"
         code = self.process.poll()
         return "Running" if code is None else "Failed" if code else "Succeeded"
+
+    @property
+    def running(self) -> bool:
+        """Whether more may come into its log."""
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def lost(self) -> bool:
+        """Whether its machine is gone, which is a SIGKILL here."""
+        return self.process is not None and self.process.poll() == -signal.SIGKILL
 
     def pod(self, job: str) -> dict[str, Any]:
         """The pod's document."""
@@ -63,15 +79,27 @@ class Node:
 class Job:
     """A TrainJob and its nodes."""
 
-    def __init__(self, document: dict[str, Any]) -> None:
-        """Start a process a node: torchrun, with the variables that Trainer sets."""
+    def __init__(self, document: dict[str, Any], machines: Callable[[], int]) -> None:
+        """Start a process a node, as far as there are machines."""
         self.document = document
         self.name = document["metadata"]["name"]
-        trainer = document["spec"]["trainer"]
-        port = free_port()
-        self.nodes = [self._node(index, trainer, port) for index in range(trainer["numNodes"])]
-        for node in self.nodes:
+        self._machines = machines
+        self.restarts = 0
+        self.nodes = self._started()
+
+    def _started(self) -> list[Node]:
+        """torchrun on each node, with the variables that Trainer sets."""
+        trainer = self.document["spec"]["trainer"]
+        port, machines = free_port(), self._machines()
+        nodes = [
+            self._node(index, trainer, port)
+            if index < machines
+            else Node(f"{self.name}-node-0-{index}-{self.restarts}", index, None)
+            for index in range(trainer["numNodes"])
+        ]
+        for node in nodes:
             threading.Thread(target=node.read, daemon=True).start()
+        return nodes
 
     def _node(self, index: int, trainer: dict[str, Any], port: int) -> Node:
         rendezvous = {
@@ -93,7 +121,11 @@ class Job:
         return Node(f"{self.name}-node-0-{index}-x{process.pid}", index, process)
 
     def shown(self) -> dict[str, Any]:
-        """The document with its status."""
+        """The document with its status; a JobSet whose machine is gone is begun again."""
+        if any(node.lost for node in self.nodes):
+            self.stop()
+            self.restarts += 1
+            self.nodes = self._started()
         phases = [node.phase for node in self.nodes]
         ended = None
         if "Failed" in phases:
@@ -105,8 +137,9 @@ class Job:
 
     def stop(self) -> None:
         """End all nodes, as their pods' deletion does."""
-        for node in self.nodes:
-            if node.process.poll() is None:
-                os.killpg(node.process.pid, signal.SIGTERM)
-        for node in self.nodes:
-            node.process.wait()
+        placed = [node.process for node in self.nodes if node.process is not None]
+        for process in placed:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+        for process in placed:
+            process.wait()
