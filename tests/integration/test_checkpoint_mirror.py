@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from training_runs import finish, make_job, start, wait_for, write_triplets
 
+from tests import warm
 from tests.s3_server import s3_bucket
 from tspin.checkpoints.mirror import CheckpointMirror
 from tspin.store import open_store
@@ -36,21 +39,43 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_one_thread")
+@pytest.mark.parametrize("processes", [1, 2])
 def test_a_training_moves_to_another_machine(
-    tmp_path: Path, tiny_model_dir: Path, prefix: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    tiny_model_dir: Path,
+    prefix: str,
+    processes: int,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(sys, "executable", warm.python())
     triplets = write_triplets(tmp_path / "triplets.jsonl")
+    system = {"num_processes": processes, "shard": "on"}
     jobs = {
         name: make_job(
-            tmp_path, tiny_model_dir, name, epochs=8, triplets=triplets, system={"checkpoints": at}
+            tmp_path,
+            tiny_model_dir,
+            name,
+            epochs=8,
+            triplets=triplets,
+            system=system | {"checkpoints": at},
         )
         for name, at in (("lost", prefix), ("moved", prefix), ("whole", str(tmp_path / "kept")))
     }
     store = open_store(prefix)
     process = start(jobs["lost"])
-    wait_for(process, lambda: any(key.endswith("/complete-0") for key in store.list()))
+
+    def copied() -> bool:
+        keys = list(store.list())
+        marks = {key.rpartition("/")[0] for key in keys if key.endswith("/complete-0")}
+        return any(f"{mark}/complete-{processes - 1}" in keys for mark in marks)
+
+    wait_for(process, copied)
+    workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     finish(process)
+    psutil.wait_procs(workers)  # Killed with it.
     assert not jobs["lost"].out.exists()
     shutil.rmtree(jobs["lost"].out.parent)
 
@@ -58,7 +83,8 @@ def test_a_training_moves_to_another_machine(
     for name in ("moved", "whole"):
         job = jobs[name]
         train(job.config, model=job.model, triplets=triplets, iteration=job.iteration, out=job.out)
-    assert "training continues from the checkpoint of step" in caplog.text
+    said = caplog.text + capfd.readouterr().err  # The second is the processes' own.
+    assert "training continues from the checkpoint of step" in said
     for file in ("model/model.safetensors", "train_log.jsonl"):
         moved, whole = (jobs[name].out.parent / file for name in ("moved", "whole"))
         assert moved.read_bytes() == whole.read_bytes(), file
