@@ -14,7 +14,6 @@ from tspin.errors import InputError
 from tspin.models.policy import load_policy, load_tokenizer, save_policy
 from tspin.models.shape import model_shape, shape_of
 
-
 LLAMA: dict[str, Any] = {
     "vocab_size": 200,
     "hidden_size": 32,
