@@ -63,10 +63,11 @@ def test_full_training_on_a_cpu_by_hand() -> None:
         "optimizer": 4_000_000,
         "activations": 600 * 3 * inner,
         "step": 1_600_000,
-        "head": 50 * 500 * 12 + 600 * 4 * 10,
+        "head": 50 * 500 * 16 + 600 * 4 * 10,
         "exchange": 0,
         "casts": 0,
         "gathered": 0,
+        "ends": 0,
     }
     forward = estimate.activations + estimate.head
     assert estimate.total == 12_000_000 + estimate.overhead + max(forward, 1_600_000)
@@ -83,7 +84,7 @@ def test_bfloat16_on_gpus_with_adamw_and_checkpointing_by_hand() -> None:
     assert (estimate.weights, estimate.gradients, estimate.optimizer) == (4e6, 4e6, 8e6)
     assert (estimate.exchange, estimate.casts, estimate.step) == (4e6, 2e6, 4e6)
     assert estimate.activations == 200 * (3 * 4 * 10 + inner)
-    assert estimate.head == 50 * 500 * 10 + 200 * 2 * 10
+    assert estimate.head == 50 * 500 * 14 + 200 * 2 * 10
     bare = 20_000_000 + max(2_000_000 + estimate.activations + estimate.head, 4_000_000)
     assert estimate.total == bare + 2**30 + bare // 20
 
@@ -110,8 +111,13 @@ def test_sharded_over_eight_gpus_by_hand() -> None:
     adapted = estimate_memory(with_shape(adapter_parameters=8_000), settings, hardware)
     assert (adapted.weights, adapted.gradients, adapted.step) == (254_000, 4_000, 4_000)
     assert adapted.gathered == 2 * 190_000 + 4 * 210_000
-    wide = estimate_memory(with_shape(embedding=300_000), settings, hardware)
-    assert wide.gathered - full.gathered == 10 * 90_000
+    assert (full.ends, adapted.ends) == (4 * 190_000 + 8 * 210_000 + 2 * 180_000, 4 * 370_000)
+    root, embedding = (
+        estimate_memory(with_shape(layer=1, **{name: 10**8}), settings, hardware)
+        for name in ("root", "embedding")
+    )
+    assert (root.ends, embedding.ends) == (8e8, 4 * 190_000 + 8e8)
+    assert embedding.total == embedding.stays + embedding.ends + embedding.overhead
 
 
 def test_gradients_wait_on_a_cpu_for_the_last_pass_of_a_step() -> None:
@@ -185,7 +191,7 @@ def test_tokens_a_pass_are_the_budget_between_a_triplet_and_a_step(
     budget: int, tokens: int
 ) -> None:
     estimate = estimate_memory(SHAPE, config(system={"tokens_per_device": budget}), CPU)
-    assert estimate.head == 50 * 500 * 12 + tokens * 4 * 10
+    assert estimate.head == 50 * 500 * 16 + tokens * 4 * 10
 
 
 def test_eager_attention_keeps_its_matrix() -> None:
