@@ -139,6 +139,7 @@ def compared(
     estimate = estimate_memory(shape, config, hardware)
     simulated = peak(monkeypatch, model, config, length)
     # The step of the optimiser is not simulated.
+
     return without_step(estimate) / simulated
 
 
@@ -200,7 +201,8 @@ def sharded(policy: nn.Module) -> Any:
     embedding, head = causal.get_input_embeddings(), causal.get_output_embeddings()
     if embedding.weight is not head.weight:
         fully_shard(embedding, reshard_after_forward=True, **settings)
-    embedding.register_forward_hook(lambda _module, _inputs, output: output.float())
+    if embedding.weight.dtype == torch.float32:
+        embedding.register_forward_hook(lambda _module, _inputs, output: output.float())
     fully_shard(policy, reshard_after_forward=False, **settings)
     return policy.train()
 

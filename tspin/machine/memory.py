@@ -11,7 +11,7 @@ root, which stays gathered (norm and output head, and an embedding tied to it).
 
 | part | bytes |
 | --- | --- |
-| weights | 4 P; with LoRA s P + 4 A; with nf4 0.53 for s in its linear layers |
+| weights | 4 P; with LoRA s P + 4 A; with nf4 0.516 for s in its linear layers |
 | gradients | 4 A |
 | optimizer | 4 A (RMSProp: mean square), 8 A (AdamW: two moments) |
 | ... sharded | a G-th of these three, on a CPU 4 A more: gradients wait for a step's last pass |
@@ -27,7 +27,7 @@ root, which stays gathered (norm and output head, and an embedding tied to it).
 | ... sdpa, padded rows | N L s max_length more: the mask of each layer |
 | ... eager | N L heads max_length (4, under bfloat16 6) more: the attention matrix |
 | ... LoRA dropout | N L (1 + s) (6 h + i) more: each adapted layer's own input |
-| ... checkpointed | N 4 h L, and the inner values of one layer as above |
+| ... checkpointed | N 4 h L, with LoRA N s h L, and the inner values of one layer as above |
 | head | C V (12 + s) (logits, their logarithms, two gradients), and N s h for the hidden states |
 | step | 4 A on a GPU (torch updates all tensors at once), 8 times the largest tensor on a CPU;
   sharded, a G-th |
@@ -42,10 +42,10 @@ values (16 h), queries, keys, values and what attention makes of them are kept (
 for one chunk only (`logprobs.response_logps`), no reference model is loaded. Without the overhead
 the sum was 1.0 to 1.3 times the peak measured on a CPU, for Llama, Qwen and GPT-2 layers, full and
 LoRA, with and without checkpointing, in float32 and bfloat16;
-tests/integration/test_memory_measured.py measures some of these. Sharded on GPUs it was 1.0 to 1.4
-times what torch's FSDPMemTracker counts of fake tensors (tests/integration/test_memory_simulated.py).
-The other rows about GPUs follow from the same reasoning and are not measured. Mixtures of experts are counted by their active experts,
-roughly.
+tests/integration/test_memory_measured.py measures some of these. Sharded it was 1.0 to 1.4 times
+what torch's FSDPMemTracker counts (tests/integration/test_memory_simulated.py). The other rows
+about GPUs follow from the same reasoning and are not measured. Mixtures of experts are counted by
+their active experts, roughly.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ from tspin.models.shape import ModelShape
 __all__ = ["Hardware", "MemoryEstimate", "estimate_memory", "largest_triplet", "sharded"]
 
 _FLOAT32 = 4
-_NF4 = 0.53
-"""Bytes a number: four bits, and for each 64 numbers a scale of 8 bits, for each 256 of those one
-of 32 bits (arXiv 2305.14314, section 3)."""
+_NF4 = 1 / 2 + 1 / 64 + 4 / (64 * 256)
+"""Bytes a number: four bits, a scale of one byte for each 64 of them, and a float32 for each 256
+scales (arXiv 2305.14314, section 3)."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,8 @@ def sharded(shape: ModelShape, config: RunConfig, hardware: Hardware, memory: in
         shardable = shape.layer > 0 and config.model.quantize == "none"
         if not shardable or estimate_memory(shape, config, whole).total <= memory:
             return whole
-    return replace(hardware, shards=group, offloaded=system.offload)
+    # On a CPU the host's memory is all there is.
+    return replace(hardware, shards=group, offloaded=system.offload and hardware.gpu)
 
 
 def _states(shape: ModelShape, config: RunConfig, hardware: Hardware) -> dict[str, int]:
@@ -259,7 +260,9 @@ def _activations(shape: ModelShape, config: RunConfig, tokens: int, s: int) -> i
         inner += (1 + s) * (6 * shape.hidden + shape.intermediate)
     if not config.system.gradient_checkpointing:
         return tokens * shape.layers * inner
-    return tokens * (shape.layers * _FLOAT32 * shape.hidden + inner)
+    # Frozen weights begin a stream between the layers of their own precision, others of float32.
+    stream = s if shape.adapter_parameters else _FLOAT32
+    return tokens * (shape.layers * stream * shape.hidden + inner)
 
 
 def _head(shape: ModelShape, config: RunConfig, tokens: int, s: int) -> int:
