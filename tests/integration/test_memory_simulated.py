@@ -7,6 +7,7 @@ allocator and no CUDA context, which are the estimate's overhead.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import peft
@@ -21,44 +22,19 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from tests.architectures import ARCHITECTURES
 from tspin.attention.redirection import causal_model
 from tspin.config import LoraConfig, RunConfig
 from tspin.forward import logprobs
 from tspin.forward.passes import ForwardPasses
 from tspin.forward.response_tokens import ResponseTokens
 from tspin.losses import tspin_loss
-from tspin.machine.memory import Hardware, MemoryEstimate, estimate_memory
+from tspin.machine.memory import Hardware, estimate_memory
 from tspin.models.shape import shape_of
 from tspin.tokens.packing import pack
 
 pytestmark = pytest.mark.integration
 
-MISTRAL_7B = {
-    "model_type": "mistral",
-    "vocab_size": 32000,
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "sliding_window": None,
-}
-LLAMA_70B = {
-    "model_type": "llama",
-    "vocab_size": 128256,
-    "hidden_size": 8192,
-    "intermediate_size": 28672,
-    "num_attention_heads": 64,
-    "num_key_value_heads": 8,
-}
-QWEN_TIED = {
-    "model_type": "qwen2",
-    "vocab_size": 32000,
-    "hidden_size": 2048,
-    "intermediate_size": 11008,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 2,
-    "tie_word_embeddings": True,
-}
 FULL: dict[str, Any] = {}
 LORA = {"lora": {"r": 16}}
 LENGTH = 1366
@@ -83,20 +59,24 @@ def processes(request: pytest.FixtureRequest) -> Iterator[int]:
 def test_the_estimate_is_at_most_two_fifths_above_the_simulated_peak(
     monkeypatch: pytest.MonkeyPatch, processes: int, train: dict[str, Any], checkpointed: bool
 ) -> None:
-    ratio = compared(monkeypatch, MISTRAL_7B, processes, train, checkpointed=checkpointed)
+    ratio = compared(monkeypatch, "Mistral-7B", processes, train, checkpointed=checkpointed)
     assert 1.0 < ratio < 1.4
 
 
 @pytest.mark.parametrize(
     ("processes", "architecture", "train", "length"),
-    [(8, LLAMA_70B, LORA, 64), (8, QWEN_TIED, FULL, LENGTH)],
-    ids=["an embedding larger than a layer", "tied weights"],
+    [
+        (8, "Llama-3.1-70B", LORA, 64),
+        (8, "Llama-3.2-1B", FULL, 64),
+        (8, "Llama-3.2-1B", FULL, LENGTH),
+    ],
+    ids=["an embedding larger than a layer", "tied weights", "a head larger than a layer"],
     indirect=["processes"],
 )
 def test_what_is_gathered_around_the_layers_counts(
     monkeypatch: pytest.MonkeyPatch,
     processes: int,
-    architecture: dict[str, Any],
+    architecture: str,
     train: dict[str, Any],
     length: int,
 ) -> None:
@@ -106,7 +86,7 @@ def test_what_is_gathered_around_the_layers_counts(
 
 def compared(
     monkeypatch: pytest.MonkeyPatch,
-    architecture: dict[str, Any],
+    architecture: str,
     processes: int,
     train: dict[str, Any],
     *,
@@ -131,7 +111,7 @@ def compared(
     )
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
-            AutoConfig.for_model(**architecture, num_hidden_layers=4),
+            AutoConfig.for_model(**{**ARCHITECTURES[architecture], "num_hidden_layers": 4}),
             dtype=torch.bfloat16 if config.train.lora else torch.float32,
         )
     hardware = Hardware(gpu=True, bfloat16=True, processes=processes, shards=processes)
@@ -140,12 +120,8 @@ def compared(
     simulated = peak(monkeypatch, model, config, length)
     # The step of the optimiser is not simulated.
 
-    return without_step(estimate) / simulated
-
-
-def without_step(estimate: MemoryEstimate) -> int:
-    middle = estimate.casts + estimate.gathered + estimate.activations + estimate.head
-    return estimate.stays + max(middle, estimate.ends)
+    bare = replace(estimate, step=0, overhead=0)
+    return bare.total / simulated
 
 
 def peak(

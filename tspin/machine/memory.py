@@ -19,23 +19,26 @@ root, which stays gathered (norm and output head, and an embedding tied to it).
 | casts | 2 P where float32 weights are computed with in bfloat16 and not sharded, else 0; with nf4
   2 for each number of the largest tensor, which is made of its four bits for its turn |
 | exchange | 4 A with several processes, unsharded: the buckets that gradients are summed in |
-| gathered | sharded: s r + 2 s l (a layer in its turn, the next one on its way); without LoRA
-  s r + (s + 4) l more (their gradients, and the layer's in float32 as they are summed) |
+| root | sharded: s r, gathered; without LoRA s r more, its gradients |
+| gathered | sharded: 2 s l (a layer in its turn, the next one on its way); without LoRA (s + 4) l
+  more, the layer's gradients, which are summed over the processes in float32 |
 | ends | sharded, before and after all activations: 2 s (r + e) as these are gathered; without LoRA
-  at least 2 s r + (2 s + 4) l + s e, 2 s r + (2 s + 4) e and (2 s + 4) r as gradients are summed |
+  at least 2 s r + (2 s + 4) l + s e, 2 s r + (2 s + 4) e, and 4 s r + 4 l (tied: two gradients of
+  the root and their sum) |
 | activations | N L (16 h + s (5 h + 4 a + 4 i)): inner values kept for the backward |
 | ... sdpa, padded rows | N L s max_length more: the mask of each layer |
 | ... eager | N L heads max_length (4, under bfloat16 6) more: the attention matrix |
 | ... LoRA dropout | N L (1 + s) (6 h + i) more: each adapted layer's own input |
-| ... checkpointed | N 4 h L, with LoRA N s h L, and the inner values of one layer as above |
+| ... checkpointed | N 4 h L, with LoRA N s h L |
+| recomputed | checkpointed: the inner values of one layer, as above |
 | head | C V (12 + s) (logits, their logarithms, two gradients), and N s h for the hidden states |
 | step | 4 A on a GPU (torch updates all tensors at once), 8 times the largest tensor on a CPU;
   sharded, a G-th |
 | overhead | on a GPU 1 GiB (context) and a twentieth of the rest (fragments); on a CPU 0.4 GiB
-  (Python, torch) and as much again as the activations: malloc keeps the blocks they leave |
+  (Python, torch) and as much again as activations and recomputed: malloc keeps their blocks |
 
 Peak = weights + gradients + optimizer + exchange + overhead
-       + max(casts + gathered + activations + head, ends, step).
+       + max(casts + root + activations + max(head, recomputed + gathered), ends, step).
 
 Why: weights that are trained are float32 (`policy.load_policy`), normalisation keeps float32
 values (16 h), queries, keys, values and what attention makes of them are kept (4 a), logits exist
@@ -100,9 +103,11 @@ class MemoryEstimate:
     optimizer: int
     exchange: int
     casts: int
+    root: int
     gathered: int
     ends: int
     activations: int
+    recomputed: int
     head: int
     step: int
     overhead: int
@@ -110,7 +115,9 @@ class MemoryEstimate:
     @property
     def total(self) -> int:
         """The peak: what stays, the largest of what comes and goes, overhead."""
-        middle = self.casts + self.gathered + self.activations + self.head
+        # The head's backward pass is over when the first layer is gathered and computed again.
+        turn = max(self.head, self.recomputed + self.gathered)
+        middle = self.casts + self.root + self.activations + turn
         passing = max(middle, self.ends, self.step)
         return self.stays + passing + self.overhead
 
@@ -141,12 +148,12 @@ def estimate_memory(shape: ModelShape, config: RunConfig, hardware: Hardware) ->
         "exchange": _FLOAT32 * trained if hardware.world > 1 and hardware.shards == 1 else 0,
         "casts": _casts(shape, config, hardware),
         **_gathered(shape, hardware),
-        "activations": _activations(shape, config, tokens, s),
+        **_activations(shape, config, tokens, s),
         "head": _head(shape, config, tokens, s),
         "step": _step(shape, hardware),
     }
     bare = MemoryEstimate(**parts, overhead=0)
-    on_cpu = int(0.4 * 2**30) + bare.activations
+    on_cpu = int(0.4 * 2**30) + bare.activations + bare.recomputed
     overhead = 2**30 + bare.total // 20 if hardware.gpu else on_cpu
     return MemoryEstimate(**parts, overhead=overhead)
 
@@ -207,17 +214,21 @@ def _casts(shape: ModelShape, config: RunConfig, hardware: Hardware) -> int:
 
 
 def _gathered(shape: ModelShape, hardware: Hardware) -> dict[str, int]:
-    """With activations, and without."""
+    """What stays gathered, what is in its turn, and both where there are no activations."""
     if hardware.shards == 1:
-        return {"gathered": 0, "ends": 0}
+        return {"root": 0, "gathered": 0, "ends": 0}
     s, root, layer, embedding = hardware.number_bytes, shape.root, shape.layer, shape.embedding
     start = 2 * s * (root + embedding)
     if shape.adapter_parameters:
-        return {"gathered": s * root + 2 * s * layer, "ends": start}
+        return {"root": s * root, "gathered": 2 * s * layer, "ends": start}
     summed = 2 * s + _FLOAT32
     first = 2 * s * root + max(summed * layer + s * embedding, summed * embedding)
-    gathered = 2 * s * root + (summed + s) * layer
-    return {"gathered": gathered, "ends": max(start, first, summed * root)}
+    tied = 4 * s * root + _FLOAT32 * layer
+    return {
+        "root": 2 * s * root,
+        "gathered": (summed + s) * layer,
+        "ends": max(start, first, tied),
+    }
 
 
 def _step(shape: ModelShape, hardware: Hardware) -> int:
@@ -247,7 +258,7 @@ def _tokens(config: RunConfig, hardware: Hardware) -> int:
     return max(min(config.system.tokens_per_device, share), largest)
 
 
-def _activations(shape: ModelShape, config: RunConfig, tokens: int, s: int) -> int:
+def _activations(shape: ModelShape, config: RunConfig, tokens: int, s: int) -> dict[str, int]:
     length = config.prompt.max_length
     inner = 4 * _FLOAT32 * shape.hidden
     inner += s * (5 * shape.hidden + 4 * shape.attention_width + 4 * shape.intermediate)
@@ -259,10 +270,13 @@ def _activations(shape: ModelShape, config: RunConfig, tokens: int, s: int) -> i
     if lora is not None and lora.dropout:
         inner += (1 + s) * (6 * shape.hidden + shape.intermediate)
     if not config.system.gradient_checkpointing:
-        return tokens * shape.layers * inner
+        return {"activations": tokens * shape.layers * inner, "recomputed": 0}
     # Frozen weights begin a stream between the layers of their own precision, others of float32.
     stream = s if shape.adapter_parameters else _FLOAT32
-    return tokens * (shape.layers * stream * shape.hidden + inner)
+    return {
+        "activations": tokens * shape.layers * stream * shape.hidden,
+        "recomputed": tokens * inner,
+    }
 
 
 def _head(shape: ModelShape, config: RunConfig, tokens: int, s: int) -> int:
