@@ -113,7 +113,7 @@ def test_a_run_that_does_not_fit_says_so_and_what_would_help(
     assert memory.status == "fail"
     assert memory.detail.startswith("does not fit: about ")
     assert "2 processes together" in memory.detail
-    assert "to make it smaller: lower system.tokens_per_device, set system.grad" in memory.detail
+    assert "nothing that can be set here makes it fit: shorten prompt.max_length" in memory.detail
 
 
 def test_a_gpu_that_is_asked_for_and_not_there(tmp_path: Path, tiny_model_dir: Path) -> None:

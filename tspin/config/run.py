@@ -206,6 +206,11 @@ class SystemConfig(Strict):
     report_to: tuple[str, ...] = ()
     """Trackers as transformers names them: wandb, tensorboard, mlflow, dvclive."""
 
+    @field_validator("shard", mode="before")
+    @classmethod
+    def _yaml_takes_on_and_off_for_booleans(cls, value: Any) -> Any:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
 
 class RunConfig(Strict):
     """Everything a run is made of."""

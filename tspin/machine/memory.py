@@ -2,51 +2,69 @@ r"""How much memory one training process needs at its peak, estimated before it 
 
 The symbols: P parameters, A those that are trained (P, or the adapter's), s bytes of a number in
 the forward pass (2 under bfloat16 autocast, else 4), k responses a triplet (1 sft, 3 with history,
-else 2), N tokens a forward pass (system.tokens_per_device, but no more than a step can have and no
-less than one triplet of k * max_length, the most it can be), h, i, a widths of the model, its
-feed-forward block and its attention heads together, L layers, C positions a chunk of the output
-head, V vocabulary.
+else 2), N tokens a forward pass (system.tokens_per_device, but no more than a process's share of a
+step can have and no less than one triplet of k * max_length, the most it can be), h, i, a widths
+of the model, its feed-forward block and its attention heads together, L layers, C positions a chunk
+of the output head, V vocabulary. Where weights are sharded: G processes that share one copy, l
+parameters of the largest layer and e of the embedding, which are gathered for their turn, r of the
+root, which stays gathered (norm and output head, and an embedding tied to it).
 
 | part | bytes |
 | --- | --- |
-| weights | 4 P; with LoRA s P + 4 A |
+| weights | 4 P; with LoRA s P + 4 A; with nf4 0.516 for s in its linear layers |
 | gradients | 4 A |
-| optimiser | 4 A (RMSProp: mean square), 8 A (AdamW: two moments) |
-| casts | 2 P where float32 weights are computed with in bfloat16, else 0 |
-| exchange | 4 A with several processes: the buckets that gradients are summed in |
+| optimizer | 4 A (RMSProp: mean square), 8 A (AdamW: two moments) |
+| ... sharded | a G-th of these three, on a CPU 4 A more: gradients wait for a step's last pass |
+| ... offloaded | 0: they are in the host's memory (`tspin.machine.host`) |
+| casts | 2 P where float32 weights are computed with in bfloat16 and not sharded, else 0; with nf4
+  2 for each number of the largest tensor, which is made of its four bits for its turn |
+| exchange | 4 A with several processes, unsharded: the buckets that gradients are summed in |
+| root | sharded: s r, gathered; without LoRA s r more, its gradients |
+| gathered | sharded: 2 s l (a layer in its turn, the next one on its way); without LoRA (s + 4) l
+  more, the layer's gradients, which are summed over the processes in float32 |
+| ends | sharded, before and after all activations: 2 s (r + e) as these are gathered; without LoRA
+  at least 2 s r + (2 s + 4) l + s e, 2 s r + (2 s + 4) e, and 4 s r + 4 l (tied: two gradients of
+  the root and their sum) |
 | activations | N L (16 h + s (5 h + 4 a + 4 i)): inner values kept for the backward |
 | ... sdpa, padded rows | N L s max_length more: the mask of each layer |
 | ... eager | N L heads max_length (4, under bfloat16 6) more: the attention matrix |
 | ... LoRA dropout | N L (1 + s) (6 h + i) more: each adapted layer's own input |
-| ... checkpointed | N 4 h L, and the inner values of one layer as above |
-| head | C V (8 + s), and N s h for the hidden states |
-| step | 4 A on a GPU (torch updates all tensors at once), 8 times the largest tensor on a CPU |
+| ... checkpointed | N 4 h L, with LoRA N s h L |
+| recomputed | checkpointed: the inner values of one layer, as above |
+| head | C V (12 + s) (logits, their logarithms, two gradients), and N s h for the hidden states |
+| step | 4 A on a GPU (torch updates all tensors at once), 8 times the largest tensor on a CPU;
+  sharded, a G-th |
 | overhead | on a GPU 1 GiB (context) and a twentieth of the rest (fragments); on a CPU 0.4 GiB
-  (Python, torch) and as much again as the activations: malloc keeps the blocks they leave |
+  (Python, torch) and as much again as activations and recomputed: malloc keeps their blocks |
 
-Peak = weights + gradients + optimiser + exchange + overhead
-       + max(casts + activations + head, step).
+Peak = weights + gradients + optimizer + exchange + overhead
+       + max(casts + root + activations + max(head, recomputed + gathered), ends, step).
 
 Why: weights that are trained are float32 (`policy.load_policy`), normalisation keeps float32
 values (16 h), queries, keys, values and what attention makes of them are kept (4 a), logits exist
 for one chunk only (`logprobs.response_logps`), no reference model is loaded. Without the overhead
 the sum was 1.0 to 1.3 times the peak measured on a CPU, for Llama, Qwen and GPT-2 layers, full and
 LoRA, with and without checkpointing, in float32 and bfloat16;
-tests/integration/test_memory_measured.py measures some of these. The rows about GPUs follow from
-the same reasoning and are not measured. Mixtures of experts are counted by their active experts,
-roughly.
+tests/integration/test_memory_measured.py measures some of these. Sharded it was 1.0 to 1.4 times
+what torch's FSDPMemTracker counts (tests/integration/test_memory_simulated.py). The other rows
+about GPUs follow from the same reasoning and are not measured. Mixtures of experts are counted by
+their active experts, roughly.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass, fields, replace
 
 from tspin.config import RunConfig
 from tspin.models.shape import ModelShape
 
-__all__ = ["Hardware", "MemoryEstimate", "estimate_memory", "largest_triplet"]
+__all__ = ["Hardware", "MemoryEstimate", "estimate_memory", "largest_triplet", "sharded"]
 
 _FLOAT32 = 4
+_NF4 = 1 / 2 + 1 / 64 + 4 / (64 * 256)
+"""Bytes a number: four bits, a scale of one byte for each 64 of them, and a float32 for each 256
+scales (arXiv 2305.14314, section 3)."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +76,17 @@ class Hardware:
     """Whether the forward pass computes in bfloat16 (`tspin.models.device.resolve_dtype`)."""
     processes: int
     """Training processes on this node."""
+    nodes: int = 1
+    """Each with as many processes."""
+    shards: int = 1
+    """Processes that share one copy of the weights; 1 where each has all of them."""
+    offloaded: bool = False
+    """Whether the shards are in the host's memory between their uses."""
+
+    @property
+    def world(self) -> int:
+        """Training processes on all nodes."""
+        return self.processes * self.nodes
 
     @property
     def number_bytes(self) -> int:
@@ -74,15 +103,22 @@ class MemoryEstimate:
     optimizer: int
     exchange: int
     casts: int
+    root: int
+    gathered: int
+    ends: int
     activations: int
+    recomputed: int
     head: int
     step: int
     overhead: int
 
     @property
     def total(self) -> int:
-        """The peak: what stays, the larger of forward-backward and optimiser step, overhead."""
-        passing = max(self.casts + self.activations + self.head, self.step)
+        """The peak: what stays, the largest of what comes and goes, overhead."""
+        # The head's backward pass is over when the first layer is gathered and computed again.
+        turn = max(self.head, self.recomputed + self.gathered)
+        middle = self.casts + self.root + self.activations + turn
+        passing = max(middle, self.ends, self.step)
         return self.stays + passing + self.overhead
 
     @property
@@ -105,27 +141,102 @@ def estimate_memory(shape: ModelShape, config: RunConfig, hardware: Hardware) ->
         hardware: Where it would run.
     """
     s = hardware.number_bytes
-    adapted = shape.adapter_parameters > 0
-    trained = shape.adapter_parameters if adapted else shape.parameters
-    weights = s * shape.parameters + _FLOAT32 * trained if adapted else _FLOAT32 * trained
-    states = 2 if config.train.optimizer == "adamw" else 1
-    tokens = _tokens(config)
-    casts = 2 * shape.parameters if hardware.bfloat16 and not adapted else 0
-    step = _FLOAT32 * trained if hardware.gpu else 8 * shape.largest
+    trained = shape.adapter_parameters or shape.parameters
+    tokens = _tokens(config, hardware)
     parts = {
-        "weights": weights,
-        "gradients": _FLOAT32 * trained,
-        "optimizer": states * _FLOAT32 * trained,
-        "exchange": _FLOAT32 * trained if hardware.processes > 1 else 0,
-        "casts": casts,
-        "activations": _activations(shape, config, tokens, s),
+        **_states(shape, config, hardware),
+        "exchange": _FLOAT32 * trained if hardware.world > 1 and hardware.shards == 1 else 0,
+        "casts": _casts(shape, config, hardware),
+        **_gathered(shape, hardware),
+        **_activations(shape, config, tokens, s),
         "head": _head(shape, config, tokens, s),
-        "step": step,
+        "step": _step(shape, hardware),
     }
     bare = MemoryEstimate(**parts, overhead=0)
-    on_cpu = int(0.4 * 2**30) + bare.activations
+    on_cpu = int(0.4 * 2**30) + bare.activations + bare.recomputed
     overhead = 2**30 + bare.total // 20 if hardware.gpu else on_cpu
     return MemoryEstimate(**parts, overhead=overhead)
+
+
+def sharded(shape: ModelShape, config: RunConfig, hardware: Hardware, memory: int) -> Hardware:
+    """How a training would share out its weights here, by `system.shard`.
+
+    `auto` shards where several processes train and one of them would need more than its memory
+    without. Equal arguments give an equal answer, so processes that hand in the same memory (of
+    the fullest one: on a CPU it differs from moment to moment) agree without a word.
+
+    Args:
+        shape: The model's sizes.
+        config: Sections train, prompt and system.
+        hardware: Where it would run; how it is sharded there is not read.
+        memory: Bytes that one process has: all of a GPU's, or its share of what the host has
+            available.
+
+    Returns:
+        The hardware, with the number of processes over which weights are sharded.
+    """
+    system = config.system
+    whole = replace(hardware, shards=1, offloaded=False)
+    group = hardware.processes if system.shard_over == "node" else hardware.world
+    if system.shard == "off" or group == 1:
+        return whole
+    if system.shard == "auto":
+        shardable = shape.layer > 0 and config.model.quantize == "none"
+        if not shardable or estimate_memory(shape, config, whole).total <= memory:
+            return whole
+    # On a CPU the host's memory is all there is.
+    return replace(hardware, shards=group, offloaded=system.offload and hardware.gpu)
+
+
+def _states(shape: ModelShape, config: RunConfig, hardware: Hardware) -> dict[str, int]:
+    """Weights and what each of them needs in training."""
+    if hardware.offloaded:
+        return {"weights": 0, "gradients": 0, "optimizer": 0}
+    trained = shape.adapter_parameters or shape.parameters
+    frozen = shape.parameters if shape.adapter_parameters else 0
+    quantized = shape.linear if config.model.quantize == "nf4" else 0
+    weights = hardware.number_bytes * (frozen - quantized) + int(_NF4 * quantized)
+    moments = 2 if config.train.optimizer == "adamw" else 1
+    # On a GPU gradients are summed over the processes in each pass, which keeps none of them whole.
+    waiting = _FLOAT32 * trained if hardware.shards > 1 and not hardware.gpu else 0
+    return {
+        "weights": (weights + _FLOAT32 * trained) // hardware.shards,
+        "gradients": _FLOAT32 * trained // hardware.shards + waiting,
+        "optimizer": moments * _FLOAT32 * trained // hardware.shards,
+    }
+
+
+def _casts(shape: ModelShape, config: RunConfig, hardware: Hardware) -> int:
+    if config.model.quantize == "nf4":
+        return 2 * shape.largest
+    whole = hardware.bfloat16 and hardware.shards == 1 and not shape.adapter_parameters
+    return 2 * shape.parameters if whole else 0
+
+
+def _gathered(shape: ModelShape, hardware: Hardware) -> dict[str, int]:
+    """What stays gathered, what is in its turn, and both where there are no activations."""
+    if hardware.shards == 1:
+        return {"root": 0, "gathered": 0, "ends": 0}
+    s, root, layer, embedding = hardware.number_bytes, shape.root, shape.layer, shape.embedding
+    start = 2 * s * (root + embedding)
+    if shape.adapter_parameters:
+        return {"root": s * root, "gathered": 2 * s * layer, "ends": start}
+    summed = 2 * s + _FLOAT32
+    first = 2 * s * root + max(summed * layer + s * embedding, summed * embedding)
+    tied = 4 * s * root + _FLOAT32 * layer
+    return {
+        "root": 2 * s * root,
+        "gathered": (summed + s) * layer,
+        "ends": max(start, first, tied),
+    }
+
+
+def _step(shape: ModelShape, hardware: Hardware) -> int:
+    if hardware.offloaded:
+        return 0
+    if not hardware.gpu:
+        return 8 * shape.largest // hardware.shards
+    return _FLOAT32 * (shape.adapter_parameters or shape.parameters) // hardware.shards
 
 
 def responses_per_triplet(config: RunConfig) -> int:
@@ -140,14 +251,14 @@ def largest_triplet(config: RunConfig) -> int:
     return responses_per_triplet(config) * config.prompt.max_length
 
 
-def _tokens(config: RunConfig) -> int:
+def _tokens(config: RunConfig, hardware: Hardware) -> int:
     """Tokens of the largest forward pass."""
     largest = largest_triplet(config)
-    step = config.train.global_batch_size * largest
-    return max(min(config.system.tokens_per_device, step), largest)
+    share = math.ceil(config.train.global_batch_size / hardware.world) * largest
+    return max(min(config.system.tokens_per_device, share), largest)
 
 
-def _activations(shape: ModelShape, config: RunConfig, tokens: int, s: int) -> int:
+def _activations(shape: ModelShape, config: RunConfig, tokens: int, s: int) -> dict[str, int]:
     length = config.prompt.max_length
     inner = 4 * _FLOAT32 * shape.hidden
     inner += s * (5 * shape.hidden + 4 * shape.attention_width + 4 * shape.intermediate)
@@ -159,10 +270,15 @@ def _activations(shape: ModelShape, config: RunConfig, tokens: int, s: int) -> i
     if lora is not None and lora.dropout:
         inner += (1 + s) * (6 * shape.hidden + shape.intermediate)
     if not config.system.gradient_checkpointing:
-        return tokens * shape.layers * inner
-    return tokens * (shape.layers * _FLOAT32 * shape.hidden + inner)
+        return {"activations": tokens * shape.layers * inner, "recomputed": 0}
+    # Frozen weights begin a stream between the layers of their own precision, others of float32.
+    stream = s if shape.adapter_parameters else _FLOAT32
+    return {
+        "activations": tokens * shape.layers * stream * shape.hidden,
+        "recomputed": tokens * inner,
+    }
 
 
 def _head(shape: ModelShape, config: RunConfig, tokens: int, s: int) -> int:
     chunk = min(config.system.logps_chunk_size, tokens)
-    return chunk * shape.vocabulary * (2 * _FLOAT32 + s) + tokens * s * shape.hidden
+    return chunk * shape.vocabulary * (3 * _FLOAT32 + s) + tokens * s * shape.hidden

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tspin.attention.interface import takes_trees
@@ -17,7 +17,7 @@ from tspin.errors import InputError
 from tspin.models.configuration import model_config
 from tspin.models.folder import ModelFolder, find_model
 
-__all__ = ["ModelShape", "attention_width", "empty_model", "model_shape"]
+__all__ = ["ModelShape", "attention_width", "empty_model", "model_shape", "shape_of"]
 
 
 Targets = tuple[str, ...] | str
@@ -33,6 +33,16 @@ class ModelShape:
     """Parameters of the largest single tensor."""
     adapter_parameters: int
     """Of the LoRA adapter; 0 where all weights are trained."""
+    linear: int
+    """Parameters of the linear layers but the output head's: what `model.quantize` is about."""
+    layer: int
+    """Parameters of the largest of the layers, as transformers never splits them over devices: what
+    sharded training gathers at a time. 0 where the architecture names none: it cannot be sharded.
+    """
+    embedding: int
+    """Parameters of the embedding; 0 where the output head is tied to it."""
+    root: int
+    """All others: norm and output head, and the embedding that is tied to it."""
     layers: int
     hidden: int
     intermediate: int
@@ -46,26 +56,54 @@ class ModelShape:
     transformers names it; "eager" keeps the whole attention matrix."""
 
 
-def model_shape(model: ModelConfig, lora: LoraConfig | None) -> ModelShape:
+def model_shape(
+    model: ModelConfig, lora: LoraConfig | None, place: str | ModelFolder | None = None
+) -> ModelShape:
     """Sizes of the model that a run would train; of a Hub model only the metadata is fetched.
 
     Args:
         model: The initial policy: full weights, or a LoRA adapter, which is trained on.
         lora: The adapter that training adds.
+        place: A later policy of the same run, whose sizes are wanted instead.
 
     Raises:
         InputError: there is no such model, or transformers does not know it.
     """
-    folder = find_model(model.path, model, weights=False)
+    folder = find_model(place or model.path, model, weights=False)
     base = folder.base(model, weights=False) if folder.is_adapter else folder
-    built = _on_meta(base, model)
-    rank, targets = _adapter(folder, lora)
+    return _shape(_on_meta(base, model), *_adapter(folder, lora))
+
+
+def shape_of(causal: PreTrainedModel, lora: LoraConfig | None) -> ModelShape:
+    """Sizes of a model that is there, on the meta device or another.
+
+    Args:
+        causal: Without an adapter.
+        lora: The adapter that training adds.
+    """
+    return _shape(causal, *((lora.r, lora.target_modules) if lora is not None else (0, ())))
+
+
+def _shape(built: Any, rank: int, targets: Targets) -> ModelShape:
     config: Any = built.config.get_text_config()
     heads: int = config.num_attention_heads
+    parameters = _count(built)
+    layers = [_count(module) for module in _layers(built)]
+    embedding, head = built.get_input_embeddings(), built.get_output_embeddings()
+    tied = head is not None and head.weight is embedding.weight
+    own = 0 if tied else _count(embedding)
     return ModelShape(
-        parameters=sum(parameter.numel() for parameter in built.parameters()),
+        parameters=parameters,
         largest=max(parameter.numel() for parameter in built.parameters()),
         adapter_parameters=_adapter_parameters(built, rank, targets) if rank else 0,
+        linear=sum(
+            module.weight.numel()
+            for module in built.modules()
+            if isinstance(module, nn.Linear | Conv1D) and module is not head
+        ),
+        layer=max(layers, default=0),
+        embedding=own,
+        root=parameters - sum(layers) - own,
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         intermediate=_intermediate(config),
@@ -74,6 +112,15 @@ def model_shape(model: ModelConfig, lora: LoraConfig | None) -> ModelShape:
         vocabulary=config.vocab_size,
         attention="tree" if takes_trees(built) else str(config._attn_implementation),
     )
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _layers(causal: PreTrainedModel) -> list[nn.Module]:
+    names = set(causal._no_split_modules or ())
+    return [module for module in causal.modules() if type(module).__name__ in names]
 
 
 def empty_model(model: ModelConfig) -> nn.Module:

@@ -44,6 +44,13 @@ def test_beta_starts_with_a_history() -> None:
     assert TrainConfig(method="spin").beta_at(3) == 0.0
 
 
+@pytest.mark.parametrize("word", ["on", "off", "auto"])
+def test_sharding_takes_words_that_yaml_takes_for_booleans(write, word: str) -> None:
+    path = write(f"{SMALLEST}system: {{shard: {word}}}\n")
+    assert load_config(path).system.shard == word
+    assert load_config(write(SMALLEST), [f"system.shard={word}"]).system.shard == word
+
+
 def test_an_unknown_key_names_its_line_and_the_nearest(write) -> None:
     path = write(SMALLEST + "train:\n  betta: 0.1\n")
     with pytest.raises(InputError) as raised:

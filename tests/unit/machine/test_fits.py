@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tspin.config import LoraConfig, RunConfig, TrainConfig
+from tspin.config import RunConfig
+from tspin.machine import fit
 from tspin.machine.check import Check, gib
-from tspin.machine.fit import check_fit, hardware_of
+from tspin.machine.fit import check_fit
 from tspin.machine.hardware import Gpu
 from tspin.machine.memory import Hardware, estimate_memory
+from tspin.machine.needs import Machine, hardware_of, needs
 from tspin.models.shape import model_shape
 
 H100 = Gpu("H100", 80 * 2**30, 79 * 2**30, bfloat16=True)
@@ -81,10 +83,42 @@ def test_what_training_would_run_on(
     assert hardware_of(settings, gpus) == hardware
 
 
-def test_weights_that_are_too_large_by_themselves(tmp_path: Path, tiny_model_dir: Path) -> None:
-    small = Gpu("G", 2**17, 2**17, bfloat16=True)
-    settings = run_config(tmp_path, tiny_model_dir, system={"device": "auto"})
-    detail = memory_check(check_fit(settings, [small])).detail
-    assert "too large for any batch: train a LoRA adapter" in detail
-    adapted = settings.model_copy(update={"train": TrainConfig(lora=LoraConfig())})
-    assert "train.lora" not in memory_check(check_fit(adapted, [small])).detail
+def test_the_hosts_memory_counts_where_gpus_train(
+    tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = run_config(tmp_path, tiny_model_dir, system={"shard": "off"})
+    shape = model_shape(settings.model, None)
+    whole = 2 * 2 * 2**30 + 2 * 4 * shape.parameters
+    for available, status in ((2 * whole, "ok"), (whole, "warn"), (whole - 1, "fail")):
+        monkeypatch.setattr(fit, "available_memory", lambda there=available: (there, there))
+        checks = {check.name: check for check in check_fit(settings, [H100, H100])}
+        host = checks["memory of the host"]
+        assert host.status == status
+        assert f"about {gib(whole)} of the host's, {gib(available)} available" in host.detail
+        assert checks["memory for training"].status == "ok"
+    # One process less that reads the weights is all that is missing.
+    assert "; it fits, tightly, with --set system.shard=on (about " in host.detail
+    assert "memory of the host" not in {check.name for check in check_fit(settings, [])}
+
+
+def test_sharded_weights_are_said_to_be(tmp_path: Path, tiny_model_dir: Path) -> None:
+    settings = run_config(tmp_path, tiny_model_dir, system={"shard": "on"})
+    detail = memory_check(check_fit(settings, [H100, H100])).detail
+    assert "on each GPU, weights sharded over 2" in detail
+
+
+def test_auto_goes_by_all_of_a_gpus_memory(tmp_path: Path, tiny_model_dir: Path) -> None:
+    settings = run_config(tmp_path, tiny_model_dir)
+    shape = model_shape(settings.model, None)
+    needed = estimate_memory(shape, settings, hardware_of(settings, [H100, H100])).total
+    for total, shards in ((needed, 1), (needed - 1, 2)):
+        gpu = Gpu("G", total, 0, bfloat16=True)
+        machine = Machine((gpu, gpu), host=2**40)
+        assert needs(shape, settings, machine).hardware.shards == shards
+    # On a CPU each process has its share of what is available.
+    settings = run_config(tmp_path, tiny_model_dir, system={"num_processes": 2})
+    needed = estimate_memory(shape, settings, hardware_of(settings, [])).total
+    for available, shards in ((2 * needed, 1), (2 * needed - 2, 2)):
+        outcome = needs(shape, settings, Machine((), available))
+        assert outcome.hardware.shards == shards
+        assert outcome.host is None

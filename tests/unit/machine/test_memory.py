@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tspin.config import RunConfig
-from tspin.machine.memory import Hardware, estimate_memory, responses_per_triplet
+from tspin.machine.memory import Hardware, estimate_memory, responses_per_triplet, sharded
 from tspin.models.shape import ModelShape
 
 CPU = Hardware(gpu=False, bfloat16=False, processes=1)
@@ -17,6 +18,10 @@ SHAPE = ModelShape(
     parameters=1_000_000,
     largest=200_000,
     adapter_parameters=0,
+    linear=600_000,
+    layer=210_000,
+    embedding=180_000,
+    root=190_000,
     layers=3,
     hidden=10,
     intermediate=40,
@@ -58,9 +63,13 @@ def test_full_training_on_a_cpu_by_hand() -> None:
         "optimizer": 4_000_000,
         "activations": 600 * 3 * inner,
         "step": 1_600_000,
-        "head": 50 * 500 * 12 + 600 * 4 * 10,
+        "head": 50 * 500 * 16 + 600 * 4 * 10,
         "exchange": 0,
         "casts": 0,
+        "root": 0,
+        "gathered": 0,
+        "ends": 0,
+        "recomputed": 0,
     }
     forward = estimate.activations + estimate.head
     assert estimate.total == 12_000_000 + estimate.overhead + max(forward, 1_600_000)
@@ -72,13 +81,14 @@ def test_bfloat16_on_gpus_with_adamw_and_checkpointing_by_hand() -> None:
     )
     hardware = Hardware(gpu=True, bfloat16=True, processes=8)
     estimate = estimate_memory(SHAPE, settings, hardware)
-    # A pass of 600 tokens: three triplets of 2 responses; 2 bytes a number.
+    # A process has one triplet of a step's four, of 2 responses: N = 200; 2 bytes a number.
     inner = 16 * 10 + 2 * (5 * 10 + 4 * 20 + 4 * 40) + 2 * 100
     assert (estimate.weights, estimate.gradients, estimate.optimizer) == (4e6, 4e6, 8e6)
     assert (estimate.exchange, estimate.casts, estimate.step) == (4e6, 2e6, 4e6)
-    assert estimate.activations == 600 * (3 * 4 * 10 + inner)
-    assert estimate.head == 50 * 500 * 10 + 600 * 2 * 10
-    bare = 20_000_000 + max(2_000_000 + estimate.activations + estimate.head, 4_000_000)
+    assert (estimate.activations, estimate.recomputed) == (200 * 3 * 4 * 10, 200 * inner)
+    assert estimate.head == 50 * 500 * 14 + 200 * 2 * 10
+    forward = estimate.activations + max(estimate.recomputed, estimate.head)
+    bare = 20_000_000 + max(2_000_000 + forward, 4_000_000)
     assert estimate.total == bare + 2**30 + bare // 20
 
 
@@ -89,6 +99,100 @@ def test_lora_by_hand() -> None:
     assert (plain.casts, plain.step) == (0, 20_000)
     dropped = estimate_memory(shape, config(train={"lora": {"dropout": 0.1}}), GPU)
     assert dropped.activations - plain.activations == 600 * 3 * (1 + 2) * (6 * 10 + 40)
+
+
+def test_sharded_over_eight_gpus_by_hand() -> None:
+    settings = config(train={"optimizer": "adamw"})
+    hardware = replace(GPU, processes=8, shards=8)
+    full = estimate_memory(SHAPE, settings, hardware)
+    assert (full.weights, full.gradients, full.optimizer) == (5e5, 5e5, 1e6)
+    assert (full.exchange, full.casts, full.step) == (0, 0, 5e5)
+    # Root and two layers in 2 bytes, gradients of root and layer in 2, of the layer in 4 more.
+    assert (full.root, full.gathered) == (4 * 190_000, 4 * 210_000 + 6 * 210_000)
+    forward = full.root + full.activations + max(full.gathered, full.head)
+    assert full.total == 2_000_000 + forward + full.overhead
+    adapted = estimate_memory(with_shape(adapter_parameters=8_000), settings, hardware)
+    assert (adapted.weights, adapted.gradients, adapted.step) == (254_000, 4_000, 4_000)
+    assert (adapted.root, adapted.gathered) == (2 * 190_000, 4 * 210_000)
+    assert (full.ends, adapted.ends) == (4 * 190_000 + 8 * 210_000 + 2 * 180_000, 4 * 370_000)
+    root, embedding = (
+        estimate_memory(with_shape(layer=1, **{name: 10**8}), settings, hardware)
+        for name in ("root", "embedding")
+    )
+    assert (root.ends, embedding.ends) == (8e8 + 4, 4 * 190_000 + 8e8)
+    assert embedding.total == embedding.stays + embedding.ends + embedding.overhead
+
+
+def test_gradients_wait_on_a_cpu_for_the_last_pass_of_a_step() -> None:
+    hardware = replace(CPU, processes=2, shards=2)
+    estimate = estimate_memory(SHAPE, config(), hardware)
+    assert (estimate.weights, estimate.gradients, estimate.step) == (2e6, 6e6, 800_000)
+    assert (estimate.root, estimate.gathered) == (8 * 190_000, 16 * 210_000)
+
+
+def test_offloaded_states_leave_the_gpu() -> None:
+    hardware = replace(GPU, processes=8, shards=8, offloaded=True)
+    estimate = estimate_memory(SHAPE, config(), hardware)
+    assert (estimate.stays, estimate.step) == (0, 0)
+    assert estimate.gathered > 0
+
+
+def test_four_bits_for_all_linear_layers_but_the_head() -> None:
+    settings = config(model={"quantize": "nf4"}, train={"lora": {}})
+    estimate = estimate_memory(with_shape(adapter_parameters=5_000), settings, GPU)
+    assert estimate.weights == 2 * 400_000 + 600_000 * (1 / 2 + 1 / 64 + 1 / 4096) // 1 + 20_000
+    assert estimate.casts == 2 * 200_000
+
+
+EIGHT = replace(GPU, processes=8)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "system", "shards"),
+    [
+        (GPU, {"shard": "on"}, 1),
+        (EIGHT, {"shard": "on"}, 8),
+        (EIGHT, {"shard": "off"}, 1),
+        (replace(EIGHT, nodes=2), {"shard": "on"}, 8),
+        (replace(EIGHT, nodes=2), {"shard": "on", "shard_over": "all"}, 16),
+        (replace(GPU, nodes=2), {"shard": "on"}, 1),
+        (replace(GPU, nodes=2), {"shard": "on", "shard_over": "all"}, 2),
+        (replace(CPU, processes=2), {"shard": "on"}, 2),
+    ],
+)
+def test_over_how_many_processes(hardware: Hardware, system: dict[str, Any], shards: int) -> None:
+    settings = config(system={**system, "offload": True})
+    for memory in (0, 2**40):
+        answer = sharded(SHAPE, settings, hardware, memory)
+        assert (answer.shards, answer.offloaded) == (shards, shards > 1 and hardware.gpu)
+        assert replace(answer, shards=1, offloaded=False) == hardware
+
+
+@pytest.mark.parametrize("hardware", [EIGHT, replace(CPU, processes=8)])
+def test_auto_shards_what_would_not_fit(hardware: Hardware) -> None:
+    needed = estimate_memory(SHAPE, config(), hardware).total
+    assert sharded(SHAPE, config(), hardware, needed).shards == 1
+    assert sharded(SHAPE, config(), hardware, needed - 1).shards == 8
+    # What it is told of an earlier decision does not count.
+    assert sharded(SHAPE, config(), replace(hardware, shards=8), needed).shards == 1
+
+
+def test_auto_never_shards_what_cannot_be() -> None:
+    assert sharded(with_shape(layer=0), config(), EIGHT, 0).shards == 1
+    four_bits = config(model={"quantize": "nf4"}, train={"lora": {}})
+    assert sharded(with_shape(adapter_parameters=5_000), four_bits, EIGHT, 0).shards == 1
+
+
+def test_checkpoints_of_an_adapters_training_are_in_the_precision_of_the_frozen_weights() -> None:
+    one, two = (
+        estimate_memory(
+            with_shape(adapter_parameters=5_000, layers=layers),
+            config(train={"lora": {}}, system={"gradient_checkpointing": True}),
+            GPU,
+        )
+        for layers in (1, 2)
+    )
+    assert two.activations - one.activations == 600 * 2 * 10
 
 
 def test_packed_rows_keep_no_mask() -> None:
@@ -102,7 +206,7 @@ def test_tokens_a_pass_are_the_budget_between_a_triplet_and_a_step(
     budget: int, tokens: int
 ) -> None:
     estimate = estimate_memory(SHAPE, config(system={"tokens_per_device": budget}), CPU)
-    assert estimate.head == 50 * 500 * 12 + tokens * 4 * 10
+    assert estimate.head == 50 * 500 * 16 + tokens * 4 * 10
 
 
 def test_eager_attention_keeps_its_matrix() -> None:
@@ -126,38 +230,3 @@ def test_eager_attention_keeps_its_matrix() -> None:
 def test_responses_a_triplet(train: dict[str, Any], iterations: int, responses: int) -> None:
     settings = config(train=train).model_copy(update={"iterations": iterations})
     assert responses_per_triplet(settings) == responses
-
-
-def test_seven_billion_parameters_as_the_papers_train_them() -> None:
-    mistral = ModelShape(
-        parameters=7_241_732_096,
-        largest=131_072_000,
-        adapter_parameters=0,
-        layers=32,
-        hidden=4096,
-        intermediate=14336,
-        heads=32,
-        attention_width=4096,
-        vocabulary=32000,
-        attention="sdpa",
-    )
-    settings = config(
-        prompt={"max_length": 2048},
-        train={"global_batch_size": 64},
-        system={
-            "tokens_per_device": 8 * 3 * 2048,
-            "gradient_checkpointing": True,
-            "logps_chunk_size": 1024,
-        },
-    )
-    hardware = Hardware(gpu=True, bfloat16=True, processes=8)
-    full = estimate_memory(mistral, settings, hardware).total
-    # Unsharded float32 weights, gradients, state and buckets alone are 116 GB.
-    assert 116e9 < full < 200e9
-    adapted = ModelShape(**{**mistral.__dict__, "adapter_parameters": 42_000_000})
-    small = config(
-        prompt={"max_length": 2048},
-        train={"global_batch_size": 64, "lora": {}},
-        system={"tokens_per_device": 2 * 3 * 2048, "gradient_checkpointing": True},
-    )
-    assert 15e9 < estimate_memory(adapted, small, hardware).total < 40e9

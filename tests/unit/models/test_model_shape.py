@@ -12,20 +12,20 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from tspin.config import LoraConfig, ModelConfig
 from tspin.errors import InputError
 from tspin.models.policy import load_policy, load_tokenizer, save_policy
-from tspin.models.shape import model_shape
+from tspin.models.shape import model_shape, shape_of
+
+LLAMA: dict[str, Any] = {
+    "vocab_size": 200,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 
 
 def _llama() -> LlamaForCausalLM:
-    settings = LlamaConfig(
-        vocab_size=200,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-    )
-    return LlamaForCausalLM(settings)
+    return LlamaForCausalLM(LlamaConfig(**LLAMA, tie_word_embeddings=True))
 
 
 def _gpt2() -> GPT2LMHeadModel:
@@ -57,6 +57,24 @@ def test_shape_without_weights_is_that_of_the_loaded_policy(
     assert (shape.intermediate, shape.attention_width) == (intermediate, 32)
     assert (shape.vocabulary, shape.attention) == (200, "tree")
     assert shape.largest == max(p.numel() for p in policy.parameters())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_sharded_training_gathers_at_a_time(tied: bool) -> None:
+    llama = LlamaForCausalLM(LlamaConfig(**LLAMA, tie_word_embeddings=tied))
+    shape = shape_of(llama, LoraConfig(r=2))
+    layer = 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48 + 2 * 32
+    assert (shape.layer, shape.embedding) == (layer, 0 if tied else 200 * 32)
+    assert shape.root == 200 * 32 + 32
+    assert shape.linear == 2 * (layer - 2 * 32)
+    assert shape.adapter_parameters == 2 * 2 * (4 * 32 + 2 * (32 + 16) + 3 * (32 + 48))
+
+
+def test_a_later_policy_may_stand_elsewhere(tmp_path: Path) -> None:
+    _llama().save_pretrained(tmp_path / "later")
+    initial = ModelConfig(path=str(tmp_path / "on another machine"))
+    shape = model_shape(initial, None, str(tmp_path / "later"))
+    assert shape == model_shape(ModelConfig(path=str(tmp_path / "later")), None)
 
 
 def test_an_adapter_folder_is_measured_with_its_base(tmp_path: Path, tiny_model_dir: Path) -> None:
