@@ -63,7 +63,7 @@ def train_all(processes: int, jobs: list[TrainJob], **options: Any) -> None:
         processes: How many, on one node unless `local` says otherwise.
         jobs: The trainings.
         options: `kill_at`, the step after which all processes drop every training;
-            `exchange`, see `TSPINConfig`; `local`, processes a node.
+            `exchange`, see `TSPINConfig`; `local`, processes a node; `available`, bytes of memory.
     """
     rendezvous = jobs[0].out.parents[1] / f"rendezvous-{uuid4().hex}"
     written = json.dumps([job.model_dump(mode="json") for job in jobs])
@@ -118,6 +118,9 @@ def observed(job: TrainJob, rank: int, options: dict[str, Any]) -> Iterator[None
             return own(*args, **kwargs, callbacks=[observer])
 
         patched.setattr(training, "TSPINTrainer", trainer)
+        if "available" in options:
+            there = options["available"]
+            patched.setattr(training, "available_memory", lambda: (there, there))
         exchange = options.get("exchange")
         if exchange is not None:
             arguments = training.trainer_arguments

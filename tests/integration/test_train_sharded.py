@@ -216,3 +216,13 @@ def test_each_node_has_a_copy_of_the_weights(
     train_all(4, [all_of_them], local=2)
     assert close(copies, alone) < 1e-6
     assert close(all_of_them, alone) < 1e-6
+
+
+def test_weights_are_spread_where_they_do_not_fit(folder: Path, models: dict[str, Path]) -> None:
+    settings = {"epochs": 1, "system": {"shard": "auto"}}
+    fits, does_not = (job_of(folder, models["plain"], n, **settings) for n in ("fits", "does not"))
+    train_all(2, [fits])
+    # Half of that is a process's: about what Python itself takes, by the estimate.
+    train_all(2, [does_not], available=2**29)
+    assert held(fits, 0)["sharded"] == 0
+    assert held(does_not, 0)["sharded"] == held(does_not, 0)["tensors"]

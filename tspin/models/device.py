@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.distributed
 
 from tspin.config import ModelConfig, SystemConfig
 from tspin.errors import InputError
@@ -15,6 +16,7 @@ from tspin.models.quantization import quantization_parameters
 __all__ = [
     "denormals_flushed",
     "dtype_name",
+    "node_processes",
     "numerics",
     "resolve_device",
     "resolve_dtype",
@@ -41,6 +43,13 @@ def training_processes(system: SystemConfig) -> int:
     if system.num_processes != "auto":
         return system.num_processes
     return max(1, torch.cuda.device_count() if system.device != "cpu" else 0)
+
+
+def node_processes() -> int:
+    """Processes of one group that run on this node, as their launcher says (LOCAL_WORLD_SIZE)."""
+    if not torch.distributed.is_initialized():
+        return 1
+    return int(os.environ.get("LOCAL_WORLD_SIZE", torch.distributed.get_world_size()))
 
 
 def resolve_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:

@@ -14,7 +14,6 @@ units gather the head with the last norm, and on a CPU it trains with DDP and sa
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -38,6 +37,7 @@ from torch.distributed.fsdp import (
 
 from tspin.attention.redirection import causal_model
 from tspin.errors import InputError
+from tspin.models.device import node_processes
 
 __all__ = ["Sharding", "full_state_dict", "is_sharded", "load_sharded", "tied_names"]
 
@@ -64,7 +64,7 @@ class Sharding:
             InputError: nodes have unlike numbers of processes.
         """
         world = torch.distributed.get_world_size()
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+        local = node_processes()
         if self.over == "all" or local == world:
             return init_device_mesh(self.device.type, (world,))
         if world % local:

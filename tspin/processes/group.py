@@ -16,6 +16,7 @@ from tspin.errors import InputError
 
 __all__ = [
     "any_process",
+    "least",
     "leave_group_at_exit",
     "patient_group",
     "refuse_other_disks",
@@ -36,6 +37,16 @@ def any_process(device: torch.device, *flags: bool) -> tuple[bool, ...]:
     raised = torch.tensor(flags, dtype=torch.int32, device=device)
     torch.distributed.all_reduce(raised, op=torch.distributed.ReduceOp.MAX)
     return tuple(bool(flag) for flag in raised.tolist())
+
+
+def least(value: int) -> int:
+    """The smallest of what all processes say, the same on all of them."""
+    group = patient_group()
+    if group is None:
+        return value
+    said = torch.tensor(value, dtype=torch.int64)
+    torch.distributed.all_reduce(said, torch.distributed.ReduceOp.MIN, group=group)
+    return int(said)
 
 
 def wait_for_all() -> None:
@@ -83,8 +94,7 @@ def refuse_other_disks(folder: Path) -> None:
     if first:
         mark.touch()
     torch.distributed.barrier(group=group)
-    seen = torch.tensor(int(mark.exists()))
-    torch.distributed.all_reduce(seen, torch.distributed.ReduceOp.MIN, group=group)
+    seen = least(int(mark.exists()))
     if first:
         mark.unlink()
     if not seen:

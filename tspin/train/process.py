@@ -15,7 +15,10 @@ from transformers import TrainerCallback
 from tspin.checkpoints.folder import Checkpoints
 from tspin.checkpoints.mirror import CheckpointMirror
 from tspin.forward.passes import choose_passes
+from tspin.machine.hardware import available_memory
+from tspin.machine.memory import Hardware, sharded
 from tspin.models.configuration import token_limit
+from tspin.models.device import node_processes
 from tspin.models.folder import find_model
 from tspin.models.generation import generation_settings
 from tspin.models.policy import (
@@ -26,9 +29,15 @@ from tspin.models.policy import (
     saves_adapter_only,
 )
 from tspin.models.pretrained import without_bars
+from tspin.models.shape import model_shape
 from tspin.models.sharding import Sharding, full_state_dict, is_sharded, load_sharded
 from tspin.models.threads import Work
-from tspin.processes.group import leave_group_at_exit, refuse_other_disks, wait_for_all
+from tspin.processes.group import (
+    least,
+    leave_group_at_exit,
+    refuse_other_disks,
+    wait_for_all,
+)
 from tspin.processes.launch import StoppedError, Termination
 from tspin.records.manifest import Manifest, announce, write_manifest
 from tspin.records.training_log import TRAIN_LOG
@@ -105,9 +114,26 @@ def _examples(job: TrainJob, template: PromptTemplate) -> Examples:
 def _sharding(job: TrainJob, args: TSPINConfig) -> Sharding | None:
     """How the policy is spread over the processes, or None where each has a whole one."""
     system = job.config.system
-    if system.shard != "on" or args.world_size == 1:
+    if args.world_size == 1 or system.shard == "off":
+        return None
+    if system.shard == "auto" and _hardware(job, args).shards == 1:
         return None
     return Sharding(args.device, bfloat16=args.bf16, over=system.shard_over, offload=system.offload)
+
+
+def _hardware(job: TrainJob, args: TSPINConfig) -> Hardware:
+    """What the estimate of memory makes of `system.shard: auto`, alike in all processes."""
+    processes, gpu = node_processes(), args.device.type == "cuda"
+    memory = (
+        torch.cuda.get_device_properties(args.device).total_memory
+        if gpu
+        else available_memory()[0] // processes
+    )
+    model = job.config.model.model_copy(update={"path": job.model})
+    hardware = Hardware(
+        gpu=gpu, bfloat16=args.bf16, processes=processes, nodes=args.world_size // processes
+    )
+    return sharded(model_shape(model, job.config.train.lora), job.config, hardware, least(memory))
 
 
 def _mirror(job: TrainJob, args: TSPINConfig) -> CheckpointMirror | None:
