@@ -78,6 +78,7 @@ class TSPINTrainer(Trainer):
             passes.collate, stand_in=examples.shortest(), per_token=args.method == "sft"
         )
         self._metrics = StepMetrics()
+        self._losses: list[tuple[list[str], Tensor]] = []  # Of each pass of a step, with its ids.
         precision = torch.bfloat16 if args.bf16 else torch.float32
         self._speed = Speed(PassFlops.of_model(policy), args.device, precision)
         super().__init__(
@@ -152,7 +153,19 @@ class TSPINTrainer(Trainer):
             with self._no_exchange(model):
                 loss += self._pass(model, batch, num_items_in_batch)
         self.accelerator.gradient_state._set_sync_gradients(True)
-        return loss + self._pass(model, last, num_items_in_batch)
+        loss += self._pass(model, last, num_items_in_batch)
+        self._refuse_losses()
+        return loss
+
+    def _refuse_losses(self) -> None:
+        """Stop before the optimiser's step, on a loss of this step that is not finite.
+
+        Once a step and not in each pass: to know a number, a GPU has to have computed it.
+        """
+        losses = torch.stack([loss for _, loss in self._losses]).tolist()
+        for (ids, _), loss in zip(self._losses, losses, strict=True):
+            refuse_not_finite("loss", loss, self.state.global_step + 1, ids)
+        self._losses.clear()
 
     @contextmanager
     def _no_exchange(self, model: nn.Module) -> Iterator[None]:
@@ -197,7 +210,7 @@ class TSPINTrainer(Trainer):
         size = max(len(batch["ids"]), 1)
         logps, tokens = logps.view(-1, size), tokens.view(-1, size)
         terms = method_loss(self.args, logps, tokens, batch.get("reference_logps"))
-        refuse_not_finite("loss", terms.loss.item(), self.state.global_step + 1, batch["ids"])
+        self._losses.append((batch["ids"], terms.loss.detach()))
         values = sample_metrics(
             terms,
             logps,
@@ -229,9 +242,7 @@ class TSPINTrainer(Trainer):
         if checkpoint is not None:
             load_state(Path(checkpoint), *self._moving_parts())
 
-    def _load_from_checkpoint(
-        self, resume_from_checkpoint: str, model: nn.Module | None = None
-    ) -> None:
+    def _load_from_checkpoint(self, *_: Any, **__: Any) -> None:
         pass  # With the optimiser, once that is there.
 
     def _save_rng_state(self, output_dir: str) -> None:
