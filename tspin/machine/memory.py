@@ -28,9 +28,12 @@ root, which stays gathered (norm and output head, and an embedding tied to it).
 | activations | N L (16 h + s (5 h + 4 a + 4 i)): inner values kept for the backward |
 | ... sdpa, padded rows | N L s max_length more: the mask of each layer |
 | ... eager | N L heads max_length (4, under bfloat16 6) more: the attention matrix |
-| ... LoRA dropout | N L (1 + s) (6 h + i) more: each adapted layer's own input |
+| ... LoRA dropout | N L (1 + s) (6 h + i) more: a mask, and each adapted layer's own input |
+| ... LoRA in bfloat16 | unsharded, without nf4: N L s (6 h + i) more at least: peft casts each
+  layer's input to the adapter's float32, and autocast that back to a copy of its own |
 | ... checkpointed | N 4 h L, with LoRA N s h L |
-| recomputed | checkpointed: the inner values of one layer, as above |
+| recomputed | checkpointed: the inner values of one layer, as above, and N s i of gradients; where
+  inputs are cast N (s + 4) i more |
 | head | C V (12 + s) (logits, their logarithms, two gradients), and N s h for the hidden states |
 | step | 4 A on a GPU (torch updates all tensors at once), 8 times the largest tensor on a CPU;
   sharded, a G-th |
@@ -148,7 +151,7 @@ def estimate_memory(shape: ModelShape, config: RunConfig, hardware: Hardware) ->
         "exchange": _FLOAT32 * trained if hardware.world > 1 and hardware.shards == 1 else 0,
         "casts": _casts(shape, config, hardware),
         **_gathered(shape, hardware),
-        **_activations(shape, config, tokens, s),
+        **_activations(shape, config, hardware, tokens),
         "head": _head(shape, config, tokens, s),
         "step": _step(shape, hardware),
     }
@@ -258,7 +261,10 @@ def _tokens(config: RunConfig, hardware: Hardware) -> int:
     return max(min(config.system.tokens_per_device, share), largest)
 
 
-def _activations(shape: ModelShape, config: RunConfig, tokens: int, s: int) -> dict[str, int]:
+def _activations(
+    shape: ModelShape, config: RunConfig, hardware: Hardware, tokens: int
+) -> dict[str, int]:
+    s = hardware.number_bytes
     length = config.prompt.max_length
     inner = 4 * _FLOAT32 * shape.hidden
     inner += s * (5 * shape.hidden + 4 * shape.attention_width + 4 * shape.intermediate)
@@ -266,16 +272,20 @@ def _activations(shape: ModelShape, config: RunConfig, tokens: int, s: int) -> d
         inner += s * length
     if shape.attention == "eager":
         inner += shape.heads * length * (_FLOAT32 + (s if s < _FLOAT32 else 0))
+    inputs = 6 * shape.hidden + shape.intermediate
     lora = config.train.lora
-    if lora is not None and lora.dropout:
-        inner += (1 + s) * (6 * shape.hidden + shape.intermediate)
+    dropout = lora is not None and lora.dropout > 0
+    whole = hardware.shards == 1 and config.model.quantize == "none"
+    cast = shape.adapter_parameters > 0 and hardware.bfloat16 and whole
+    inner += (s * inputs if dropout or cast else 0) + (inputs if dropout else 0)
     if not config.system.gradient_checkpointing:
         return {"activations": tokens * shape.layers * inner, "recomputed": 0}
     # Frozen weights begin a stream between the layers of their own precision, others of float32.
     stream = s if shape.adapter_parameters else _FLOAT32
+    gradient = (s + (s + _FLOAT32 if cast else 0)) * shape.intermediate
     return {
         "activations": tokens * shape.layers * stream * shape.hidden,
-        "recomputed": tokens * inner,
+        "recomputed": tokens * (inner + gradient),
     }
 
 

@@ -85,7 +85,7 @@ def test_bfloat16_on_gpus_with_adamw_and_checkpointing_by_hand() -> None:
     inner = 16 * 10 + 2 * (5 * 10 + 4 * 20 + 4 * 40) + 2 * 100
     assert (estimate.weights, estimate.gradients, estimate.optimizer) == (4e6, 4e6, 8e6)
     assert (estimate.exchange, estimate.casts, estimate.step) == (4e6, 2e6, 4e6)
-    assert (estimate.activations, estimate.recomputed) == (200 * 3 * 4 * 10, 200 * inner)
+    assert (estimate.activations, estimate.recomputed) == (200 * 3 * 4 * 10, 200 * (inner + 2 * 40))
     assert estimate.head == 50 * 500 * 14 + 200 * 2 * 10
     forward = estimate.activations + max(estimate.recomputed, estimate.head)
     bare = 20_000_000 + max(2_000_000 + forward, 4_000_000)
@@ -97,8 +97,17 @@ def test_lora_by_hand() -> None:
     plain = estimate_memory(shape, config(train={"lora": {}}), GPU)
     assert (plain.weights, plain.gradients, plain.optimizer) == (2_020_000, 20_000, 20_000)
     assert (plain.casts, plain.step) == (0, 20_000)
-    dropped = estimate_memory(shape, config(train={"lora": {"dropout": 0.1}}), GPU)
-    assert dropped.activations - plain.activations == 600 * 3 * (1 + 2) * (6 * 10 + 40)
+    # Inputs of their own have adapted layers where they drop some, and where they cast them.
+    inputs = 600 * 3 * (6 * 10 + 40)
+    settings = config(train={"lora": {"dropout": 0.1}})
+    for hardware, size in ((GPU, 1), (CPU, 1 + 4), (replace(GPU, processes=8, shards=8), 1 + 2)):
+        plain = estimate_memory(shape, config(train={"lora": {}}), hardware)
+        dropped = estimate_memory(shape, settings, hardware)
+        share = 600 if hardware.processes == 1 else 300
+        assert dropped.activations - plain.activations == size * inputs * share // 600
+    cast = estimate_memory(shape, config(train={"lora": {}}), GPU).activations
+    bare = estimate_memory(SHAPE, config(), GPU).activations
+    assert cast - bare == 2 * inputs
 
 
 def test_sharded_over_eight_gpus_by_hand() -> None:
@@ -193,6 +202,9 @@ def test_checkpoints_of_an_adapters_training_are_in_the_precision_of_the_frozen_
         for layers in (1, 2)
     )
     assert two.activations - one.activations == 600 * 2 * 10
+    # Inner values, inputs cast, and gradients of what is cast.
+    inner = 16 * 10 + 2 * (5 * 10 + 4 * 20 + 4 * 40) + 2 * 100
+    assert one.recomputed == 600 * (inner + 2 * (6 * 10 + 40) + (2 + 2 + 4) * 40)
 
 
 def test_packed_rows_keep_no_mask() -> None:
