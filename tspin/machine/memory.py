@@ -14,7 +14,7 @@ root, which stays gathered (norm and output head, and an embedding tied to it).
 | weights | 4 P; with LoRA s P + 4 A; with nf4 0.516 for s in its linear layers |
 | gradients | 4 A |
 | optimizer | 4 A (RMSProp: mean square), 8 A (AdamW: two moments) |
-| ... sharded | a G-th of these three, on a CPU 4 A more: gradients wait for a step's last pass |
+| ... sharded | a G-th of these three; with LoRA 4 A more: gradients wait for a step's last pass |
 | ... offloaded | 0: they are in the host's memory (`tspin.machine.host`) |
 | casts | 2 P where float32 weights are computed with in bfloat16 and not sharded, else 0; with nf4
   2 for each number of the largest tensor, which is made of its four bits for its turn |
@@ -200,8 +200,10 @@ def _states(shape: ModelShape, config: RunConfig, hardware: Hardware) -> dict[st
     quantized = shape.linear if config.model.quantize == "nf4" else 0
     weights = hardware.number_bytes * (frozen - quantized) + int(_NF4 * quantized)
     moments = 2 if config.train.optimizer == "adamw" else 1
-    # On a GPU gradients are summed over the processes in each pass, which keeps none of them whole.
-    waiting = _FLOAT32 * trained if hardware.shards > 1 and not hardware.gpu else 0
+    # Gradients are summed over the processes in each pass, which keeps none of them whole; those of
+    # an adapter, which are small, once a step (`tspin.train.arguments`).
+    once = hardware.shards > 1 and shape.adapter_parameters > 0
+    waiting = _FLOAT32 * trained if once else 0
     return {
         "weights": (weights + _FLOAT32 * trained) // hardware.shards,
         "gradients": _FLOAT32 * trained // hardware.shards + waiting,

@@ -162,7 +162,7 @@ def _planned(
     batch = speed.batch(stage.most, sharing)
     hardware = hardware_on(config, device, place.gpus)
     if stage.kind == "train":
-        memory = training_memory(config, sizes, hardware)
+        memory = training_memory(config, sizes, hardware, device)
     else:
         memory = decoding_memory(sizes, hardware, stage.most, batch)
     kept = checkpointing(config, sizes, stage.expected.steps, expected.seconds)

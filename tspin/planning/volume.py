@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from tspin.config import RunConfig
 from tspin.machine.fit import hardware_of
-from tspin.machine.hardware import Gpu
-from tspin.machine.memory import Hardware, estimate_memory
+from tspin.machine.hardware import Gpu, available_memory
+from tspin.machine.memory import Hardware, estimate_memory, sharded
 from tspin.planning.devices import Device
 from tspin.planning.sizes import Sizes
 from tspin.planning.work import Work
@@ -65,14 +65,19 @@ def hardware_on(config: RunConfig, device: Device | None, gpus: int) -> Hardware
     return hardware_of(config, [one] * gpus)
 
 
-def training_memory(config: RunConfig, sizes: Sizes, hardware: Hardware) -> int:
-    """Bytes at the peak of one training process (`tspin.machine.memory`).
+def training_memory(
+    config: RunConfig, sizes: Sizes, hardware: Hardware, device: Device | None
+) -> int:
+    """Bytes at the peak of one training process, its weights sharded as it would shard them.
 
     Args:
         config: Of the run.
         sizes: Of its model.
         hardware: Where it trains.
+        device: Whose memory decides whether it shards by itself; None is this machine's CPU.
     """
+    memory = available_memory()[0] // hardware.processes if device is None else device.memory
+    hardware = sharded(sizes.shape, config, hardware, memory)
     return estimate_memory(sizes.shape, config, hardware).total
 
 

@@ -121,7 +121,7 @@ def test_sharded_over_eight_gpus_by_hand() -> None:
     forward = full.root + full.activations + max(full.gathered, full.head)
     assert full.total == 2_000_000 + forward + full.overhead
     adapted = estimate_memory(with_shape(adapter_parameters=8_000), settings, hardware)
-    assert (adapted.weights, adapted.gradients, adapted.step) == (254_000, 4_000, 4_000)
+    assert (adapted.weights, adapted.gradients, adapted.step) == (254_000, 4_000 + 32_000, 4_000)
     assert (adapted.root, adapted.gathered) == (2 * 190_000, 4 * 210_000)
     assert (full.ends, adapted.ends) == (4 * 190_000 + 8 * 210_000 + 2 * 180_000, 4 * 370_000)
     root, embedding = (
@@ -132,10 +132,10 @@ def test_sharded_over_eight_gpus_by_hand() -> None:
     assert embedding.total == embedding.stays + embedding.ends + embedding.overhead
 
 
-def test_gradients_wait_on_a_cpu_for_the_last_pass_of_a_step() -> None:
+def test_sharded_on_a_cpu() -> None:
     hardware = replace(CPU, processes=2, shards=2)
     estimate = estimate_memory(SHAPE, config(), hardware)
-    assert (estimate.weights, estimate.gradients, estimate.step) == (2e6, 6e6, 800_000)
+    assert (estimate.weights, estimate.gradients, estimate.step) == (2e6, 2e6, 800_000)
     assert (estimate.root, estimate.gathered) == (8 * 190_000, 16 * 210_000)
 
 
