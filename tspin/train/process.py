@@ -28,7 +28,12 @@ from tspin.models.policy import (
 from tspin.models.pretrained import without_bars
 from tspin.models.sharding import Sharding, full_state_dict, is_sharded, load_sharded
 from tspin.models.threads import Work
-from tspin.processes.group import leave_group_at_exit, refuse_other_disks, wait_for_all
+from tspin.processes.group import (
+    errors_only,
+    leave_group_at_exit,
+    refuse_other_disks,
+    wait_for_all,
+)
 from tspin.processes.launch import StoppedError, Termination
 from tspin.records.manifest import Manifest, announce, write_manifest
 from tspin.records.training_log import TRAIN_LOG
@@ -73,7 +78,7 @@ def train_here(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> N
         processes=args.world_size,
     )
     with (
-        nullcontext() if first else _errors_only(),
+        nullcontext() if first else errors_only(),
         without_bars(),
         checkpoints.held() if first else nullcontext(),
         _same_bytes(args.device),
@@ -244,18 +249,6 @@ class _Training:
         dropped = {"over_long": examples.dropped} if examples.dropped else {}
         counted = {"counts": counts, "dropped_ids": dropped}
         write_manifest(job.out, self.manifest.model_copy(update=counted))
-
-
-@contextmanager
-def _errors_only() -> Iterator[None]:
-    """In a process that is not the first: that one says everything for all of them."""
-    ours = logging.getLogger("tspin")
-    level = ours.level
-    ours.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        ours.setLevel(level)
 
 
 @contextmanager
