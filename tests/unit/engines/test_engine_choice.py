@@ -264,7 +264,7 @@ def test_a_model_for_tasks_is_spread_over_as_few_gpus(memory, count, arguments, 
 
 
 def test_what_has_to_be_whole_on_one_gpu_and_is_not_is_refused(tiny_model_dir: Path) -> None:
-    asked = config(tiny_model_dir, model={"dtype": "float32"})
+    asked = config(tiny_model_dir)
     weights = need_of(
         ModelFolder(tiny_model_dir), asked.model, tokens=1, dtype=torch.float32
     ).weights
@@ -276,7 +276,7 @@ def test_what_has_to_be_whole_on_one_gpu_and_is_not_is_refused(tiny_model_dir: P
 
 
 def test_room_for_passes_is_that_of_weights_a_layer_and_a_context(tiny_model_dir: Path) -> None:
-    asked = config(tiny_model_dir, model={"dtype": "float32"}, system={"tokens_per_device": 2**20})
+    asked = config(tiny_model_dir, system={"device": "cpu", "tokens_per_device": 2**20})
     folder = str(tiny_model_dir)
     assert passes_fit(folder, asked, [])
     shape = AutoConfig.from_pretrained(folder)
