@@ -73,9 +73,8 @@ def evaluate(
         InputError: broken or over-long records, an extractor that finds nothing in the
             annotations, `proto` of other prompts or of another template, no such model, a task
             that is unknown or whose data cannot be had.
-        TspinError: the work, or one of the processes that share a large policy's weights
-            (`tspin.evaluate.sharing`), failed; run again to continue.
-        StoppedError: SIGTERM while they work. Exit code 143.
+        TspinError: the work, or a process that shares it, failed; run again to continue.
+        StoppedError: SIGTERM while several processes work. Exit code 143.
     """
     evaluation = EvaluationJob.of(
         config, model, annotated, proto, iteration, temperature=temperature
