@@ -70,9 +70,8 @@ def evaluate(
         What metrics.json holds (`tspin.records.estimate.read_metrics`).
 
     Raises:
-        InputError: broken or over-long records, an extractor that finds nothing in the
-            annotations, `proto` of other prompts or of another template, no such model, a task
-            that is unknown or whose data cannot be had.
+        InputError: broken or over-long records, an extractor that finds nothing in them, `proto`
+            of other prompts or another template, no such model, no such task or no data for it.
         TspinError: the work, or a process that shares it, failed; run again to continue.
         StoppedError: SIGTERM while several processes work. Exit code 143.
     """

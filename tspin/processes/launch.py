@@ -209,7 +209,7 @@ def _first_error(folder: Path, error: ChildFailedError, kind: str) -> TspinError
             f"{kind} process {rank} died (exit code {failure.exitcode}): {failure.message}"
         )
     text: str = orjson.loads(files[0].read_bytes())["message"]["message"]
-    for kind in _KINDS:
-        if text.startswith(f"{kind.__name__}: "):
-            return kind(text.removeprefix(f"{kind.__name__}: "))
+    for error_class in _KINDS:
+        if text.startswith(f"{error_class.__name__}: "):
+            return error_class(text.removeprefix(f"{error_class.__name__}: "))
     return TspinError(f"{kind} process {files[0].parent.name} failed: {text}")
