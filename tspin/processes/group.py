@@ -46,11 +46,8 @@ def join_group(device: torch.device) -> None:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        torch.distributed.init_process_group(
-            "cpu:gloo,cuda:nccl", timeout=_EXCHANGE, device_id=device
-        )
-    else:
-        torch.distributed.init_process_group("gloo", timeout=_EXCHANGE)
+    backend = "nccl" if device.type == "cuda" else "gloo"  # As transformers does for a training.
+    torch.distributed.init_process_group(backend, timeout=_EXCHANGE)
     leave_group_at_exit()
 
 
