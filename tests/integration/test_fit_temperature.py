@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from typer.testing import CliRunner
 
 import tspin.evaluate.answers
+import tspin.evaluate.sharing
 import tspin.evaluate.temperature
 from tspin.cli.main import app
 from tspin.compare.pairing import fitted_nll, nll
@@ -85,7 +86,7 @@ def test_an_evaluation_fits_samples_and_continues(
         patched.setattr(tspin.evaluate.answers, "open_engine", gone)
         with pytest.raises(TspinError, match="the machine is gone"):
             evaluate(config, model=model, annotated=annotated, out=killed, proto=None, iteration=1)
-    monkeypatch.setattr(tspin.evaluate.temperature, "load_policy", gone)
+    monkeypatch.setattr(tspin.evaluate.sharing, "load_policy", gone)
     for _ in range(2):
         evaluate(config, model=model, annotated=annotated, out=killed, proto=None, iteration=1)
     names = sorted(path.name for path in whole.parent.iterdir())

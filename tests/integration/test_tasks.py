@@ -6,6 +6,7 @@ import json
 import random
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 import tspin.evaluate.answers
 import tspin.evaluate.step
 import tspin.evaluate.tasks
+from tests import warm
 from tests.unit.models.policy_folders import save_adapter
 from tspin.cli.main import app
 from tspin.config import EvaluateConfig, RunConfig
@@ -122,6 +124,18 @@ def test_the_harness_scores_what_our_own_engine_answers(heldout: Path) -> None:
     score = task["scores"]["exact_match,last"]
     assert score["stderr"] == pytest.approx((p * (1 - p) / (COUNT - 1)) ** 0.5)
     assert found["lm_eval"]["version"].startswith("0.4.")
+
+
+def test_a_whole_policy_answers_beside_shared_weights(
+    heldout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Likelihoods by two processes with half of the weights each; the harness asks all of them."""
+    monkeypatch.setattr(sys, "executable", warm.python())
+    config = config_of(heldout, "demo_choice")
+    system = config.system.model_copy(update={"num_processes": 2, "shard": "on", "threads": 1})
+    shared = config.model_copy(update={"system": system})
+    alone = shared.model_copy(update={"system": system.model_copy(update={"shard": "off"})})
+    assert measured(shared, heldout, "shared") == measured(alone, heldout, "alone")
 
 
 def test_multiple_choice_is_the_likeliest_choice(heldout: Path) -> None:

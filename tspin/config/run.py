@@ -186,7 +186,8 @@ class SystemConfig(Strict):
     """Response positions whose logits exist at one time."""
     shard: Literal["auto", "on", "off"] = "auto"
     """Spread weights, gradients and the optimiser's state over the training processes (FSDP2). auto
-    does where there are several and a training would not fit their memory otherwise."""
+    does where there are several and a training would not fit their memory otherwise. Evaluations
+    share the weights likewise, where the policy does not fit one GPU."""
     shard_over: Literal["node", "all"] = "node"
     """The processes that share one copy of the weights: those of a node, each node then having a
     copy of its own, or those of all nodes."""

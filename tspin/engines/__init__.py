@@ -42,9 +42,12 @@ def open_engine(config: RunConfig, model: str | ModelFolder, template: PromptTem
         from tspin.engines.vllm import open_vllm
 
         return open_vllm(config, model, template)
+    from tspin.engines.room import memory_of_gpus, refuse_too_large
     from tspin.engines.transformers import TransformersEngine
     from tspin.models.policy import load_policy, resolve_device
 
+    instead = "Set generate.engine to 'vllm', which spreads a model over several GPUs"
+    refuse_too_large(model, config, memory_of_gpus(config.system), instead)
     device = resolve_device(config.system)
     policy = load_policy(model, config.model, device=device, trainable=False)
     return TransformersEngine(policy, template, batch_size=batch_size)

@@ -1,27 +1,38 @@
-"""How a policy is spread over the memory that vLLM gets, and whether it fits there at all.
+"""Whether a policy fits a device, and over how many of them vLLM spreads it.
 
-Counted are the weights and the keys and values of one sequence of the longest kind, without which
-nothing can be answered. vLLM needs a little more for its activations, and takes all the rest for
-further sequences.
+Of vLLM are counted the weights and the keys and values of one sequence of the longest kind, without
+which nothing can be answered. It needs a little more for its activations, and takes all the rest
+for further sequences.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import AutoConfig
 
-from tspin.config import ModelConfig
+from tspin.config import ModelConfig, RunConfig, SystemConfig
 from tspin.errors import InputError
 from tspin.machine.check import gib
 from tspin.machine.hardware import available_memory
-from tspin.models.folder import ModelFolder
+from tspin.models.device import resolve_device, resolve_dtype
+from tspin.models.folder import ModelFolder, find_model
 from tspin.models.quantization import is_quantized
-from tspin.models.shape import model_shape
+from tspin.models.shape import ModelShape, model_shape
 
-__all__ = ["Need", "cpu_room", "gpu_room", "need_of"]
+__all__ = [
+    "Need",
+    "cpu_room",
+    "gpu_room",
+    "memory_of_gpus",
+    "need_of",
+    "passes_fit",
+    "refuse_too_large",
+    "shared_size",
+]
 
 _GPU_SHARE = 0.9
 _FOUR_BITS = 0.5 + 4 / 64
@@ -43,6 +54,25 @@ class Need:
     """Of that sequence."""
     heads: int
     """Attention heads; a number of GPUs that shares a model divides it."""
+    key_heads: int
+    """Heads of keys and values; where more GPUs share a model, some have the same."""
+
+    def sizes(self, gpus: int) -> list[int]:
+        """Over how many of so many GPUs vLLM can spread the model.
+
+        The smallest first of those that leave no GPU over; then the others.
+        """
+        groups = self.key_heads
+        sizes = [
+            size
+            for size in range(1, gpus + 1)
+            if self.heads % size == 0 and (groups % size == 0 or size % groups == 0)
+        ]
+        return sorted(sizes, key=lambda size: (gpus % size > 0, size))
+
+    def on_each(self, gpus: int, stages: int = 1) -> float:
+        """Bytes on each of so many GPUs that share each stage of the model."""
+        return (self.weights / gpus + self.sequence / min(gpus, self.key_heads)) / stages
 
     def __str__(self) -> str:
         return (
@@ -84,7 +114,76 @@ def need_of(
     groups = getattr(own, "num_key_value_heads", None) or shape.heads
     width = shape.attention_width // shape.heads * groups
     sequence = 2 * shape.layers * width * dtype.itemsize * tokens
-    return Need(str(folder.reference[0]), weights, sequence, tokens, shape.heads)
+    return Need(str(folder.reference[0]), weights, sequence, tokens, shape.heads, groups)
+
+
+def memory_of_gpus(system: SystemConfig) -> list[int]:
+    """In bytes, of each GPU that torch sees; empty where the CPU is to be used.
+
+    Raises:
+        InputError: a GPU is asked for and there is none.
+    """
+    if resolve_device(system).type == "cpu":
+        return []
+    devices = range(torch.cuda.device_count())
+    return [torch.cuda.get_device_properties(index).total_memory for index in devices]
+
+
+def refuse_too_large(
+    model: str | ModelFolder, config: RunConfig, gpus: list[int], instead: str
+) -> None:
+    """Refuse what has to be whole on one GPU and cannot be, before anything is loaded.
+
+    Args:
+        model: A model folder, an adapter folder, or a name on the Hub.
+        config: Sections model and system.
+        gpus: Bytes of memory of each; none on a CPU, for which nothing is refused.
+        instead: What to do, as a sentence goes on after a full stop.
+
+    Raises:
+        InputError: the weights alone are larger than a GPU.
+    """
+    if not gpus:
+        return
+    _, weights = _sizes(model, config)
+    if weights > min(gpus):
+        raise InputError(
+            f"model '{model if isinstance(model, str) else model.path}' has {gib(weights)} of "
+            f"weights, more than the {gib(min(gpus))} of one GPU, and has to be whole on one for "
+            f"this. {instead}"
+        )
+
+
+def passes_fit(model: str | ModelFolder, config: RunConfig, gpus: list[int]) -> bool:
+    """Whether one GPU has room for a policy and its forward passes without gradients.
+
+    Counted are the weights, the inner values of one layer and its input (s N (6 h + 3 a + 3 i)),
+    the logits of a chunk, twice more in float32 (C V (s + 8)), and as in `tspin.machine.memory`
+    1 GiB for a context and a twentieth for fragments; the letters are explained there.
+
+    Args:
+        model: A model folder, an adapter folder, or a name on the Hub.
+        config: Sections model, prompt and system.
+        gpus: Bytes of memory of each; none on a CPU, whose memory processes only share.
+    """
+    if not gpus:
+        return True
+    shape, weights = _sizes(model, config)
+    system, s = config.system, resolve_dtype(config.model, resolve_device(config.system)).itemsize
+    tokens = max(system.tokens_per_device, config.prompt.max_length)
+    layer = s * tokens * (6 * shape.hidden + 3 * shape.attention_width + 3 * shape.intermediate)
+    head = min(system.logps_chunk_size, tokens) * shape.vocabulary * (s + 8)
+    return 2**30 + 1.05 * (weights + max(layer, head)) <= min(gpus)
+
+
+def _sizes(model: str | ModelFolder, config: RunConfig) -> tuple[ModelShape, int]:
+    """A policy's shape, and the bytes of its weights on a device."""
+    folder = find_model(model, config.model)
+    base = folder.base(config.model) if folder.is_adapter else folder
+    dtype = resolve_dtype(config.model, resolve_device(config.system))
+    weights = need_of(base, config.model, tokens=1, dtype=dtype).weights
+    shape = model_shape(config.model.model_copy(update={"path": str(base.path)}), None)
+    return shape, weights
 
 
 def cpu_room(need: Need, engine_args: dict[str, Any]) -> dict[str, Any]:
@@ -125,10 +224,9 @@ def gpu_room(need: Need, engine_args: dict[str, Any], gpus: list[int]) -> dict[s
     budget = int(share * min(gpus))
     stages = engine_args.get("pipeline_parallel_size", 1)
     asked = engine_args.get("tensor_parallel_size")
-    sizes = [asked] if asked else [n for n in range(1, len(gpus) + 1) if need.heads % n == 0]
-    for size in sizes:
+    for size in [asked] if asked else need.sizes(len(gpus)):
         over = size * stages
-        if over <= len(gpus) and (need.weights + need.sequence) / over <= budget:
+        if over <= len(gpus) and need.on_each(size, stages) <= budget:
             copies = engine_args.get("data_parallel_size", len(gpus) // over)
             return {
                 "gpu_memory_utilization": share,
@@ -141,3 +239,19 @@ def gpu_room(need: Need, engine_args: dict[str, Any], gpus: list[int]) -> dict[s
         f"{f', and tensor_parallel_size is {asked}' if asked else ''}. Take more GPUs, lower "
         "prompt.max_length, or set generate.engine_args.quantization"
     )
+
+
+def shared_size(need: Need, engine_args: Mapping[str, Any], gpus: list[int]) -> int:
+    """Over how many GPUs one copy of a model is spread that is asked for no more than one.
+
+    As many as are possible where it fits on none by this estimate, which takes no notice of layers
+    that keep fewer keys and values: vLLM itself then says whether that is enough.
+
+    Args:
+        need: Of the policy.
+        engine_args: The configured ones.
+        gpus: Bytes of memory of each visible GPU.
+    """
+    budget = engine_args.get("gpu_memory_utilization", _GPU_SHARE) * min(gpus)
+    sizes = need.sizes(len(gpus))
+    return next((size for size in sizes if need.on_each(size) <= budget), max(sizes))

@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from tspin.config import ModelConfig, RunConfig
 from tspin.engines.choice import usable_vllm, vllm_device
-from tspin.engines.room import cpu_room, gpu_room, need_of
+from tspin.engines.room import cpu_room, gpu_room, memory_of_gpus, need_of, shared_size
 from tspin.errors import InputError
 from tspin.models.configuration import context_length
 from tspin.models.device import dtype_name, resolve_dtype
@@ -22,6 +20,7 @@ __all__ = [
     "adapter_args",
     "adapter_folder",
     "quantization_args",
+    "shared_by",
     "vllm_args",
     "vllm_environment",
 ]
@@ -97,7 +96,7 @@ def vllm_args(config: RunConfig, model: str | ModelFolder) -> dict[str, Any]:
             **cpu_room(need, own_arguments),
         }
     else:
-        arguments |= gpu_room(need, own_arguments, _memory_of_gpus())
+        arguments |= gpu_room(need, own_arguments, memory_of_gpus(config.system))
     return arguments | own_arguments
 
 
@@ -145,10 +144,29 @@ def quantization_args(
     return {"quantization": "bitsandbytes"}
 
 
-def _memory_of_gpus() -> list[int]:
-    """In bytes, of each GPU that torch sees."""
-    devices = range(torch.cuda.device_count())
-    return [torch.cuda.get_device_properties(index).total_memory for index in devices]
+def shared_by(
+    config: RunConfig, folder: ModelFolder, own_arguments: Mapping[str, Any], tokens: int | None
+) -> dict[str, int]:
+    """Over how many GPUs vLLM spreads a model that one is too small for; nothing where it is not.
+
+    Args:
+        config: Sections model, prompt and system.
+        folder: The policy's.
+        own_arguments: vLLM's arguments as configured; where they say how GPUs are used, they stand.
+        tokens: The longest sequence; None where the model has no limit.
+    """
+    device = vllm_device(config)
+    if device.type == "cpu" or any(name.endswith("_parallel_size") for name in own_arguments):
+        return {}
+    need = need_of(
+        folder.base(config.model) if folder.is_adapter else folder,
+        config.model,
+        tokens=tokens or config.prompt.max_length,
+        dtype=resolve_dtype(config.model, device),
+        quantized="quantization" in own_arguments,
+    )
+    size = shared_size(need, own_arguments, memory_of_gpus(config.system))
+    return {"tensor_parallel_size": size} if size > 1 else {}
 
 
 def adapter_folder(model: str | ModelFolder, config: ModelConfig) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from tspin.engines import SamplingParams, engine_name
 from tspin.engines.choice import find_vllm
 from tspin.errors import InputError
 from tspin.evaluate.heldout import Heldout
+from tspin.evaluate.sharing import Measurement, Temperature
 from tspin.files import sha256_folder
 from tspin.harness.loading import harness_version
 from tspin.models.configuration import context_length, token_limit
@@ -158,6 +160,26 @@ class EvaluationJob:
             max_length=self.max_length,
             max_new_tokens=self.sampling("greedy").max_new_tokens,
             over_long=self.config.prompt.over_long,
+        )
+
+    def measurement(
+        self,
+        pairs: Iterable[tuple[Sequence[int], Sequence[int]]],
+        temperature: Temperature | None = None,
+    ) -> Measurement:
+        """What finds out how likely the policy finds responses.
+
+        Args:
+            pairs: Token ids of prompts and responses.
+            temperature: At which; None is 1.
+        """
+        return Measurement(
+            config=self.config,
+            model=self.model,
+            pad_token_id=self.template.pad_token_id,
+            pairs=tuple((tuple(prompt), tuple(response)) for prompt, response in pairs),
+            temperature=temperature,
+            threads=torch.get_num_threads(),
         )
 
     def proto_responses(self, heldout: Heldout) -> dict[str, Response] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tspin.config import RunConfig
+from tspin.engines.room import memory_of_gpus, refuse_too_large
 from tspin.evaluate.answers import heldout_answers
 from tspin.evaluate.heldout import Heldout
 from tspin.evaluate.job import EvaluationJob
@@ -18,10 +19,10 @@ from tspin.evaluate.metrics import (
     likelihood_metrics,
     verifiable_answers,
 )
+from tspin.evaluate.sharing import leading, sharing_processes
 from tspin.evaluate.tasks import TaskEvaluation
 from tspin.evaluate.temperature import check_temperature, fitted_temperature
 from tspin.files import write_json
-from tspin.forward.responses import response_likelihoods
 from tspin.models.policy import Policy, load_policy, resolve_device
 from tspin.models.quantization import check_quantization
 from tspin.models.threads import Work
@@ -69,20 +70,21 @@ def evaluate(
         What metrics.json holds (`tspin.records.estimate.read_metrics`).
 
     Raises:
-        InputError: broken or over-long records, an extractor that finds nothing in the
-            annotations, `proto` of other prompts or of another template, no such model, a task
-            that is unknown or whose data cannot be had.
-        TspinError: the work failed; run again to continue.
+        InputError: broken or over-long records, an extractor that finds nothing in them, `proto`
+            of other prompts or another template, no such model, no such task or no data for it.
+        TspinError: the work, or a process that shares it, failed; run again to continue.
+        StoppedError: SIGTERM while several processes work. Exit code 143.
     """
     evaluation = EvaluationJob.of(
         config, model, annotated, proto, iteration, temperature=temperature
     )
-    if not is_current(out, evaluation.wanted):
-        named = {"the policy": model, "the proto-synthetic responses": proto}
-        inputs = {name: path for name, path in named.items() if path is not None}
-        work = Work(config.system, evaluation.wanted, begun_path(out), arithmetic, inputs)
-        with work.computing() as signed:
-            _make(dataclasses.replace(evaluation, wanted=signed), out)
+    with leading(config.system) as first:
+        if first and not is_current(out, evaluation.wanted):
+            named = {"the policy": model, "the proto-synthetic responses": proto}
+            inputs = {name: path for name, path in named.items() if path is not None}
+            work = Work(config.system, evaluation.wanted, begun_path(out), arithmetic, inputs)
+            with work.computing() as signed:
+                _make(dataclasses.replace(evaluation, wanted=signed), out)
     return read_metrics(out)
 
 
@@ -124,10 +126,11 @@ def _measure(
     expected = verifiable_answers(heldout.records, settings.extractors)
     proto = evaluation.proto_responses(heldout)
     check_temperature(evaluation, heldout)
+    processes = _processes(evaluation, tasks)
     metrics: Metrics = {}
     temperature = None
     if evaluation.config.evaluate.fit_temperature:
-        fitted = fitted_temperature(evaluation, heldout, out)
+        fitted = fitted_temperature(evaluation, heldout, out, processes=processes)
         metrics |= fitted.metrics(confidence=settings.confidence)
         temperature = fitted.value
     answers = {
@@ -140,24 +143,43 @@ def _measure(
     for mode, by_id in answers.items():
         metrics |= answer_metrics(by_id, expected, mode=mode, confidence=settings.confidence)
     tasks.ask_vllm()  # Before the policy takes memory of the GPU.
-    config = evaluation.config
-    device = resolve_device(config.system)
-    policy = load_policy(evaluation.model, config.model, device=device, trainable=False)
-    likelihoods = _likelihoods(evaluation, heldout, policy, responses)
+    policy = None if processes > 1 else _whole_policy(evaluation)
+    likelihoods = _likelihoods(evaluation, heldout, responses, policy, processes)
     write_likelihoods(out, likelihoods["annotated"])
     metrics |= likelihood_metrics(likelihoods, confidence=settings.confidence)
-    tasks.ask(policy)
+    if tasks.need_policy:
+        tasks.ask(policy or _whole_policy(evaluation))
     return metrics | tasks.metrics()
+
+
+def _processes(evaluation: EvaluationJob, tasks: TaskEvaluation) -> int:
+    """How many share the policy's weights.
+
+    Raises:
+        InputError: it does not fit one GPU, and has to.
+    """
+    config, model = evaluation.config, evaluation.model
+    if tasks.need_policy:
+        instead = "Set evaluate.harness.backend to 'vllm', which spreads a model over several GPUs"
+        refuse_too_large(model, config, memory_of_gpus(config.system), instead)
+    return sharing_processes(config, model)
+
+
+def _whole_policy(evaluation: EvaluationJob) -> Policy:
+    config = evaluation.config
+    device = resolve_device(config.system)
+    return load_policy(evaluation.model, config.model, device=device, trainable=False)
 
 
 def _likelihoods(
     evaluation: EvaluationJob,
     heldout: Heldout,
-    policy: Policy,
     responses: Mapping[str, Mapping[str, Response] | None],
+    policy: Policy | None,
+    processes: int,
 ) -> dict[str, dict[str, Likelihood]]:
     """By role and id; see `tspin.evaluate.metrics.likelihood_metrics`."""
-    config, encode = evaluation.config, evaluation.template.response_ids
+    encode = evaluation.template.response_ids
     annotated_ids = evaluation.template.annotated_ids
     texts = [("annotated", record.id, annotated_ids(record)) for record in heldout.records]
     for role, by_id in responses.items():
@@ -173,14 +195,11 @@ def _likelihoods(
         for role, identity, ids in texts
         if ids and len(heldout.prompts[identity]) + len(ids) <= evaluation.max_length
     ]
-    measured = response_likelihoods(
-        policy,
-        [(heldout.prompts[identity], ids) for _, identity, ids in fitting],
-        pad_token_id=evaluation.template.pad_token_id,
-        tokens_per_device=config.system.tokens_per_device,
-        chunk_size=config.system.logps_chunk_size,
+    measurement = evaluation.measurement(
+        (heldout.prompts[identity], ids) for _, identity, ids in fitting
     )
+    findings = measurement.found(processes) if policy is None else measurement.by(policy)
     likelihoods: dict[str, dict[str, Likelihood]] = {}
-    for (role, identity, _), likelihood in zip(fitting, measured, strict=True):
-        likelihoods.setdefault(role, {})[identity] = likelihood
+    for (role, identity, ids), logp in zip(fitting, findings.logps, strict=True):
+        likelihoods.setdefault(role, {})[identity] = Likelihood(logp, len(ids))
     return likelihoods

@@ -16,7 +16,12 @@ import torch
 
 from tspin.engines.choice import find_vllm, vllm_device, vllm_numerics
 from tspin.engines.lifeline import Lifeline
-from tspin.engines.vllm_args import adapter_args, quantization_args, vllm_environment
+from tspin.engines.vllm_args import (
+    adapter_args,
+    quantization_args,
+    shared_by,
+    vllm_environment,
+)
 from tspin.errors import InputError
 from tspin.evaluate.intervals import from_error
 from tspin.evaluate.job import EvaluationJob
@@ -74,7 +79,9 @@ class TaskEvaluation:
             return
         config = self.evaluation.config
         folder = find_model(self.evaluation.model, config.model)
+        own = config.evaluate.harness.vllm_args
         arguments = {k: v for k, v in adapter_args(folder).items() if k == "max_lora_rank"}
+        arguments |= shared_by(config, folder, own, self.evaluation.context)
         lifeline = Lifeline()
         try:
             with vllm_environment(lifeline.mark), TemporaryDirectory(prefix="tspin-ends-") as place:
@@ -90,7 +97,7 @@ class TaskEvaluation:
                     **self._quantization(),
                     max_model_len=self.evaluation.context,
                     seed=config.seed,
-                    **{"generation_config": place, **config.evaluate.harness.vllm_args},
+                    **{"generation_config": place, **own},
                     **arguments,
                 )
             self._run(model)
@@ -100,9 +107,14 @@ class TaskEvaluation:
         gc.collect()
         torch.cuda.empty_cache()
 
+    @property
+    def need_policy(self) -> bool:
+        """Whether anything is left to ask a policy in memory."""
+        return bool(self.pending) and not self.evaluation.tasks_in_vllm
+
     def ask(self, policy: Policy) -> None:
         """Ask a policy in memory all that is pending, unless vLLM is the one to ask."""
-        if not self.pending or self.evaluation.tasks_in_vllm:
+        if not self.need_policy:
             return
         config = self.evaluation.config
         self._run(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from tspin.errors import InputError
@@ -19,12 +17,10 @@ from tspin.evaluate.intervals import ratio
 from tspin.evaluate.job import EvaluationJob
 from tspin.evaluate.likelihoods import read_likelihoods, write_likelihoods
 from tspin.evaluate.metrics import Metrics
-from tspin.evaluate.temperature_fit import LIMITS, Measure, Numbers, TemperatureFit, fit_temperature
+from tspin.evaluate.sharing import Temperature
+from tspin.evaluate.temperature_fit import LIMITS
 from tspin.files import write_json
-from tspin.forward.responses import ResponsePasses
-from tspin.forward.tempered import tempered_nll
-from tspin.models.device import numerics
-from tspin.models.policy import load_policy, resolve_device
+from tspin.models.device import numerics, resolve_device
 from tspin.records.estimate import Estimate, Likelihood
 from tspin.records.manifest import Manifest, forget, is_current, write_manifest
 from tspin.runs.folder import EvaluationFiles
@@ -71,7 +67,9 @@ def check_temperature(evaluation: EvaluationJob, heldout: Heldout) -> None:
         )
 
 
-def fitted_temperature(evaluation: EvaluationJob, heldout: Heldout, out: Path) -> FittedTemperature:
+def fitted_temperature(
+    evaluation: EvaluationJob, heldout: Heldout, out: Path, *, processes: int
+) -> FittedTemperature:
     """Fit a temperature to the held-out annotations, or take the one that is there already.
 
     It stands in `metrics.temperature.json` with its manifest; a policy is loaded only to fit it,
@@ -81,11 +79,12 @@ def fitted_temperature(evaluation: EvaluationJob, heldout: Heldout, out: Path) -
         evaluation: Whose `temperature`, if it has one, is used instead of a fit.
         heldout: The records.
         out: metrics.json.
+        processes: How many share the policy's weights (`tspin.evaluate.sharing`).
     """
     path, manifest = EvaluationFiles(out).temperature, _wanted(evaluation)
     if not is_current(path, manifest):
         forget(path)
-        fitted = _made(evaluation, heldout)
+        fitted = _made(evaluation, heldout, processes)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -113,52 +112,28 @@ def _wanted(evaluation: EvaluationJob) -> Manifest:
     return metrics.model_copy(update={**changes, "engine": None, "seed": None})
 
 
-def _made(evaluation: EvaluationJob, heldout: Heldout) -> FittedTemperature:
+def _made(evaluation: EvaluationJob, heldout: Heldout, processes: int) -> FittedTemperature:
     identities = [record.id for record in heldout.records]
     responses = [evaluation.template.annotated_ids(held) for held in heldout.records]
     tokens = [len(response) for response in responses]
-    pairs = zip((heldout.prompts[identity] for identity in identities), responses, strict=True)
-    measure = _measure(evaluation, list(pairs))
-    if evaluation.temperature is not None:
-        nll = measure(np.array([1 / evaluation.temperature]))[:, 0, 0]
-        value, estimate = evaluation.temperature, None
-    else:
-        half = {*choose(identities, len(identities) // 2)}
-        first = np.array([identity in half for identity in identities])
-        fit = fit_temperature(measure, first, confidence=evaluation.config.evaluate.confidence)
-        value, estimate, nll = fit.temperature.value, fit.temperature, fit.nll
-        _tell(fit)
-    likelihoods = {
-        identity: Likelihood(-nats, count)
-        for identity, nats, count in zip(identities, nll.tolist(), tokens, strict=True)
-    }
-    return FittedTemperature(value, estimate, likelihoods)
-
-
-def _measure(evaluation: EvaluationJob, pairs: list[tuple[list[int], list[int]]]) -> Measure:
-    config = evaluation.config
-    device = resolve_device(config.system)
-    policy = load_policy(evaluation.model, config.model, device=device, trainable=False)
-    passes = ResponsePasses(
-        policy,
-        pairs,
-        pad_token_id=evaluation.template.pad_token_id,
-        tokens_per_device=config.system.tokens_per_device,
-        chunk_size=config.system.logps_chunk_size,
+    half = {*choose(identities, len(identities) // 2)}
+    asked = Temperature(
+        value=evaluation.temperature,
+        first=tuple(identity in half for identity in identities),
+        confidence=evaluation.config.evaluate.confidence,
     )
+    pairs = zip((heldout.prompts[identity] for identity in identities), responses, strict=True)
+    findings = evaluation.measurement(pairs, asked).found(processes)
+    if findings.fitted is not None:
+        _tell(findings.fitted, findings.halves or ())
+    likelihoods = {
+        identity: Likelihood(logp, count)
+        for identity, logp, count in zip(identities, findings.logps, tokens, strict=True)
+    }
+    return FittedTemperature(findings.temperature, findings.fitted, likelihoods)
 
-    numbers = itertools.count(1)
 
-    def measure(inverses: Numbers) -> Numbers:
-        label = f"evaluate, temperature, pass {next(numbers)}"
-        sums = passes.sums(tempered_nll(inverses.tolist()), label=label)
-        return sums.double().reshape(len(pairs), len(inverses), 3).numpy()
-
-    return measure
-
-
-def _tell(fit: TemperatureFit) -> None:
-    estimate = fit.temperature
+def _tell(estimate: Estimate, halves: tuple[float, ...]) -> None:
     if estimate.low is None:
         log.warning(
             "the held-out annotations are likelier the further the temperature goes, to %.3g where "
@@ -172,5 +147,5 @@ def _tell(fit: TemperatureFit) -> None:
         estimate.value,
         estimate.low,
         estimate.high,
-        *fit.halves,
+        *halves,
     )

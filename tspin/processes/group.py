@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import atexit
 import gc
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -16,6 +19,8 @@ from tspin.errors import InputError
 
 __all__ = [
     "any_process",
+    "errors_only",
+    "join_group",
     "least",
     "leave_group_at_exit",
     "patient_group",
@@ -26,8 +31,37 @@ __all__ = [
 _PATIENCE = timedelta(days=1)
 """How long processes wait for one that reads or writes a model. A process that has died ends the
 others much sooner: their launcher sees it."""
+_EXCHANGE = timedelta(minutes=30)
+"""How long processes wait for each other in an exchange of numbers."""
 _patient: list[tuple[ProcessGroup | None, ProcessGroup]] = []
 """The group of all processes that it was made for, and the patient one."""
+
+
+def join_group(device: torch.device) -> None:
+    """Form the group of the processes that a launcher has started; nothing where there is one.
+
+    Args:
+        device: Where this process computes.
+    """
+    if torch.distributed.is_initialized():
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"  # As transformers does for a training.
+    torch.distributed.init_process_group(backend, timeout=_EXCHANGE)
+    leave_group_at_exit()
+
+
+@contextmanager
+def errors_only() -> Iterator[None]:
+    """In a process that is not the first: that one says everything for all of them."""
+    ours = logging.getLogger("tspin")
+    level = ours.level
+    ours.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ours.setLevel(level)
 
 
 def any_process(device: torch.device, *flags: bool) -> tuple[bool, ...]:

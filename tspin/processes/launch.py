@@ -1,4 +1,4 @@
-"""One training process a GPU: started, and stopped by SIGTERM after a checkpoint."""
+"""One process a GPU: started, told of SIGTERM, and asked why it failed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
 
 
 class StoppedError(TspinError):
-    """Training was asked to stop (SIGTERM) and saved a checkpoint; exit code 143 (128 + 15)."""
+    """Work was asked to stop (SIGTERM); what it saved stays. Exit code 143 (128 + 15)."""
 
     exit_code = 143
 
@@ -106,16 +106,17 @@ def check_world(system: SystemConfig) -> None:
         )
 
 
-def launch(processes: int, module: str, argument: str) -> None:
+def launch(processes: int, module: str, argument: str, *, kind: str = "training") -> None:
     """Run `python -m module argument` in so many processes that find each other.
 
-    A signal that ends this process ends them too: SIGTERM reaches them, and they save a
-    checkpoint.
+    A signal that ends this process ends them too: SIGTERM reaches them, and those of a training
+    save a checkpoint.
 
     Args:
         processes: How many, one a GPU.
-        module: `python -m` of what each runs.
+        module: `python -m` of what each runs; see `tspin.processes.worker.run_worker`.
         argument: Its one argument.
+        kind: 'training' or 'evaluation', for messages.
 
     Raises:
         TspinError: one of them failed, with its message and of its kind; or all were stopped.
@@ -139,14 +140,12 @@ def launch(processes: int, module: str, argument: str) -> None:
         try:
             elastic_launch(config, sys.executable)("-m", module, argument)
         except ChildFailedError as error:
-            raise _first_error(Path(folder), error) from None
+            raise _first_error(Path(folder), error, kind) from None
         except SignalException as error:
             if error.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
             name = signal.Signals(error.sigval).name
-            raise StoppedError(
-                f"stopped by {name}; run again to continue from the last checkpoint"
-            ) from None
+            raise StoppedError(f"stopped by {name}; {_again(kind)}") from None
 
 
 @contextmanager
@@ -182,7 +181,13 @@ def _time_to_save() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _first_error(folder: Path, error: ChildFailedError) -> TspinError:
+def _again(kind: str) -> str:
+    # What an evaluation has finished stands beside its metrics.
+    where = "the last checkpoint" if kind == "training" else "what is finished"
+    return f"run again to continue from {where}"
+
+
+def _first_error(folder: Path, error: ChildFailedError, kind: str) -> TspinError:
     """What the process that failed first has to say; the others fail because it is gone."""
     killed = {
         rank: failure.exitcode
@@ -193,18 +198,18 @@ def _first_error(folder: Path, error: ChildFailedError) -> TspinError:
         rank, code = min(killed.items())
         name = signal.Signals(-code).name
         return TspinError(
-            f"training process {rank} was killed ({name}); the kernel does that where memory runs "
-            "out. Run again to continue from the last checkpoint"
+            f"{kind} process {rank} was killed ({name}); the kernel does that where memory runs "
+            f"out. {_again(kind).capitalize()}"
         )
     # By the file's own time: the launcher's are whole seconds.
     files = sorted(folder.rglob("error.json"), key=lambda path: path.stat().st_mtime_ns)
     if not files:
         rank, failure = error.get_first_failure()
         return TspinError(
-            f"training process {rank} died (exit code {failure.exitcode}): {failure.message}"
+            f"{kind} process {rank} died (exit code {failure.exitcode}): {failure.message}"
         )
     text: str = orjson.loads(files[0].read_bytes())["message"]["message"]
-    for kind in _KINDS:
-        if text.startswith(f"{kind.__name__}: "):
-            return kind(text.removeprefix(f"{kind.__name__}: "))
-    return TspinError(f"training process {files[0].parent.name} failed: {text}")
+    for error_class in _KINDS:
+        if text.startswith(f"{error_class.__name__}: "):
+            return error_class(text.removeprefix(f"{error_class.__name__}: "))
+    return TspinError(f"{kind} process {files[0].parent.name} failed: {text}")

@@ -18,7 +18,7 @@ from tspin.forward.passes import choose_passes
 from tspin.machine.hardware import available_memory
 from tspin.machine.memory import Hardware, sharded
 from tspin.models.configuration import token_limit
-from tspin.models.device import node_processes
+from tspin.models.device import dtype_name, node_processes
 from tspin.models.folder import find_model
 from tspin.models.generation import generation_settings
 from tspin.models.policy import (
@@ -33,6 +33,7 @@ from tspin.models.shape import model_shape
 from tspin.models.sharding import Sharding, full_state_dict, is_sharded, load_sharded
 from tspin.models.threads import Work
 from tspin.processes.group import (
+    errors_only,
     least,
     leave_group_at_exit,
     refuse_other_disks,
@@ -82,7 +83,7 @@ def train_here(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> N
         processes=args.world_size,
     )
     with (
-        nullcontext() if first else _errors_only(),
+        nullcontext() if first else errors_only(),
         without_bars(),
         checkpoints.held() if first else nullcontext(),
         _same_bytes(args.device),
@@ -143,10 +144,14 @@ def _mirror(job: TrainJob, args: TSPINConfig) -> CheckpointMirror | None:
 
 
 def _policy(job: TrainJob, args: TSPINConfig, sharding: Sharding | None) -> Policy:
+    # As the device has it: what is sharded is read into the host's memory.
+    dtype = dtype_name(job.config.model, args.device)
+    model = job.config.model.model_copy(update={"dtype": dtype})
+
     def load(device: torch.device, *, empty: bool = False) -> Policy:
         return load_policy(
             job.model,
-            job.config.model,
+            model,
             device=device,
             trainable=True,
             lora=job.config.train.lora,
@@ -270,18 +275,6 @@ class _Training:
         dropped = {"over_long": examples.dropped} if examples.dropped else {}
         counted = {"counts": counts, "dropped_ids": dropped}
         write_manifest(job.out, self.manifest.model_copy(update=counted))
-
-
-@contextmanager
-def _errors_only() -> Iterator[None]:
-    """In a process that is not the first: that one says everything for all of them."""
-    ours = logging.getLogger("tspin")
-    level = ours.level
-    ours.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        ours.setLevel(level)
 
 
 @contextmanager

@@ -14,7 +14,14 @@ from tspin.config import ModelConfig, RunConfig
 from tspin.doctor import doctor_report
 from tspin.engines import engine_name, engine_parameters
 from tspin.engines.choice import VllmPackage, find_vllm
-from tspin.engines.room import Need, gpu_room, need_of
+from tspin.engines.room import (
+    Need,
+    gpu_room,
+    need_of,
+    passes_fit,
+    refuse_too_large,
+    shared_size,
+)
 from tspin.engines.vllm_args import adapter_folder, quantization_args, vllm_args
 from tspin.errors import InputError
 from tspin.models.folder import ModelFolder
@@ -206,7 +213,7 @@ def test_vllm_quantises_on_gpus_only_and_one_setting_says_so(
         quantization_args(asked, own, "generate.engine_args")
 
 
-NEED = Need("m", weights=30 * GIB, sequence=GIB, tokens=2048, heads=12)
+NEED = Need("m", weights=30 * GIB, sequence=GIB, tokens=2048, heads=12, key_heads=12)
 
 
 @pytest.mark.parametrize(
@@ -215,17 +222,69 @@ NEED = Need("m", weights=30 * GIB, sequence=GIB, tokens=2048, heads=12)
         (80, 1, {}, 1, 1),
         (80, 8, {}, 1, 8),  # It fits on one: eight copies.
         (24, 8, {}, 2, 4),
-        (12, 8, {}, 3, 2),  # Three of 10.8 GiB; two GPUs are left over.
-        (8, 8, {}, 6, 1),  # 7.2 GiB each: five would do, but do not divide 12 heads.
+        (12, 8, {}, 4, 2),  # Three of 10.8 GiB would do, but leave two GPUs over.
+        (8, 8, {}, 6, 1),  # 7.2 GiB each: four are too few, eight do not divide 12 heads.
+        (24, 3, {}, 3, 1),
+        (24, 7, {}, 2, 3),
         (80, 8, {"tensor_parallel_size": 4}, 4, 2),
         (80, 8, {"data_parallel_size": 3}, 1, 3),
         (24, 8, {"pipeline_parallel_size": 2}, 1, 4),
-        (24, 8, {"gpu_memory_utilization": 0.5}, 3, 2),
+        (24, 8, {"gpu_memory_utilization": 0.5}, 4, 2),
     ],
 )
 def test_as_few_gpus_to_a_copy_as_it_fits_on(memory, count, arguments, tensor, data) -> None:
     found = gpu_room(NEED, arguments, [memory * GIB] * count)
     assert (found["tensor_parallel_size"], found["data_parallel_size"]) == (tensor, data)
+
+
+def test_the_papers_largest_model_shares_two_gpus_of_80_gigabytes() -> None:
+    """Llama 70B in bfloat16: 64 heads, of keys and values 8, which more than 8 GPUs have twice."""
+    large = Need("m", weights=131 * GIB, sequence=5 * GIB, tokens=16384, heads=64, key_heads=8)
+    found = gpu_room(large, {}, [80 * GIB] * 8)
+    assert (found["tensor_parallel_size"], found["data_parallel_size"]) == (2, 4)
+    assert gpu_room(large, {}, [40 * GIB] * 8)["tensor_parallel_size"] == 4
+    assert large.sizes(16) == [1, 2, 4, 8, 16]
+    assert large.on_each(16) == (131 / 16 + 5 / 8) * GIB
+    odd = Need("m", weights=31 * GIB, sequence=0, tokens=1, heads=24, key_heads=8)
+    assert odd.sizes(6) == [1, 2, 4]  # Three divide 24 heads, but not 8.
+
+
+@pytest.mark.parametrize(
+    ("memory", "count", "arguments", "size"),
+    [
+        (80, 8, {}, 1),
+        (24, 8, {}, 2),
+        (80, 8, {"gpu_memory_utilization": 0.2}, 2),
+        (24, 1, {}, 1),  # Too small, so vLLM has the last word.
+        (4, 8, {}, 6),
+    ],
+)
+def test_a_model_for_tasks_is_spread_over_as_few_gpus(memory, count, arguments, size) -> None:
+    assert shared_size(NEED, arguments, [memory * GIB] * count) == size
+
+
+def test_what_has_to_be_whole_on_one_gpu_and_is_not_is_refused(tiny_model_dir: Path) -> None:
+    asked = config(tiny_model_dir)
+    weights = need_of(
+        ModelFolder(tiny_model_dir), asked.model, tokens=1, dtype=torch.float32
+    ).weights
+    folder = str(tiny_model_dir)
+    refuse_too_large(folder, asked, [], "Nothing")
+    refuse_too_large(folder, asked, [weights], "Nothing")
+    with pytest.raises(InputError, match=r"whole on one for this\. Set generate\.engine to 'vllm'"):
+        refuse_too_large(folder, asked, [weights, weights - 1], "Set generate.engine to 'vllm'")
+
+
+def test_room_for_passes_is_that_of_weights_a_layer_and_a_context(tiny_model_dir: Path) -> None:
+    asked = config(tiny_model_dir, system={"device": "cpu", "tokens_per_device": 2**20})
+    folder = str(tiny_model_dir)
+    assert passes_fit(folder, asked, [])
+    shape = AutoConfig.from_pretrained(folder)
+    widths = 6 * shape.hidden_size + 3 * shape.num_attention_heads * shape.head_dim
+    layer = 4 * 2**20 * (widths + 3 * shape.intermediate_size)
+    assert not passes_fit(folder, asked, [2**30 + layer])
+    assert passes_fit(folder, asked, [2**30 + int(1.06 * layer)])
+    assert not passes_fit(folder, asked, [2**30 + int(1.06 * layer), 2**30])
 
 
 @pytest.mark.parametrize(
