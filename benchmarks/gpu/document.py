@@ -57,8 +57,8 @@ def _about(outcome: Mapping[str, Any]) -> str:
     )
     toy = "Toy size on a CPU: these figures mean nothing. " if outcome["toy"] else ""
     return (
-        f"{toy}{environment['date']}, {where}{driver}, {model['parameters'] / 1e6:,.1f}M parameters "
-        f"({model['shape']}), {model['dtype']}, {versions}. "
+        f"{toy}{environment['date']}, {where}{driver}, {model['parameters'] / 1e6:,.1f}M "
+        f"parameters ({model['shape']}), {model['dtype']}, {versions}. "
         f"Command: `{environment['command']}`, {outcome['seconds']:.0f} s."
     )
 

@@ -111,6 +111,6 @@ TOY = Sizes(
     prompts=6,
     new_tokens=8,
     grain=1,
-    limit_tokens=1200,
+    limit_tokens=600,
 )
 """Every line on a CPU; its figures mean nothing."""

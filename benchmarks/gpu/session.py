@@ -19,8 +19,8 @@ __all__ = ["Session"]
 
 _WORTH_STARTING = 0.5
 """A part is not begun with less than this share of its time left: it would only be stopped."""
-_LINES = 15
-"""Of what a process wrote before it died without a word."""
+_LINES = 60
+"""Of what the process of a failed part wrote last."""
 
 
 @dataclass
@@ -88,6 +88,8 @@ class Session:
         began = time.monotonic()
         code = _exit_code(self.command(part, out), log, seconds)
         left = json.loads(out.read_bytes()) if out.is_file() else {}
+        if code is None or code:
+            left["log"] = log.read_text(errors="replace").splitlines()[-_LINES:]
         measured = {"seconds": round(time.monotonic() - began, 1)} | left
         if code is None:
             return {
@@ -96,9 +98,7 @@ class Session:
                 "error": f"stopped after {seconds:.0f} s, the time it had",
             }
         if code or "error" in left:
-            lines = log.read_text(errors="replace").splitlines()[-_LINES:]
-            ended = f"ended with exit code {code}: " + "\n".join(lines)
-            return {"status": "failed", "error": ended} | measured
+            return {"status": "failed", "error": f"ended with exit code {code}"} | measured
         return {"status": "not run" if "reason" in left else "done", **measured}
 
 

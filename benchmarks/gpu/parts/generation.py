@@ -80,15 +80,14 @@ def generate_and_train(request: Request, publish: Publish, engine: str) -> None:
 
 def _config(request: Request, engine: str) -> RunConfig:
     quick = _QUICK if (engine, request.sizes.device) == ("vllm", "cpu") else {}
-    length = max(
-        row.prompt + max(row.responses) for row in lengths_of(request.sizes, _count(request))
-    )
+    lengths = lengths_of(request.sizes, _count(request))
+    longest = max(row.prompt + max(row.responses) for row in lengths)
     section = {
         "engine": engine,
         "max_new_tokens": request.sizes.new_tokens,
         "engine_args": quick,
     }
-    length = max(length, 4 * request.sizes.new_tokens)
+    length = max(longest, 4 * request.sizes.new_tokens)
     return training_config(request, request.model, length, generate=section)
 
 

@@ -98,12 +98,20 @@ def _kernels(policy: Policy, precision: str) -> dict[str, Kernel]:
 @contextmanager
 def _attending_by(kernel: Kernel) -> Iterator[None]:
     """Let packed rows be computed by this kernel and not by the one that would be chosen."""
-    chosen = interface.attend
-    interface.attend = kernel
+    chosen, calls = interface.attend, 0
+
+    def counted(*args: Any, **settings: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return kernel(*args, **settings)
+
+    interface.attend = counted
     try:
         yield
     finally:
         interface.attend = chosen
+    if not calls:
+        raise RuntimeError("the packed passes did not attend by the kernel that was to be tried")
 
 
 def _padded(policy: Policy, prompted: Sequence[Prompted], precision: str) -> _Result:
