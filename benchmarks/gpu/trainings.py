@@ -123,11 +123,11 @@ def _observer(watched: Watched, rank: int) -> Any:
     peak = Peak(watched.device)
 
     class Observer(TrainerCallback):
-        def on_step_end(self, _args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
+        def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
             if state.global_step == watched.killed_at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        def on_train_end(self, _args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
+        def on_train_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
             rows = [
                 {name: value for name, value in row.items() if name.startswith(SPEED)}
                 for row in state.log_history
@@ -160,13 +160,14 @@ def main(arguments: Sequence[str]) -> None:
         import torch
 
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    own, observer = training.TSPINTrainer, _observer(watched, rank)
+    # A training takes no callbacks from outside, which no user has missed.
+    place: Any = training
+    own, observer = place.TSPINTrainer, _observer(watched, rank)
 
     def observed(*args: Any, **settings: Any) -> Any:
         return own(*args, **settings, callbacks=[observer])
 
-    # A training takes no callbacks from outside, which no user has missed.
-    training.TSPINTrainer = observed  # type: ignore[assignment,misc]
+    place.TSPINTrainer = observed
     run_job(TrainJob.model_validate_json(watched.job))
 
 

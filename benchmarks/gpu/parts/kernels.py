@@ -68,7 +68,9 @@ def measure(request: Request, publish: Publish) -> None:
     for precision in dict.fromkeys(("float32", request.sizes.dtype)):
         padded = _padded(policy, prompted, precision)
         exact = padded.logps if exact is None else exact
-        found = {"padded": {"seconds": padded.seconds} | _off(padded, exact, prompted)}
+        found: dict[str, dict[str, Any]] = {
+            "padded": {"seconds": padded.seconds, **_off(padded, exact, prompted)}
+        }
         result["precisions"][precision] = found
         for name, kernel in _kernels(policy, precision).items():
             packed = _packed(policy, prompted, precision, kernel)
@@ -98,18 +100,19 @@ def _kernels(policy: Policy, precision: str) -> dict[str, Kernel]:
 @contextmanager
 def _attending_by(kernel: Kernel) -> Iterator[None]:
     """Let packed rows be computed by this kernel and not by the one that would be chosen."""
-    chosen, calls = interface.attend, 0
+    place: Any = interface
+    chosen, calls = place.attend, 0
 
     def counted(*args: Any, **settings: Any) -> Tensor:
         nonlocal calls
         calls += 1
         return kernel(*args, **settings)
 
-    interface.attend = counted
+    place.attend = counted
     try:
         yield
     finally:
-        interface.attend = chosen
+        place.attend = chosen
     if not calls:
         raise RuntimeError("the packed passes did not attend by the kernel that was to be tried")
 

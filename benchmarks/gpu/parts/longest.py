@@ -27,7 +27,7 @@ def measure(request: Request, publish: Publish) -> None:
     result: dict[str, Any] = {"grain": grain, "contenders": {}}
     for name in _CONTENDERS:
         tried: list[dict[str, Any]] = []
-        found = {"tried": tried}
+        found: dict[str, Any] = {"tried": tried}
         result["contenders"][name] = found
 
         def fits(units: int, name: str = name, tried: list[dict[str, Any]] = tried) -> bool:
