@@ -79,6 +79,11 @@ def run(
             say=typer.echo,
         )
         session.run(parts)
+    _show(session, out, document)
+
+
+def _show(session: Session, out: Path, document: Path | None) -> None:
+    """Print what was found, and end with the exit code that it asks for."""
     text = section(session.outcome)
     typer.echo(f"\n{text}\n\n{out}")
     if document is not None:
