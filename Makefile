@@ -16,6 +16,7 @@
 # test-vllm  the vLLM engine on the CPU (an environment of 4 GB)
 # test-containers  build and run the four images (as root: podman, buildah, debootstrap)
 # bench  each BENCHMARK (training_step, generation): speed and memory beside TRL and vLLM
+# bench-gpu  what only a GPU can show, in twelve minutes (GPUS, TSPIN_VLLM_PYTHON)
 PYTHON ?= python3
 # A laptop without a GPU saves gigabytes with TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
@@ -40,6 +41,7 @@ ENGINE ?= $(firstword $(notdir $(shell command -v docker podman buildah)))
 REGISTRY ?= tspin
 TARGET ?= cpu
 BENCHMARK ?= training_step generation
+GPUS ?= 1
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' tspin/__init__.py)
 REVISION = $(shell git rev-parse HEAD)$(if $(shell git status --porcelain),-dirty)
 IMAGE_TAG ?= $(REVISION)
@@ -47,7 +49,7 @@ IMAGE = $(REGISTRY)/$(TARGET):$(IMAGE_TAG)
 
 .PHONY: setup demo check check-types check-style check-imports check-k8s test test-random test-processes docs dist test-wheel \
 	release-tag release-dry-run publish build-containers test-containers test-s3 test-dvc \
-	test-bench test-study test-vllm bench bench-training_step bench-generation image-bases image-commit image push sbom \
+	test-bench test-study test-vllm bench bench-training_step bench-generation bench-gpu image-bases image-commit image push sbom \
 	locks check-locks clean
 
 setup: $(VENV)/installed
@@ -117,6 +119,11 @@ bench: $(addprefix bench-,$(BENCHMARK))
 
 bench-training_step: setup
 	$(BIN)/python benchmarks/training_step.py --scaling --json build/bench/training_step.json \
+		--document docs/reference/performance.md
+
+# Exit code 2 where there is no GPU.
+bench-gpu: setup
+	PYTHON=$(BIN)/python benchmarks/gpu.sh --gpus $(GPUS) --json build/bench/gpu.json \
 		--document docs/reference/performance.md
 
 # A real S3 server, with an environment of its own; memcached is a package of the system.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["environment"]
+__all__ = ["environment", "processor"]
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "trl")
 
@@ -22,14 +22,15 @@ def environment(device: str) -> dict[str, str | int]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "command": shlex.join(command),
-        "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "python": sys.version.split()[0],
         **{package: version(package) for package in _PACKAGES},
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The first processor's name, with family, model and stepping."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     names = {key.strip(): value.strip() for key, value in fields.items()}

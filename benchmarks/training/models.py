@@ -21,7 +21,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "toy": _LLAMA
     | {
         "vocab_size": 256,
-        "hidden_size": 32,
+        # 32 a head: vLLM has no narrower one on a CPU.
+        "hidden_size": 64,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
