@@ -2,10 +2,12 @@
 
 `logp(r)` is the sum over the tokens of response r, its end-of-sequence token included, of
 log pi(token given all before it), in nats. T-SPIN: arXiv 2601.08198. SPIN: arXiv 2401.01335.
+SPACE: arXiv 2512.07175.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -21,6 +23,7 @@ __all__ = [
     "LossTerms",
     "length_normalised",
     "sft_loss",
+    "space_loss",
     "spin_loss",
     "tspin_loss",
     "tspin_ref_loss",
@@ -44,7 +47,8 @@ class LossTerms:
     synthetic_rewards: Tensor | None = None
     proto_synthetic_rewards: Tensor | None = None
     saturation: Tensor | None = None
-    """(B,) |l'(current_advantage)|: near 0 the pair (y, y') no longer gives a gradient."""
+    """(B,) |l'(current_advantage)|, for SPACE the larger derivative by a reward: near 0 the pair
+    (y, y') no longer gives a gradient."""
 
 
 def tspin_loss(
@@ -157,6 +161,43 @@ def spin_loss(
         None,
         beta=0.0,
         link=link,
+    )
+
+
+def space_loss(
+    annotated_logps: Tensor,
+    synthetic_logps: Tensor,
+    reference_annotated_logps: Tensor,
+    reference_synthetic_logps: Tensor,
+    *,
+    noise_ratio: float = 1.0,
+) -> LossTerms:
+    """SPACE, self-play by noise contrastive estimation (arXiv 2512.07175).
+
+    mean over B of -log s(r(y)) - mu * log(1 - s(r(y'))), with r(u) = logp(u) - ref_logp(u) and
+    s(x) = 1 / (1 + mu * exp(-x)). y and y' are classified each by itself, so a loss is left where
+    both are equally likely. With mu = 1 it is TRL's `bco_pair` at beta 1.
+
+    Args:
+        annotated_logps: (B,) summed logp(y) under the policy, in nats.
+        synthetic_logps: (B,) of y'.
+        reference_annotated_logps: (B,) logp(y) under the policy that the iteration began
+            with.
+        reference_synthetic_logps: (B,) of y' under it.
+        noise_ratio: The paper's mu, above 0: synthetic responses for each annotated one. There is
+            one here, which counts mu times.
+    """
+    annotated = annotated_logps - reference_annotated_logps.detach()
+    synthetic = synthetic_logps - reference_synthetic_logps.detach()
+    shift = math.log(noise_ratio)  # s(x) is the logistic function of x - log mu.
+    losses = -F.logsigmoid(annotated - shift) - noise_ratio * F.logsigmoid(shift - synthetic)
+    slopes = torch.sigmoid(shift - annotated), noise_ratio * torch.sigmoid(synthetic - shift)
+    return LossTerms(
+        loss=losses.mean(),
+        current_advantage=(annotated - synthetic).detach(),
+        annotated_rewards=annotated.detach(),
+        synthetic_rewards=synthetic.detach(),
+        saturation=torch.maximum(*slopes).detach(),
     )
 
 

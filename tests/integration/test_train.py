@@ -14,7 +14,7 @@ from training_runs import make_job, write_triplets
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from tspin.models.policy import load_policy
-from tspin.records.manifest import content_hash
+from tspin.records.manifest import content_hash, read_manifest
 from tspin.records.records import Triplet, read_records
 from tspin.records.training_log import read_train_log
 from tspin.tokens.prompts import PromptTemplate
@@ -145,7 +145,7 @@ def test_papers_setting(folder: Path, tiny_model_dir: Path, tmp_path: Path) -> N
     assert 5 * lr < float(moved) <= 10.01 * lr
 
 
-@pytest.mark.parametrize("method", ["spin", "tspin_ref"])
+@pytest.mark.parametrize("method", ["spin", "space", "tspin_ref"])
 def test_reference_is_the_policy_itself_before_training(
     folder: Path, tiny_tokenizer: PreTrainedTokenizerFast, method: str, tmp_path: Path
 ) -> None:
@@ -155,6 +155,7 @@ def test_reference_is_the_policy_itself_before_training(
     GPT2LMHeadModel(config).save_pretrained(tmp_path)
     tiny_tokenizer.save_pretrained(tmp_path)
     loaded = 0
+    start = (2 if method == "space" else 1) * math.log(2)
     whole = AutoModelForCausalLM.from_pretrained.__func__
 
     def counting(cls: type, *args: Any, **kwargs: Any) -> Any:
@@ -170,8 +171,12 @@ def test_reference_is_the_policy_itself_before_training(
     assert loaded == 1
     rows = log_of(job)
     for row in rows[:2]:  # at learning rate 0, and directly after
-        assert row["loss"] == pytest.approx(math.log(2), abs=1e-5)
-    assert rows[-1]["loss"] < 0.69
+        assert row["loss"] == pytest.approx(start, abs=1e-5)
+    assert rows[-1]["loss"] < 0.995 * start
+    manifest = read_manifest(job.out)
+    assert manifest is not None
+    # What was trained before there was a setting for SPACE is still current.
+    assert ("noise_ratio" in manifest.parameters) == (method == "space")
     assert rows[-1]["rewards/margins"] == pytest.approx(
         rows[-1]["rewards/annotated"] - rows[-1]["rewards/synthetic"], abs=1e-5
     )

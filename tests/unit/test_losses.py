@@ -15,6 +15,7 @@ from tspin.losses import (
     LossTerms,
     length_normalised,
     sft_loss,
+    space_loss,
     spin_loss,
     tspin_loss,
     tspin_ref_loss,
@@ -197,3 +198,45 @@ def test_what_does_not_fit_is_refused(call: Callable[[Tensor], LossTerms], messa
 def test_length_normalised_divides_by_tokens() -> None:
     logps = length_normalised(column(-6.0, -4.0, 0.0), torch.tensor([3, 1, 0]))
     assert close(logps, -2.0, -4.0, 0.0)
+
+
+def test_space_by_hand() -> None:
+    terms = space_loss(column(-8.0), column(-9.0), column(-10.0), column(-12.0), noise_ratio=3.0)
+    # r(y) = 2, r(y') = 3, s(x) = 1/(1+3e^-x).
+    #   s(2) = 1/(1+3*0.1353352832) = 0.7112345942, -log = 0.3407529539
+    #   s(3) = 1/(1+3*0.0497870684) = 0.8700485066, -log(1-s) = 2.0405940255, times 3 = 6.1217820766
+    assert terms.loss.item() == pytest.approx(6.4625350306, abs=1e-9)
+    assert close(terms.current_advantage, -1.0)
+    assert close(terms.annotated_rewards, 2.0)
+    assert close(terms.synthetic_rewards, 3.0)
+
+
+@pytest.mark.parametrize("noise_ratio", [1.0, 3.0])
+def test_space_gradients(noise_ratio: float) -> None:
+    annotated, synthetic = column(-8.0, -30.0), column(-9.0, -20.0)
+    reference = column(-10.0, -10.0), column(-12.0, -21.0)
+    terms = space_loss(annotated, synthetic, *reference, noise_ratio=noise_ratio)
+    terms.loss.backward()
+
+    def s(value: float) -> float:
+        return 1 / (1 + noise_ratio * math.exp(-value))
+
+    assert annotated.grad is not None
+    assert synthetic.grad is not None
+    # d/dr of -log s(r) is -(1 - s(r)); of -mu log(1 - s(r)) it is mu s(r). Half of each: a mean.
+    assert close(annotated.grad, -(1 - s(2.0)) / 2, -(1 - s(-20.0)) / 2)
+    assert close(synthetic.grad, noise_ratio * s(3.0) / 2, noise_ratio * s(1.0) / 2)
+    assert [one.grad for one in reference] == [None, None]
+    slopes = [max(1 - s(r), noise_ratio * s(q)) for r, q in ((2.0, 3.0), (-20.0, 1.0))]
+    assert close(terms.saturation, *slopes)
+
+
+def test_space_has_a_gradient_where_the_gap_has_none() -> None:
+    """Its difference from SPIN: what counts is each reward, and not how far they are apart."""
+    far = column(20.0), column(-20.0)
+    both = column(-30.0), column(-70.0)
+    zero = column(0.0), column(0.0)
+    near = spin_loss(*both, *zero, spin_lambda=1.0)
+    assert near.loss.item() < 1e-9
+    assert space_loss(*both, *zero).loss.item() == pytest.approx(30.0, abs=1e-9)
+    assert space_loss(*far, *zero).loss.item() < 1e-8

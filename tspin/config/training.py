@@ -10,7 +10,7 @@ from tspin.config.strict import Strict
 
 __all__ = ["GuardConfig", "LoraConfig", "Method", "TrainConfig"]
 
-Method = Literal["tspin", "tspin_no_history", "tspin_ref", "spin", "sft"]
+Method = Literal["tspin", "tspin_no_history", "tspin_ref", "spin", "space", "sft"]
 
 
 class LoraConfig(Strict):
@@ -51,9 +51,11 @@ class TrainConfig(Strict):
     beta: float = Field(0.1, ge=0)
     """Weight of the historical advantage; iteration 0 always uses 0."""
     link: Literal["logistic", "exponential"] = "logistic"
-    """The decreasing function l of the advantages: -log sigmoid(z), or exp(-z)."""
+    """The decreasing function l of the advantages: -log sigmoid(z), or exp(-z). space has none."""
     spin_lambda: float | tuple[float, ...] = 0.1
     """Only for method spin."""
+    noise_ratio: float = Field(1.0, gt=0)
+    """Only for method space: its paper's mu, how often a synthetic response counts."""
     length_normalised: bool = False
     """Divide each summed logp by its number of tokens: not the papers' method."""
     sft_weight: float = Field(0.0, ge=0)
@@ -87,6 +89,15 @@ class TrainConfig(Strict):
         """Weight of the historical advantage: none before there is a history."""
         uses_history = self.method in ("tspin", "tspin_ref") and iteration > 0
         return self.beta if uses_history else 0.0
+
+    @model_validator(mode="after")
+    def _link_is_of_advantages(self) -> Self:
+        if self.method == "space" and self.link != "logistic":
+            raise ValueError(
+                f"link is '{self.link}', but method 'space' has no advantage to take it of; "
+                "remove it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _lists_are_positive(self) -> Self:

@@ -152,8 +152,11 @@ def _training(config: RunConfig) -> list[tuple[str, Any]]:
         coefficients["beta"] = 0
     if train.method == "spin":
         coefficients = {"lambda": train.spin_lambda}
-    if train.method != "sft":
+    elif train.method == "space":
+        coefficients = {"mu": train.noise_ratio}
+    if train.method not in ("sft", "space"):
         coefficients["link"] = train.link
+    if train.method != "sft":
         coefficients |= _departures(config)
     told: dict[str, Any] = {
         "method": train.method,

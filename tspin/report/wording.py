@@ -37,6 +37,7 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "tspin_no_history": "T-SPIN without history",
         "tspin_ref": "T-SPIN with a reference",
         "spin": "SPIN",
+        "space": "SPACE",
         "sft": "Supervised fine-tuning",
     }
 )

@@ -37,6 +37,7 @@ class TSPINConfig(TrainingArguments):
     """Weight of the historical advantage in this iteration; above 0 the examples must have y0."""
     link: Link = "logistic"
     spin_lambda: float = 0.1
+    noise_ratio: float = 1.0
     length_normalised: bool = False
     sft_weight: float = 0.0
     global_batch_size: int = 64
@@ -92,6 +93,7 @@ def trainer_arguments(job: TrainJob, *, sharded: bool = False) -> TSPINConfig:
         beta=settings.beta_at(job.iteration),
         link=settings.link,
         spin_lambda=settings.at("spin_lambda", job.iteration),
+        noise_ratio=settings.noise_ratio,
         length_normalised=settings.length_normalised,
         sft_weight=settings.sft_weight,
         global_batch_size=settings.global_batch_size,

@@ -109,7 +109,9 @@ class TrainJob(BaseModel):
 
     def _parameters(self) -> dict[str, object]:
         settings = self.config.train
-        return settings.model_dump(mode="json", exclude={"guards"}) | {
+        # What only one method reads is no news of the others, whose older outputs do not have it.
+        others = set() if settings.method == "space" else {"noise_ratio"}
+        return settings.model_dump(mode="json", exclude={"guards", *others}) | {
             "learning_rate": settings.at("learning_rate", self.iteration),
             "spin_lambda": settings.at("spin_lambda", self.iteration),
             "beta": settings.beta_at(self.iteration),

@@ -11,6 +11,7 @@ from tspin.losses import (
     LossTerms,
     length_normalised,
     sft_loss,
+    space_loss,
     spin_loss,
     tspin_loss,
     tspin_ref_loss,
@@ -54,6 +55,8 @@ def _preference_loss(
         )
     if reference is None:
         raise InputError(f"method '{args.method}' needs reference_logps in the examples")
+    if args.method == "space":
+        return space_loss(annotated, synthetic, *reference, noise_ratio=args.noise_ratio)
     if args.method == "spin":
         return spin_loss(
             annotated, synthetic, *reference, spin_lambda=args.spin_lambda, link=args.link

@@ -33,7 +33,7 @@ _NAME = "reference_logps"
 
 def needs_reference(method: str) -> bool:
     """Whether a method compares with the policy at the start of the iteration."""
-    return method in ("spin", "tspin_ref")
+    return method in ("spin", "space", "tspin_ref")
 
 
 def reference_key(manifest: Manifest) -> str:

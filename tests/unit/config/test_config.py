@@ -44,6 +44,12 @@ def test_beta_starts_with_a_history() -> None:
     assert TrainConfig(method="spin").beta_at(3) == 0.0
 
 
+def test_space_takes_no_link() -> None:
+    assert TrainConfig(method="space").link == "logistic"
+    with pytest.raises(ValueError, match="link is 'exponential', but method 'space'"):
+        TrainConfig(method="space", link="exponential")
+
+
 @pytest.mark.parametrize("word", ["on", "off", "auto"])
 def test_sharding_takes_words_that_yaml_takes_for_booleans(write, word: str) -> None:
     path = write(f"{SMALLEST}system: {{shard: {word}}}\n")

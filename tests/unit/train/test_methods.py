@@ -11,7 +11,7 @@ from tspin.config import Method
 from tspin.train.arguments import TSPINConfig
 from tspin.train.objective import method_loss
 
-METHODS: tuple[Method, ...] = ("tspin", "tspin_no_history", "tspin_ref", "spin")
+METHODS: tuple[Method, ...] = ("tspin", "tspin_no_history", "tspin_ref", "spin", "space")
 TOKENS = torch.tensor([[5, 4], [3, 8], [6, 2]])
 
 
@@ -20,7 +20,7 @@ def made(folder: Path, method: Method, **settings: float | bool) -> tuple[float,
     logps = torch.tensor([[-10.0, -20.0], [-12.0, -19.0], [-11.0, -19.0]], dtype=torch.float64)
     logps.requires_grad_()
     args = TSPINConfig(output_dir=str(folder), use_cpu=True, method=method, **settings)
-    pair = method in ("spin", "tspin_no_history")
+    pair = method in ("spin", "space", "tspin_no_history")
     used = slice(2) if pair else slice(3)
     terms = method_loss(args, logps[used], TOKENS[used], logps.detach()[used] - 1)
     (gradient,) = torch.autograd.grad(terms.loss, logps)
