@@ -1,5 +1,6 @@
 # setup  everything pinned, in .venv          demo  three iterations of T-SPIN, and the report
 # check  lint, types, import contracts        test  the fast tests
+# test-long  whole pipelines and runs, several processes, kills
 # test-random  the fast tests, or those of TESTS, in a random order, in WORKERS processes
 # test-processes  some of them with each command as a new interpreter
 # check-k8s  render every overlay and lint it (needs kubectl)
@@ -30,9 +31,9 @@ VENV_S3 := .venv-s3
 VENV_VLLM := .venv-vllm
 BIN := $(VENV)/bin
 AZURITE := build/azurite/node_modules/.bin/azurite-blob
-FAST := $(BIN)/pytest --dist loadfile --no-loadscope-reorder \
-	-m "not vllm and not containers and not s3 and not dvc and not study and not bench \
-	and not gpu and not wheel"
+SLOW := not vllm and not containers and not s3 and not dvc and not study and not bench and not gpu and not wheel
+PYTEST := $(BIN)/pytest --dist loadfile --no-loadscope-reorder
+FAST := $(PYTEST) -m "$(SLOW) and not long"
 WORKERS ?= 2
 PROCESSES := cli run train_resume train_distributed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -47,7 +48,7 @@ REVISION = $(shell git rev-parse HEAD)$(if $(shell git status --porcelain),-dirt
 IMAGE_TAG ?= $(REVISION)
 IMAGE = $(REGISTRY)/$(TARGET):$(IMAGE_TAG)
 
-.PHONY: setup demo check check-types check-style check-imports check-k8s test test-random test-processes docs dist test-wheel \
+.PHONY: setup demo check check-types check-style check-imports check-k8s test test-long test-random test-processes docs dist test-wheel \
 	release-tag release-dry-run publish build-containers test-containers test-s3 test-dvc \
 	test-bench test-study test-vllm bench bench-training_step bench-generation bench-gpu image-bases image-commit image push sbom \
 	locks check-locks clean
@@ -90,13 +91,17 @@ check-imports:
 test: setup
 	$(FAST) -n 2
 
+# The largest files first: the last ones then end at about the same time.
+test-long: setup
+	$(PYTEST) -m "$(SLOW) and long" -n 2 tests/integration
+
 # The first lines name the seed; `pytest -p randomly --randomly-seed SEED` is that order again.
 test-random: setup
 	$(FAST) -n $(WORKERS) -p randomly $(TESTS)
 
 # What the other targets fork from a process that has imported torch, as new interpreters.
 test-processes: setup
-	TSPIN_TEST_PROCESSES=new $(FAST) -n 2 $(addprefix tests/integration/test_,$(PROCESSES:=.py))
+	TSPIN_TEST_PROCESSES=new $(PYTEST) -m "$(SLOW)" -n 2 $(addprefix tests/integration/test_,$(PROCESSES:=.py))
 
 # Beforehand and beside what waits, the images of test-containers; not needed, it builds its own.
 build-containers: setup

@@ -32,7 +32,7 @@ from tspin.train.job import TrainJob
 from tspin.train.step import run_job, train
 from tspin.triplets import build_triplets
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tspin.checkpoints.mirror import CheckpointMirror
 from tspin.store import open_store
 from tspin.train.step import train
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 @pytest.fixture

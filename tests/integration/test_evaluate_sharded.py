@@ -30,7 +30,7 @@ from tspin.evaluate.sharing import Findings, Measurement, Temperature
 from tspin.evaluate.step import evaluate
 from tspin.models.device import resolve_dtype
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 SHARED = {"num_processes": 2, "shard": "on"}
 EVALUATE = """

@@ -19,7 +19,7 @@ from tests import warm
 from tspin.forward.logprobs import response_logps
 from tspin.losses import tspin_loss
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 VOCABULARY = 60_000
 TOKENS = 2_000  # All logits: 60,000 * 2,000 * 4 bytes = 458 MiB.

@@ -13,7 +13,7 @@ from tspin.records.manifest import content_hash
 from tspin.registry import Registry
 from tspin.selfplay import run as play
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 @pytest.fixture

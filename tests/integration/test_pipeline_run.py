@@ -15,7 +15,7 @@ from tspin.registry import Registry
 from tspin.selfplay import run as play
 from tspin_pipelines.profiles.profile import load_profile
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

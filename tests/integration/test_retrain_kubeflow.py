@@ -14,7 +14,7 @@ from tests.registry_models import METRIC, make_candidate
 from tspin.files import sha256_file
 from tspin.registry import Registry, promote
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 

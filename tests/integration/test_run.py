@@ -13,7 +13,7 @@ from training_runs import wait_for, write_sayings
 from tests import warm
 from tspin.records.manifest import content_hash
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 class Project:

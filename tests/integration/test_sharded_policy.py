@@ -28,7 +28,7 @@ from tspin.models.sharding import Sharding, load_sharded
 from tspin.processes.group import refuse_other_disks, wait_for_all
 from tspin.train.job import TrainJob
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 CPU = torch.device("cpu")
 

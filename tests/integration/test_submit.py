@@ -14,7 +14,7 @@ from tests import warm
 from tests.kubeflow_server import kubeflow_server
 from tspin.config import RunConfig
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a-token-that-nobody-prints"

@@ -18,7 +18,7 @@ from tspin.records.training_log import read_train_log
 from tspin.train.job import TrainJob
 from tspin.train.step import run_job
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

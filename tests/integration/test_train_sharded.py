@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from tspin.records.training_log import read_train_log
 from tspin.train.job import TrainJob
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 LORA = {"r": 4, "alpha": 8, "target_modules": "all-linear"}
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -27,7 +27,7 @@ from tspin.train.job import TrainJob
 from tspin.train.step import run_job, train
 from tspin_pipelines.profiles.profile import Profile, load_profile
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 LAUNCH = """
 import json, logging, sys
