@@ -132,4 +132,6 @@ def test_the_adapter_behind_vllms_server_answers_as_here(run_folder: Path, base:
         assert answer.ok, answer.text
         found = answer.json()["choices"][0]
     assert found["finish_reason"] == wanted.finish_reason
-    assert found["text"] == wanted.text
+    # Where the last token is only a part of a character, vLLM's server holds that part back.
+    texts = [text.rstrip("\ufffd") for text in (found["text"], wanted.text)]
+    assert texts[0] == texts[1] != ""
