@@ -186,6 +186,15 @@ def save_tiny_model(folder: Path, tokenizer: PreTrainedTokenizerFast, seed: int 
     return folder
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many as processes that tests start compute with: more could round otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def tokenizer_factory() -> TokenizerFactory:
     """`make_tokenizer`: small tokenizers of several kinds."""

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 from training_runs import finish, make_job, start, wait_for, write_triplets
 
 from tests import warm
@@ -29,16 +28,7 @@ def prefix() -> Iterator[str]:
         yield f"{uri}/checkpoints"
 
 
-@pytest.fixture
-def _one_thread() -> Iterator[None]:
-    """As many as `start` gives the other process: more could round otherwise."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_training_moves_to_another_machine(
     tmp_path: Path,

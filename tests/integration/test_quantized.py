@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from tspin.train.job import TrainJob
 from tspin.train.reference import reference_key
 from tspin.train.step import run_job, train
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
 
 LORA = {"r": 4, "dropout": 0.1}
 CPU = torch.device("cpu")
@@ -37,14 +36,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("quantized")
     write_triplets(made / "triplets.jsonl")
     return made
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def four_bits(folder: Path, model: Path, name: str, **settings: Any) -> TrainJob:

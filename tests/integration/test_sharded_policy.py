@@ -123,15 +123,21 @@ def look_for_a_mark(rank: int, rendezvous: str, folder: str) -> None:
     refuse_other_disks(Path(folder))
     own = Path(folder) / str(rank)
     own.mkdir()
-    with pytest.raises(InputError, match="not all training processes see the same folder"):
+    with pytest.raises(InputError) as refused:
         refuse_other_disks(own)
-    assert not any(own.iterdir())
+    Path(f"{rendezvous}-{rank}").write_text(str(refused.value))
 
 
 def test_disks_that_are_not_shared_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    warm.spawn(look_for_a_mark, str(tmp_path / "rendezvous"), str(folder), processes=2)
+    rendezvous = tmp_path / "rendezvous"
+    warm.spawn(look_for_a_mark, str(rendezvous), str(folder), processes=2)
+    for rank in range(2):
+        told = Path(f"{rendezvous}-{rank}").read_text()
+        assert told.startswith(f"{folder / str(rank)}: not all training processes see the same")
+    # What the processes look for is gone again, in all folders.
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
 
 
 @pytest.fixture

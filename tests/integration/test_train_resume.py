@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from training_runs import finish, make_job, start, wait_for, write_triplets
 
 from tspin.errors import TspinError
@@ -18,7 +17,11 @@ from tspin.records.training_log import read_train_log
 from tspin.train.job import TrainJob
 from tspin.train.step import run_job
 
-pytestmark = [pytest.mark.integration, pytest.mark.long]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.long,
+    pytest.mark.usefixtures("one_thread"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +29,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("resume")
     write_triplets(made / "triplets.jsonl")
     return made
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As many as `start` gives the other process: more could round otherwise."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import orjson
-import peft
 import torch
-from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -21,7 +19,11 @@ from tspin.models.device import resolve_device, resolve_dtype
 from tspin.models.folder import ADAPTER_CONFIG, ModelFolder, adapter_vocabulary, find_model
 from tspin.models.generation import write_end_ids
 from tspin.models.pretrained import empty_weights, load_tokenizer, load_weights, without_bars
-from tspin.models.quantization import check_quantization
+from tspin.models.quantization import check_quantization, without_kernel_warning
+
+with without_kernel_warning():
+    import peft
+    from peft import PeftModel
 
 __all__ = [
     "Policy",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ __all__ = [
     "quantized_loading",
     "settle_quantized",
     "weights_in",
+    "without_kernel_warning",
 ]
 
 log = logging.getLogger(__name__)
@@ -30,6 +33,22 @@ log = logging.getLogger(__name__)
 def is_quantized(config: ModelConfig) -> bool:
     """Whether base weights are kept in four bits."""
     return config.quantize != "none"
+
+
+@contextmanager
+def without_kernel_warning() -> Iterator[None]:
+    """For the import of peft, which imports bitsandbytes wherever that is installed.
+
+    On a CPU with AVX512-BF16 it warns that it could not fetch a kernel from the Hub. That kernel
+    is never used (`settle_quantized`).
+    """
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def check_quantization(config: ModelConfig, *, trains_all: bool = False) -> None:

@@ -7,10 +7,8 @@ layers are taken to be as fast as those of the piece.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import harmonic_mean
 from tempfile import TemporaryDirectory
@@ -31,6 +29,7 @@ from tspin.models.threads import arithmetic_here, threads_held
 from tspin.planning.piece import Example, Piece
 from tspin.planning.sizes import Sizes
 from tspin.planning.speed import Measured
+from tspin.processes.group import errors_only
 from tspin.records.records import AnnotatedRecord, Triplet, write_records
 from tspin.records.training_log import SPEED
 from tspin.tokens.examples import load_examples, roles_of
@@ -62,7 +61,7 @@ def measure(config: RunConfig, sizes: Sizes, annotated: Path) -> Measured:
     """
     began = time.perf_counter()
     here = arithmetic_here(config.system)
-    with TemporaryDirectory(prefix="tspin-plan-") as place, _quiet(), without_bars():
+    with TemporaryDirectory(prefix="tspin-plan-") as place, errors_only(), without_bars():
         piece = Piece.of(config, sizes, Path(place), here.threads)
         examples = piece.examples(annotated)
         training, fixed = _training_rate(piece, examples)
@@ -230,15 +229,3 @@ def _triplet(record: AnnotatedRecord, other: AnnotatedRecord) -> Triplet:
         synthetic=f"{other.response}.",
         proto_synthetic=f"{other.response}!",
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what a step of training says about data that are no real ones."""
-    ours = logging.getLogger("tspin")
-    before = ours.level
-    ours.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        ours.setLevel(before)

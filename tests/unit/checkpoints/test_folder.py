@@ -6,20 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkpoint_folders import KEY, write_checkpoint
 from tspin.checkpoints.folder import Checkpoints
 from tspin.checkpoints.mirror import CheckpointMirror
 from tspin.errors import TspinError
-
-KEY = {"inputs": {"triplets": "abc"}, "parameters": {"learning_rate": 1e-6}}
-
-
-def write_checkpoint(folder: Path, step: int) -> Path:
-    """What transformers leaves, before it is marked."""
-    made = folder / f"checkpoint-{step}"
-    made.mkdir(parents=True)
-    for name in ("model.safetensors", "random-0.safetensors", "training_args.bin"):
-        (made / name).write_bytes(b"bytes")
-    return made
 
 
 @pytest.fixture

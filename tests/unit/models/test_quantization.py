@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -230,3 +232,16 @@ def test_without_the_package_the_extra_is_named(
     )
     [check] = [each for each in doctor_report(run) if each.name == "model.quantize"]
     assert check.status == "fail" and "tspin[quantize]" in check.detail
+
+
+def test_the_import_of_peft_leaves_the_level_of_a_logger_as_it_was() -> None:
+    program = (
+        "import logging, tspin.models.policy; "
+        "print(logging.getLogger('bitsandbytes.backends.cpu.ops').level)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stdout.split() == ["0"]
+    assert "kernels" not in done.stderr

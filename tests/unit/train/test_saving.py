@@ -8,21 +8,11 @@ from pathlib import Path
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from tests.checkpoint_folders import KEY, write_checkpoint
 from tspin.checkpoints.folder import Checkpoints
 from tspin.checkpoints.mirror import CheckpointMirror
 from tspin.processes.launch import StoppedError, Termination
 from tspin.train.saving import CheckpointCallback
-
-KEY = {"inputs": {"triplets": "abc"}, "parameters": {"learning_rate": 1e-6}}
-
-
-def write_checkpoint(folder: Path, step: int) -> Path:
-    """What transformers leaves, before it is marked."""
-    made = folder / f"checkpoint-{step}"
-    made.mkdir(parents=True)
-    for name in ("model.safetensors", "random-0.safetensors", "training_args.bin"):
-        (made / name).write_bytes(b"bytes")
-    return made
 
 
 @pytest.fixture
