@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,26 @@ def test_packed_and_padded_trainings_are_the_same(method: Any, tmp_path: Path) -
         assert all(row["speed/tokens_per_second"] > 0 for row in speeds)
     padding = [[row["speed/padding"] for row in run[2] if "loss" in row] for run in runs]
     assert max(padding[1]) == 0 < min(padding[0]) < 1
+
+
+def test_batches_that_another_process_collates_are_the_same(tmp_path: Path) -> None:
+    forks: list[int] = []
+    before = os.fork
+
+    def fork() -> int:
+        child = before()
+        forks.append(child)
+        return child
+
+    packed = ForwardPasses(0, packed=True)
+    log, weights, _ = trained(packed, 30, tmp_path, beta=0.1)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fork", fork)
+        beside = trained(packed, 30, tmp_path, beta=0.1, dataloader_num_workers=1)
+    assert len(forks) == 2  # One an epoch.
+    assert beside[0] == log
+    for name, weight in beside[1].items():
+        assert torch.equal(weight, weights[name])
 
 
 def test_the_log_has_no_speeds(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ class StepSampler(Sampler[list[Pass]]):
         self.world_size = world_size
         self.epoch = 0
         self._cut = cut
+        self._ordered: tuple[int, list[int]] | None = None
 
     def __len__(self) -> int:
         """Optimiser steps an epoch."""
@@ -98,9 +99,11 @@ class StepSampler(Sampler[list[Pass]]):
         return shares
 
     def _order(self, epoch: int) -> list[int]:
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", epoch))
-        indices: list[int] = torch.randperm(self.size, generator=generator).tolist()
-        return indices
+        # Kept: it is asked for once a step, and each time takes what a small model's step does.
+        if self._ordered is None or self._ordered[0] != epoch:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", epoch))
+            self._ordered = epoch, torch.randperm(self.size, generator=generator).tolist()
+        return self._ordered[1]
 
 
 class PassDataset(Dataset[list[dict[str, Any]]]):

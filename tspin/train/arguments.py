@@ -119,6 +119,8 @@ def trainer_arguments(job: TrainJob, *, sharded: bool = False) -> TSPINConfig:
         bf16=resolve_dtype(job.config.model, device) == torch.bfloat16,
         ddp_backend="gloo" if launched() and device.type == "cpu" else None,
         dataloader_pin_memory=device.type == "cuda",
+        # The next steps are collated beside this one; on a CPU that would take its cores.
+        dataloader_num_workers=int(device.type == "cuda"),
         sharded=sharded,
         # An adapter's whole gradient is small, and adding it up once a step is faster.
         exchange="pass" if settings.lora is None else "step",

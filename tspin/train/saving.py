@@ -1,19 +1,30 @@
-"""What a training does when it is time for a checkpoint, and when it is asked to stop."""
+"""A training's checkpoints: what is in them, when it is time for one, and one on being stopped."""
 
 from __future__ import annotations
 
 import logging
 import math
+from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tspin.checkpoints.folder import Checkpoints
+from tspin.checkpoints.state import (
+    load_random_state,
+    load_state,
+    save_random_state,
+    save_state,
+)
+from tspin.models.policy import Policy
 from tspin.processes.group import any_process, wait_for_all
 from tspin.processes.launch import Termination
 
-__all__ = ["CheckpointCallback"]
+__all__ = ["CheckpointCallback", "CheckpointTrainer"]
 
 log = logging.getLogger(__name__)
 
@@ -87,3 +98,40 @@ class CheckpointCallback(TrainerCallback):
             log.warning("SIGTERM: saving a checkpoint at step %d", state.global_step)
             self._termination.stopped_at = state.global_step
             control.should_save = control.should_training_stop = True
+
+
+class CheckpointTrainer(Trainer):
+    """transformers' trainer with checkpoints without pickles, of sharded policies too.
+
+    See `tspin.checkpoints.state`.
+    """
+
+    _policy: Policy
+    """Without accelerate's wrappers."""
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """A checkpoint has the weights in its state, below."""
+        if not _internal_call:
+            super().save_model(output_dir)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        save_state(Path(output_dir), *self._moving_parts())
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            load_state(Path(checkpoint), *self._moving_parts())
+
+    def _load_from_checkpoint(self, *_: Any, **__: Any) -> None:
+        pass  # With the optimiser, once that is there.
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        save_random_state(Path(output_dir), self.args.process_index)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            load_random_state(Path(checkpoint), self.args.process_index)
+
+    def _moving_parts(self) -> tuple[nn.Module, Optimizer, LRScheduler]:
+        """What training changes, without accelerate's wrappers."""
+        optimizer, schedule = cast(Optimizer, self.optimizer), cast(LRScheduler, self.lr_scheduler)
+        return self._policy, getattr(optimizer, "optimizer", optimizer), schedule

@@ -5,23 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
-from tspin.checkpoints.state import (
-    load_random_state,
-    load_state,
-    save_random_state,
-    save_state,
-)
 from tspin.forward.flops import PassFlops
 from tspin.forward.passes import ForwardPasses
 from tspin.models.device import denormals_flushed
@@ -32,11 +23,12 @@ from tspin.train.arguments import TSPINConfig
 from tspin.train.guards import refuse_not_finite, refuse_unmoved_policy
 from tspin.train.metrics import Speed, StepMetrics, sample_metrics
 from tspin.train.objective import method_loss
+from tspin.train.saving import CheckpointTrainer
 
 __all__ = ["TSPINTrainer"]
 
 
-class TSPINTrainer(Trainer):
+class TSPINTrainer(CheckpointTrainer):
     """Trains a policy on triplets.
 
     What differs from `transformers.Trainer`: a batch of the data loader is a whole optimiser step,
@@ -94,6 +86,8 @@ class TSPINTrainer(Trainer):
     def create_accelerator_and_postprocess(self) -> None:
         """As transformers', but a policy that is sharded already is not wrapped again."""
         super().create_accelerator_and_postprocess()
+        # DDP then adds gradients up where they lie, and not in copies of them.
+        cast(Any, self.accelerator).ddp_handler.gradient_as_bucket_view = True
         if self.args.sharded:
             prepare = self.accelerator.prepare_model
 
@@ -229,33 +223,6 @@ class TSPINTrainer(Trainer):
         # is another loss.) For sft the items are tokens instead of triplets.
         loss = terms.loss * (items / total * self.args.world_size)
         return (loss, {"logps": logps}) if return_outputs else loss
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """A checkpoint has the weights in its state, below."""
-        if not _internal_call:
-            super().save_model(output_dir)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        save_state(Path(output_dir), *self._moving_parts())
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            load_state(Path(checkpoint), *self._moving_parts())
-
-    def _load_from_checkpoint(self, *_: Any, **__: Any) -> None:
-        pass  # With the optimiser, once that is there.
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        save_random_state(Path(output_dir), self.args.process_index)
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            load_random_state(Path(checkpoint), self.args.process_index)
-
-    def _moving_parts(self) -> tuple[nn.Module, Optimizer, LRScheduler]:
-        """What training changes, without accelerate's wrappers."""
-        optimizer, schedule = cast(Optimizer, self.optimizer), cast(LRScheduler, self.lr_scheduler)
-        return self._policy, getattr(optimizer, "optimizer", optimizer), schedule
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics of the step, and stop on a gradient that is not finite."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaForCausalLM
 
-from tspin.forward.logprobs import response_logps
+from tspin.forward.logprobs import response_logps, token_logps
 
 
 def head_rows(model: LlamaForCausalLM) -> tuple[list[int], Any]:
@@ -36,9 +36,10 @@ def test_the_head_sees_response_positions_only_and_no_more_than_a_chunk() -> Non
     forward_calls = len(rows)
     logps.sum().backward()
     hook.remove()
-    # All chunks but the last are made again.
-    last = tokens % 7 or 7
-    assert sum(rows[forward_calls:]) == tokens - last
+    # All chunks but the last, a full one, are made again.
+    assert tokens % 7
+    assert next(filter(None, rows)) == tokens % 7
+    assert sum(rows[forward_calls:]) == tokens - 7
 
 
 def test_no_tensor_kept_for_the_backward_pass_is_larger_than_a_chunk_of_logits() -> None:
@@ -46,7 +47,7 @@ def test_no_tensor_kept_for_the_backward_pass_is_larger_than_a_chunk_of_logits()
     batch = make_batch(rows=30)
     tokens = int(batch["response_mask"].sum())
     sizes = saved_widths(lambda: response_logps(model, batch, chunk_size=7)[0])
-    assert 0 < sum(sizes) <= 3 * 7  # The last chunk's, which its backward needs at once.
+    assert sum(sizes) == 7  # The last chunk's, which its backward needs at once.
     assert sum(saved_widths(lambda: plain_logps(model, batch))) > tokens  # The probe does see.
 
 
@@ -63,6 +64,14 @@ def saved_widths(logps: Callable[[], Tensor]) -> list[int]:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         logps()
     return rows
+
+
+def test_the_backward_pass_makes_nothing_over_the_vocabulary_but_the_gradient_itself() -> None:
+    logits, targets = torch.randn(50, VOCABULARY, requires_grad=True), torch.arange(50) % VOCABULARY
+    logps = token_logps(logits, targets)
+    kept = logps.grad_fn.saved_tensors[0].data_ptr()  # type: ignore[union-attr]
+    (gradient,) = torch.autograd.grad(logps, logits, torch.linspace(-1, 1, 50))
+    assert gradient.data_ptr() == kept
 
 
 @contextmanager
