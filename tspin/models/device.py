@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from tspin.models.quantization import quantization_parameters
 __all__ = [
     "denormals_flushed",
     "dtype_name",
+    "freed_memory_kept",
     "node_processes",
     "numerics",
     "resolve_device",
@@ -82,6 +84,33 @@ def numerics(config: ModelConfig, device: torch.device) -> dict[str, str | None]
         "attn_implementation": config.attn_implementation,
         **quantization_parameters(config),
     }
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Of mallopt(3)."""
+_LARGEST_DEFAULT = 32 * 2**20
+"""What glibc by itself raises the second of them to, in bytes, and twice that the first."""
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Do not give back to the system what tensors on a CPU have freed, until the block ends.
+
+    A step asks for the same tensors as the one before. glibc has the system make each that is
+    large anew, page by page and zeroed. Another C library is left alone.
+    """
+    libc = ctypes.CDLL(None)
+    if not (hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")):
+        yield
+        return
+    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
+    try:
+        yield
+    finally:
+        libc.mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_DEFAULT)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_DEFAULT)
+        libc.malloc_trim(0)
 
 
 @contextmanager

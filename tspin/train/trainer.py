@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -15,7 +15,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from tspin.forward.flops import PassFlops
 from tspin.forward.passes import ForwardPasses
-from tspin.models.device import denormals_flushed
+from tspin.models.device import denormals_flushed, freed_memory_kept
 from tspin.models.policy import Policy
 from tspin.tokens.examples import Examples
 from tspin.tokens.steps import PassDataset, StepCollator, StepSampler
@@ -98,7 +98,8 @@ class TSPINTrainer(CheckpointTrainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As `transformers.Trainer.train`, with the policy set up for its forward passes."""
-        with denormals_flushed(), self.passes.on(self._policy):
+        kept = freed_memory_kept() if self.args.device.type == "cpu" else nullcontext()
+        with denormals_flushed(), kept, self.passes.on(self._policy):
             return super().train(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader[Any]:

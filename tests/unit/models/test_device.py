@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import platform
+import resource
+
+import pytest
 import torch
 
-from tspin.models.device import denormals_flushed
+from tspin.models.device import denormals_flushed, freed_memory_kept
 
 
 def test_denormal_numbers_are_0_inside_the_block_alone() -> None:
@@ -21,3 +25,20 @@ def test_where_denormal_numbers_were_0_before_they_still_are() -> None:
             pass
         assert (tiny / 10 == 0).all()
     assert (tiny / 10 > 0).all()
+
+
+def faults_of_a_large_tensor() -> int:
+    """Pages that the system makes for a tensor, when one of its size has just been freed."""
+    torch.ones(1 << 24)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(1 << 24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc's malloc")
+def test_memory_that_was_freed_is_used_again_inside_the_block_alone() -> None:
+    pages = (1 << 26) // resource.getpagesize()
+    with freed_memory_kept():
+        assert faults_of_a_large_tensor() < pages / 10
+    # Where the system hands out huge pages there are few faults, but there are some.
+    assert faults_of_a_large_tensor() > 16
