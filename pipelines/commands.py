@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tspin.errors import InputError
-from tspin.outputs import check_output
 from tspin_pipelines.options import (
     LOCAL_PATH,
     Cache,
@@ -86,6 +85,7 @@ def compile_command(
         model=model,
         iteration=iteration,
     )
+    from tspin.outputs import check_output
     from tspin_pipelines.compile import compile_pipeline, compiled_pipeline
 
     check_output(out, compiled_pipeline(pipeline), inputs=[config], overwrite=overwrite)

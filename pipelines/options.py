@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tspin.config import load_config
 from tspin.files import expanded
 from tspin_pipelines.packages import require_kubeflow
-from tspin_pipelines.profiles.profile import load_profile
 
 if TYPE_CHECKING:
     from tspin_pipelines.plan import Plan
@@ -138,7 +136,9 @@ def make_plan(
             installed.
     """
     require_kubeflow()
+    from tspin.config import load_config
     from tspin_pipelines.plan import Plan
+    from tspin_pipelines.profiles.profile import load_profile
 
     return Plan(
         config=load_config(config, overrides or []),

@@ -9,9 +9,7 @@ import typer
 
 from tspin.errors import InputError
 from tspin.files import atomic_file
-from tspin.outputs import check_output, equal_to
 from tspin_pipelines.options import LOCAL_PATH, PATH, Overwrite
-from tspin_pipelines.profiles.profile import load_profile, profile_names, profile_path
 
 __all__ = ["app"]
 
@@ -25,6 +23,8 @@ def list_profiles(context: typer.Context) -> None:
     """List the shipped profiles."""
     if context.invoked_subcommand is not None:
         return
+    from tspin_pipelines.profiles.profile import load_profile, profile_names
+
     names = profile_names()
     width = max(map(len, names))
     for name in names:
@@ -34,6 +34,8 @@ def list_profiles(context: typer.Context) -> None:
 @app.command()
 def show(name: Name) -> None:
     """Print a profile as it is written, after checking it."""
+    from tspin_pipelines.profiles.profile import load_profile, profile_path
+
     load_profile(name)
     typer.echo(profile_path(name).read_text(encoding="utf-8"), nl=False)
 
@@ -47,6 +49,9 @@ def copy(
     overwrite: Overwrite = False,
 ) -> None:
     """Copy a profile to a file of your own, which `--profile` takes by its path."""
+    from tspin.outputs import check_output, equal_to
+    from tspin_pipelines.profiles.profile import load_profile, profile_path
+
     load_profile(name)
     source = profile_path(name)
     target = out or Path(source.name)

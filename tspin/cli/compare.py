@@ -27,9 +27,7 @@ from tspin.store import fetch, output_at
 if TYPE_CHECKING:
     from tspin.compare.tables import Part
 
-__all__ = ["COMMANDS", "PANEL", "compare"]
-
-PANEL = "The whole run"
+__all__ = ["compare"]
 
 Methods = Annotated[
     str,
@@ -136,6 +134,3 @@ def _print(part: Part) -> None:
     console = Console()
     console.width = max(console.width, Console(width=1000).measure(table).maximum)
     console.print(table)
-
-
-COMMANDS = (compare,)

@@ -14,29 +14,20 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 import tspin
-from tspin.cli import compare, config, data, plan, project, registry, run, steps
-from tspin.cli.parent import end_with_runner
+from tspin.cli.contents import Contents
 from tspin.errors import TspinError
-from tspin.plugins import command_groups
+from tspin.processes.runner import end_with_runner
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="tspin",
+    cls=Contents,
     help="Triplet self-play fine-tuning of language models (arXiv 2601.08198).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.add_typer(data.app, name="data")
-app.add_typer(config.app, name="config")
-app.add_typer(project.app, name="dvc")
-app.add_typer(registry.app, name="registry")
-for module in (run, plan, compare, steps, registry, project):
-    for command in module.COMMANDS:
-        app.command(rich_help_panel=module.PANEL)(command)
-for name, group in command_groups(reserved={*typer.main.get_group(app).commands}):
-    app.add_typer(group, name=name)
 
 
 def _print_version(flag: bool) -> None:

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from tspin.planning.plan import PlannedStage, RunPlan, Total
     from tspin.planning.work import Work
 
-__all__ = ["COMMANDS", "PANEL", "plan"]
-
-PANEL = "The whole run"
+__all__ = ["plan"]
 
 
 def plan(
@@ -146,6 +144,3 @@ def _size(size: float) -> str:
     if size < 2**30:
         return f"{size / 2**20:,.0f} MiB"
     return f"{size / 2**30:,.1f} GiB"
-
-
-COMMANDS = (plan,)

@@ -19,10 +19,7 @@ from tspin.files import expanded
 from tspin.outputs import check_output, never_ours
 from tspin.plugins import DOCTORS, PROJECTS, load_plugin
 
-__all__ = ["COMMANDS", "PANEL", "app", "clean", "doctor", "init"]
-
-
-PANEL = "Around it"
+__all__ = ["app", "clean", "doctor", "init"]
 
 
 def init(
@@ -139,6 +136,3 @@ def clean(
         expired += clean_checkpoints(checkpoints, days=days, dry=dry_run)
     for path in expired:
         typer.echo(f"{'would delete' if dry_run else 'deleted'} {path}")
-
-
-COMMANDS = (init, doctor, clean)

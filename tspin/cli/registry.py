@@ -15,9 +15,7 @@ from tspin.store import fetch
 if TYPE_CHECKING:
     from tspin.retrain import Outcome
 
-__all__ = ["COMMANDS", "PANEL", "app", "promote", "retrain", "rollback"]
-
-PANEL = "The registry"
+__all__ = ["app", "promote", "retrain", "rollback"]
 
 app = typer.Typer(help="Models that were promoted.", no_args_is_help=True)
 
@@ -202,6 +200,3 @@ def _tell_outcome(registry: str, outcome: Outcome | None) -> None:
 
 def _tell_champion(registry: str, record: Record) -> None:
     typer.echo(f"{registry}: champion {record.number} is {record.model}")
-
-
-COMMANDS = (promote, rollback, retrain)

@@ -22,10 +22,7 @@ from tspin.cli.options import (
 from tspin.outputs import check_output, never_ours, report_page, run_folder
 from tspin.store import fetch, output_at
 
-__all__ = ["COMMANDS", "PANEL", "export", "finish", "report", "run"]
-
-
-PANEL = "The whole run"
+__all__ = ["export", "finish", "report", "run"]
 
 
 RunDir = Annotated[str, typer.Argument(help="A run folder.", **PATH | {"metavar": "RUN_DIR"})]
@@ -111,6 +108,3 @@ def export(
     typer.echo(f"{out}: the model of iteration {number}")
     if push_to is not None:
         typer.echo(push_model(out, push_to, public=public))
-
-
-COMMANDS = (run, report, finish, export)

@@ -29,8 +29,6 @@ from tspin.runs.folder import EvaluationFiles
 from tspin.store import fetch, is_remote, output_at
 
 __all__ = [
-    "COMMANDS",
-    "PANEL",
     "build_triplets",
     "evaluate",
     "fetch_tasks",
@@ -38,8 +36,6 @@ __all__ = [
     "merge_responses",
     "train",
 ]
-
-PANEL = "Single steps"
 
 Model = Annotated[
     str,
@@ -250,6 +246,3 @@ def fetch_tasks(
 
 def _print_counts(out: str, counts: dict[str, int]) -> None:
     typer.echo(f"{out}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-
-
-COMMANDS = (generate, merge_responses, build_triplets, train, evaluate, fetch_tasks)

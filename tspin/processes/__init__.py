@@ -1,1 +1,1 @@
-"""Several processes that share one piece of work: started, waited for, and ended together."""
+"""Processes that work for one command: started, waited for, and ended together."""

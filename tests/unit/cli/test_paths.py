@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -14,7 +15,6 @@ from typer.testing import CliRunner
 from tests.made_runs import make_run
 from tests.registry_models import make_candidate
 from tspin.cli.main import app
-from tspin_pipelines.commands import app as pipelines
 
 
 @pytest.fixture
@@ -48,15 +48,19 @@ PATHS |= {"triplets", "checkpoints", "config", "run_dir", "folder", "candidate",
 PATHS |= {"registry", "summary", "shards", "token_file", "ca_file"}
 
 
+def _callbacks(command: Any) -> Iterator[Callable[..., Any]]:
+    if command.callback is not None:
+        yield command.callback
+    for below in getattr(command, "commands", {}).values():
+        yield from _callbacks(below)
+
+
 def _parameters() -> Iterator[tuple[str, str, typer.models.ParameterInfo]]:
-    below = [*app.registered_groups, *pipelines.registered_groups]
-    groups = [app, pipelines, *(group.typer_instance for group in below)]
-    for group in groups:
-        for command in group.registered_commands:
-            signature = inspect.signature(command.callback, eval_str=True)
-            for name, parameter in signature.parameters.items():
-                for info in getattr(parameter.annotation, "__metadata__", ()):
-                    yield command.callback.__name__, name, info
+    for callback in _callbacks(typer.main.get_group(app)):
+        signature = inspect.signature(callback, eval_str=True)
+        for name, parameter in signature.parameters.items():
+            for info in getattr(parameter.annotation, "__metadata__", ()):
+                yield callback.__name__, name, info
 
 
 def test_every_option_that_is_a_path_knows_the_home_folder() -> None:
