@@ -8,7 +8,6 @@ T k / (n - k). 'auto' gives evaluations a quarter of the GPUs at the most, for w
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import subprocess
@@ -71,30 +70,32 @@ def apart(config: RunConfig, begun: Arithmetic | None) -> Apart | None:
     asked = config.system.evaluate_beside
     if asked == "off" or config.data.heldout is None:
         return None
-    if launched():
-        return _refused(asked, "torchrun started this process")
     count = torch.cuda.device_count() if config.system.device != "cpu" else 0
-    if count == 0:
+    against = _against(count)
+    if against is None and count == 0:
         return Apart() if asked == "on" else None
-    if torch.cuda.is_initialized():
-        return _refused(asked, "CUDA has begun in this process, which would keep all GPUs")
-    if count == 1:
-        return _refused(asked, "there is 1 GPU here")
     # Asked in a process of its own: to look at a GPU's memory, CUDA has to begin.
-    own = _asked_elsewhere(config)
+    own = _asked_elsewhere(config) if against is None else 0
     if own == 0:
-        return _refused(asked, f"of {count} GPUs here none can be spared")
+        if asked == "auto":
+            return None
+        reason = against or f"of {count} GPUs here none can be spared"
+        raise InputError(f"system.evaluate_beside is 'on', but {reason}; use 'auto', or 'off'")
     if asked == "auto" and begun is not None and begun.processes != count - own:
         return None
-    names = os.environ.get(_VISIBLE, "").split(",") if os.environ.get(_VISIBLE) else []
+    names = [name for name in os.environ.get(_VISIBLE, "").split(",") if name]
     names = names or [str(index) for index in range(count)]
     loop, evaluations = names[: count - own], names[count - own : count]
     return Apart({_VISIBLE: ",".join(loop)}, {_VISIBLE: ",".join(evaluations)})
 
 
-def _refused(asked: str, reason: str) -> None:
-    if asked == "on":
-        raise InputError(f"system.evaluate_beside is 'on', but {reason}; use 'auto', or 'off'")
+def _against(gpus: int) -> str | None:
+    """Why nothing can be evaluated beside the loop, whatever the memory of so many GPUs."""
+    if launched():
+        return "torchrun started this process"
+    if gpus and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return "CUDA has begun in this process, which would keep all GPUs"
+    return "there is 1 GPU here" if gpus == 1 else None
 
 
 def _asked_elsewhere(config: RunConfig) -> int:
@@ -102,7 +103,7 @@ def _asked_elsewhere(config: RunConfig) -> int:
     answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  (no shell, and a module of this package)
     if answer.returncode:
         raise TspinError(f"cannot tell what GPUs there are: {answer.stderr.strip()[-500:]}")
-    return int(json.loads(answer.stdout.splitlines()[-1]))
+    return int(answer.stdout.split()[-1])
 
 
 def gpus_of_evaluations(config: RunConfig, gpus: list[Gpu], host: int) -> int:

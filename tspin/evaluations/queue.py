@@ -118,13 +118,13 @@ class Evaluations:
         """
         self._collect(wait=False)
         evaluation = self._evaluation(policy, iteration)
-        # What is in place is only looked at: to find that out, a process takes as long to start.
-        if self._place is None or (not self._waiting and evaluation and evaluation.made):
-            if evaluation is not None:
-                evaluation.make(self._timed)
-            self._judge(iteration)
+        # For what is in place already no process has to start.
+        if evaluation and self._place and (self._waiting or not evaluation.made):
+            self._waiting[iteration] = self._pool.submit(self._make, evaluation, iteration)
             return
-        self._waiting[iteration] = self._pool.submit(self._make, evaluation, iteration)
+        if evaluation:
+            evaluation.make(self._timed)
+        self._judge(iteration)
 
     def stop(self, *, before: Literal["generate", "train"]) -> bool:
         """Whether the gate stops the run before a step of its next iteration.
