@@ -161,6 +161,42 @@ def test_a_killed_evaluation_ends_its_run_which_continues(
     assert results(project) == results(apart)
 
 
+def test_a_training_does_not_go_on_for_an_evaluation_that_failed(
+    tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path / "interrupted", tiny_model_dir)
+    with new_interpreters(monkeypatch):
+        process = project.start(*BESIDE, "--set", "train.epochs=2000")
+    wait_for(process, lambda: bool(workers(project)))
+    (worker,) = workers(project)
+    os.kill(worker, signal.SIGSTOP)
+    wait_for(process, lambda: bool(list(project.run_dir.glob("iter-0/model.checkpoints/*-*"))))
+    os.kill(worker, signal.SIGKILL)
+    _, err = process.communicate()
+    assert process.returncode == 1, err
+    assert "the evaluation's process was killed (SIGKILL)" in err
+    assert not (project.run_dir / "iter-0/model").exists()
+    assert list(project.run_dir.glob("iter-0/model.checkpoints/checkpoint-*"))
+
+
+def test_an_evaluation_does_not_go_on_for_a_training_that_failed(
+    tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path / "failed", tiny_model_dir)
+    project.run_dir.joinpath("iter-0").mkdir(parents=True)
+    (project.run_dir / "iter-0/model.checkpoints").write_text("in the way of the folder")
+    with new_interpreters(monkeypatch):
+        process = project.start(*BESIDE)
+    wait_for(process, lambda: bool(workers(project)))
+    (worker,) = workers(project)
+    os.kill(worker, signal.SIGSTOP)  # So that it cannot end by itself.
+    _, err = process.communicate()
+    assert process.returncode in (1, 2), err
+    assert "model.checkpoints" in err
+    assert workers(project) == []
+    assert not (project.run_dir / "base/metrics.json").exists()
+
+
 @pytest.mark.parametrize("moment", ["iter-0/model.checkpoints/checkpoint-*", "base/.metrics*"])
 def test_sigterm_ends_both_and_the_run_continues(
     moment: str, apart: Project, tmp_path: Path, tiny_model_dir: Path

@@ -187,8 +187,8 @@ class Evaluations:
 
     def _end(self) -> None:
         """No evaluation goes on after this."""
+        self._ended = True  # First of all: from here on no signal interrupts.
         with self._lock:
-            self._ended = True
             running = self._running
         if running is not None:
             running.end()
