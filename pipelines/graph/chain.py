@@ -101,9 +101,8 @@ class Chain:
         task = self._evaluations[index](
             iteration=number, history=history, **shared, **{name: played[name] for name in made}
         )
-        return plan.node(
-            task, f"evaluation {number}" if plan.measures else f"gate {number}"
-        ).outputs
+        title = "evaluation" if plan.measures else "gate"
+        return plan.node(task, f"{title} {number}").outputs
 
     def _begun(self, number: int, inputs: dict[str, Any], policy: Any) -> dict[str, Any]:
         responses = self._generation.responses(
