@@ -1,5 +1,7 @@
 """Component: the report of a run, finished or stopped."""
 
+from typing import Optional
+
 from kfp import dsl
 
 from tspin_components.image import IMAGE
@@ -12,6 +14,7 @@ def report(
     history: dsl.Input[dsl.Dataset],
     page: dsl.Output[dsl.HTML],
     summary: dsl.Output[dsl.Markdown],
+    begun: Optional[dsl.Input[dsl.Dataset]] = None,  # noqa: UP045  (kfp reads no other form)
 ) -> None:
     """Write the page that `tspin report` writes, and its beginning as Markdown.
 
@@ -19,14 +22,16 @@ def report(
         history: As `gate` keeps it.
         page: One self-contained page.
         summary: The verdict, the facts and the first table.
+        begun: Responses of an iteration that had begun when the gate stopped the run.
     """
     from pathlib import Path
 
     from tspin.report.markdown import write_summary
     from tspin.report.page import write_report
-    from tspin_components.artifacts import describe
+    from tspin_components.artifacts import describe, records_in
 
-    write_report(Path(history.path), Path(page.path))
-    write_summary(Path(history.path), Path(summary.path))
+    responses = None if begun is None else records_in(begun.path)
+    write_report(Path(history.path), Path(page.path), begun=responses)
+    write_summary(Path(history.path), Path(summary.path), begun=responses)
     for output in (page, summary):
         output.metadata.update(describe(Path(output.path)))

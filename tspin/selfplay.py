@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tspin.config import RunConfig
-from tspin.evaluate.step import evaluate
+from tspin.evaluations.queue import evaluations
 from tspin.files import atomic_file
 from tspin.generate.step import generate
 from tspin.models.threads import begin_run
-from tspin.records.estimate import read_estimates
 from tspin.records.manifest import (
     content_hash,
     forget,
@@ -20,9 +19,7 @@ from tspin.records.manifest import (
     write_manifest,
 )
 from tspin.report.page import write_report
-from tspin.runs.best import Best
 from tspin.runs.clock import Timed, untimed
-from tspin.runs.drops import sampled_drops
 from tspin.runs.folder import BASE, RunFolder
 from tspin.runs.inputs import Data, fetch_data
 from tspin.train.step import train
@@ -39,13 +36,14 @@ def run(
     """Play `config.iterations` iterations of self-play, or continue where a run was killed.
 
     Every step returns at once where its output is in place and made from the same inputs, so
-    this function simply walks through all of them each time.
+    this function simply walks through all of them each time. Evaluations may be beside the loop
+    (`system.evaluate_beside`): a policy is then measured while it plays the next iteration.
 
     Args:
         config: Its `run_dir` is a folder on this machine; data and model may be remote.
-        kept: Called after each iteration, when its outputs are in place.
+        kept: Called after each iteration that is evaluated; beside the loop where evaluations are.
         timed: Called around each step with its name: 'proto', 'generate', 'triplets', 'train',
-            'heldout_proto', 'base', 'evaluate'.
+            and where evaluations are not beside the loop 'heldout_proto', 'base', 'evaluate'.
 
     Returns:
         The run folder, with the best model named in best.json and the report written.
@@ -53,67 +51,66 @@ def run(
     Raises:
         InputError: the folder holds a run of another configuration or of other data.
         TspinError: a step failed; run again to continue.
+        StoppedError: SIGTERM while a training runs, or evaluations are beside the loop.
     """
     folder = RunFolder(Path(config.run_dir))
     data = fetch_data(config)
-    with folder.opened(config, data):
+    with (
+        folder.opened(config, data),
+        evaluations(config, data, folder, kept=kept, timed=timed) as evaluated,
+    ):
         begin_run(config, folder.arithmetic)
         policy = config.model.path
-        _evaluate(config, data, folder, policy, BASE, timed)
-        best = Best.first(config, folder)
+        evaluated.begin(policy, BASE)
         for iteration in range(config.iterations):
-            log.info("iteration %d of %d", iteration, config.iterations)
-            policy = _play(config, data, folder, policy, iteration, timed)
-            best = best.after(config, folder, iteration)
-            best.write(config, folder)
-            if kept is not None:
-                kept()
-            _warn(config, folder, iteration)
-            if best.stopped:
-                log.warning("stopped: %s", best.stopped)
+            if evaluated.stop(before="generate"):
                 break
+            log.info("iteration %d of %d", iteration, config.iterations)
+            examples = _examples(config, data, folder, policy, iteration, timed)
+            if evaluated.stop(before="train"):
+                break
+            policy = _train(config, folder, policy, examples, iteration, timed)
+            evaluated.begin(policy, iteration)
+        evaluated.finish()
         write_report(folder.path)
     return folder
 
 
-def _warn(config: RunConfig, folder: RunFolder, iteration: int) -> None:
-    if config.data.heldout is None:
-        return
-    paths = [folder.iteration(number).metrics for number in range(BASE, iteration + 1)]
-    for warning in sampled_drops([*map(read_estimates, paths)], config.train.guards.sampled_drop):
-        log.warning("%s", warning)
-
-
-def _play(
+def _examples(
     config: RunConfig, data: Data, folder: RunFolder, policy: str, iteration: int, timed: Timed
-) -> str:
-    """One iteration: y' from the current policy, triplets, the next policy, its evaluation."""
-    outputs = folder.iteration(iteration)
+) -> Path:
+    """What an iteration trains on: y' from the current policy, joined with y and y0."""
     if config.train.method == "sft":
-        examples = data.annotated
-    else:
-        examples = outputs.triplets
-        with timed("proto" if iteration == 0 else "generate"):
-            _generate(config, data.annotated, folder, policy, iteration)
-        with timed("triplets"):
-            build_triplets(
-                config.triplets,
-                annotated=data.annotated,
-                synthetic=outputs.synthetic,
-                proto=folder.proto,
-                out=examples,
-            )
+        return data.annotated
+    outputs = folder.iteration(iteration)
+    with timed("proto" if iteration == 0 else "generate"):
+        _generate(config, data.annotated, folder, policy, iteration)
+    with timed("triplets"):
+        build_triplets(
+            config.triplets,
+            annotated=data.annotated,
+            synthetic=outputs.synthetic,
+            proto=folder.proto,
+            out=outputs.triplets,
+        )
+    return outputs.triplets
+
+
+def _train(
+    config: RunConfig, folder: RunFolder, policy: str, examples: Path, iteration: int, timed: Timed
+) -> str:
+    """The next policy."""
+    out = folder.iteration(iteration).model
     with timed("train"):
         train(
             config,
             model=policy,
             triplets=examples,
             iteration=iteration,
-            out=outputs.model,
+            out=out,
             arithmetic=folder.begun(),
         )
-    _evaluate(config, data, folder, str(outputs.model), iteration, timed)
-    return str(outputs.model)
+    return str(out)
 
 
 def _generate(
@@ -144,33 +141,3 @@ def _copy_output(source: Path, target: Path) -> None:
     with atomic_file(target) as file:
         file.write(source.read_bytes())
     write_manifest(target, manifest)
-
-
-def _evaluate(
-    config: RunConfig, data: Data, folder: RunFolder, policy: str, iteration: int, timed: Timed
-) -> None:
-    heldout = data.heldout
-    if heldout is None:
-        return
-    proto = None
-    if config.train.method != "sft":
-        proto = folder.heldout_proto
-        with timed("heldout_proto"):
-            generate(
-                config,
-                model=config.model.path,
-                annotated=heldout,
-                out=proto,
-                iteration=0,
-                arithmetic=folder.begun(),
-            )
-    with timed("base" if iteration == BASE else "evaluate"):
-        evaluate(
-            config,
-            model=policy,
-            annotated=heldout,
-            out=folder.iteration(iteration).metrics,
-            proto=None if iteration == BASE else proto,
-            iteration=iteration,
-            arithmetic=folder.begun(),
-        )

@@ -14,20 +14,26 @@ from tspin_pipelines.plan import Plan
 __all__ = ["finish_node"]
 
 
-def finish_node(plan: Plan) -> Any:
-    """The sub-pipeline that ends a run; inputs by name: config, history, best."""
+def finish_node(plan: Plan, *, begun: bool = False) -> Any:
+    """The sub-pipeline that ends a run; inputs by name: config, history, best.
+
+    Args:
+        plan: Decides whether a model is promoted.
+        begun: Whether the next iteration has begun already: `begun` is then a further input, its
+            responses, of which the report says what they cost.
+    """
     inputs = {"config": str, "history": dsl.Input[dsl.Dataset], "best": str}
     return sub_pipeline(
-        "finish",
+        "early-finish" if begun else "finish",
         "The best model, the report, and the promotion if a registry is given.",
-        inputs,
+        inputs | ({"begun": dsl.Input[dsl.Dataset]} if begun else {}),
         None,
         lambda channels: _finish(plan, **channels),
     )
 
 
-def _finish(plan: Plan, config: Any, history: Any, best: Any) -> None:
-    told = report(history=history)
+def _finish(plan: Plan, config: Any, history: Any, best: Any, **begun: Any) -> None:
+    told = report(history=history, **begun)
     plan.placed(told, "light", "report")
     model = dsl.importer(artifact_uri=best, artifact_class=dsl.Model, reimport=False)
     model.set_display_name("best model")

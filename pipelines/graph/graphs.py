@@ -8,9 +8,8 @@ from typing import Any
 
 from kfp import dsl
 
-from tspin_pipelines.graph.finish import finish_node
+from tspin_pipelines.graph.chain import Chain
 from tspin_pipelines.graph.generation import GenerationTasks
-from tspin_pipelines.graph.iteration import iteration_node
 from tspin_pipelines.graph.start import Start
 from tspin_pipelines.plan import Plan
 
@@ -24,40 +23,15 @@ def run(plan: Plan) -> Any:
     """All iterations, unrolled: kfp has no loop that carries a policy on."""
     settings = plan.config_json()
     generation = GenerationTasks(plan)
-    nodes = [
-        iteration_node(plan, generation, plays=number > 0)
-        for number in range(plan.config.iterations)
-    ]
-    finish = finish_node(plan)
+    chain = Chain(plan, generation)
 
     @dsl.pipeline(name="tspin-run", description="Triplet self-play fine-tuning, all iterations.")
     def graph(config: str = settings) -> None:
         start = Start(plan, generation, config)
         inputs = start.shared()
-        _chain(plan, nodes, finish, inputs, start.policy, start.history(_BASE, inputs))
+        chain.play(inputs, start.policy, start.history(_BASE, inputs))
 
     return graph
-
-
-def _chain(
-    plan: Plan, nodes: list[Any], finish: Any, inputs: dict[str, Any], policy: Any, history: Any
-) -> None:
-    """Play the remaining iterations, or finish where the gate refuses or none is left."""
-    number = plan.config.iterations - len(nodes)
-    played = nodes[0](iteration=number, policy=policy, history=history, **inputs)
-    plan.node(played, f"iteration {number}")
-    out = played.outputs
-    end = {"config": inputs["config"], "history": out["history"], "best": out["best"]}
-    rest = nodes[1:]
-    if not rest:
-        plan.node(finish(**end), "finish")
-    elif plan.config.gate.margin is None:
-        _chain(plan, rest, finish, inputs, out["policy"], out["history"])
-    else:
-        with dsl.If(out["Output"] == "continue", name=f"after iteration {number}"):
-            _chain(plan, rest, finish, inputs, out["policy"], out["history"])
-        with dsl.Else(name=f"stop after iteration {number}"):
-            plan.node(finish(**end), "finish")
 
 
 def iteration(plan: Plan) -> Any:
@@ -65,18 +39,13 @@ def iteration(plan: Plan) -> Any:
     settings = plan.config_json()
     begins = plan.iteration == 0 and plan.model is None
     generation = GenerationTasks(plan)
-    node = iteration_node(plan, generation, plays=not begins)
-    finish = finish_node(plan)
+    chain = Chain(plan, generation, only="proto" if begins else "own")
 
     @dsl.pipeline(name="tspin-iteration", description="One iteration of self-play from any policy.")
     def graph(config: str = settings, model: str = plan.model or "") -> None:
         start = Start(plan, generation, config, model)
         inputs = start.shared()
-        history = start.history(plan.iteration - 1, inputs)
-        played = node(iteration=plan.iteration, policy=start.policy, history=history, **inputs)
-        plan.node(played, f"iteration {plan.iteration}")
-        out = played.outputs
-        plan.node(finish(config=config, history=out["history"], best=out["best"]), "finish")
+        chain.play(inputs, start.policy, start.history(plan.iteration - 1, inputs))
 
     return graph
 

@@ -1,9 +1,9 @@
-"""One iteration as a node: responses, triplets, training, evaluation, gate.
+"""One iteration as two nodes: it plays, and beside that the policy it ends with is judged.
 
 No `from __future__ import annotations` here: kfp reads the annotations as objects.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from kfp import dsl
 
@@ -16,70 +16,131 @@ from tspin_pipelines.graph.generation import GenerationTasks
 from tspin_pipelines.graph.signature import sub_pipeline
 from tspin_pipelines.plan import Plan
 
-__all__ = ["iteration_node"]
+__all__ = ["evaluation_node", "iteration_node"]
+
+Responses = Literal["proto", "own", "given"]
+"""Where y' comes from: it is y0 at iteration 0, is generated in the node, or was before it."""
+
+
+class _Trained(NamedTuple):
+    policy: dsl.Model
+    uri: str
+    training: dsl.Dataset
 
 
 class _Played(NamedTuple):
+    policy: dsl.Model
+    uri: str
+    training: dsl.Dataset
+    triplets: dsl.Dataset
+
+
+class _Judged(NamedTuple):
     """`Output` is what kfp.local, too, can branch on: `continue` or `stop`."""
 
-    policy: dsl.Model
     history: dsl.Dataset
     Output: str
     best: str
 
 
-def iteration_node(plan: Plan, generation: GenerationTasks, *, plays: bool) -> Any:
-    """The sub-pipeline of an iteration.
+def iteration_node(plan: Plan, generation: GenerationTasks, responses: Responses) -> Any:
+    """The sub-pipeline that plays an iteration, up to its policy; it knows of no evaluation.
 
     Args:
         plan: Decides which steps it has.
         generation: Makes the tasks of its first step.
-        plays: Whether the policy generates y'; at iteration 0 it is y0, which is there already.
+        responses: Where y' comes from; no matter to a method that trains on no pairs.
 
     Returns:
-        What makes a task of it. Inputs by name: config, settings, iteration, policy, annotated,
-        history; proto, where the method trains on pairs; heldout, where policies are measured;
-        heldout_proto, where both. Outputs: policy, history, Output, best.
+        What makes a task of it. Inputs by name: settings, iteration, policy, annotated; proto,
+        where the method trains on pairs; synthetic, where y' is given. Outputs: policy, uri,
+        training; triplets, where the method trains on pairs.
+    """
+    inputs: dict[str, Any] = {
+        "settings": str,
+        "iteration": int,
+        "policy": dsl.Input[dsl.Model],
+        "annotated": dsl.Input[dsl.Dataset],
+    }
+    optional = {"proto": plan.pairs, "synthetic": plan.pairs and responses == "given"}
+    inputs |= {name: dsl.Input[dsl.Dataset] for name, needed in optional.items() if needed}
+    return sub_pipeline(
+        "first-iteration" if plan.pairs and responses == "proto" else "iteration",
+        "Synthetic responses, triplets, and the next policy.",
+        inputs,
+        _Played if plan.pairs else _Trained,
+        lambda channels: _play(plan, generation, responses, channels),
+    )
+
+
+def _play(
+    plan: Plan, generation: GenerationTasks, responses: Responses, channels: dict[str, Any]
+) -> _Played | _Trained:
+    shared = {name: channels[name] for name in ("settings", "iteration", "policy")}
+    if not plan.pairs:
+        trained = _training(plan, **shared, examples=channels["annotated"]).outputs
+        return _Trained(trained["trained"], trained["Output"], trained["training"])
+    annotated = channels["annotated"]
+    if responses == "own":
+        synthetic = generation.responses("generate", **shared, annotated=annotated)
+    else:
+        synthetic = channels["synthetic" if responses == "given" else "proto"]
+    joined = build_triplets(
+        settings=channels["settings"],
+        annotated=annotated,
+        synthetic=synthetic,
+        proto=channels["proto"],
+    )
+    triplets = plan.placed(joined, "light", "build triplets").outputs["triplets"]
+    trained = _training(plan, **shared, examples=triplets).outputs
+    return _Played(trained["trained"], trained["Output"], trained["training"], triplets)
+
+
+def evaluation_node(plan: Plan) -> Any:
+    """The sub-pipeline that measures the policy of an iteration and asks the gate.
+
+    Args:
+        plan: Decides which steps it has.
+
+    Returns:
+        What makes a task of it. Inputs by name: config, settings, iteration, policy, history, and
+        uri, training, triplets as the iteration has them; heldout, where policies are measured;
+        heldout_proto, where they are compared with y0 as well. Outputs: history, Output, best.
     """
     inputs: dict[str, Any] = {
         "config": str,
         "settings": str,
         "iteration": int,
         "policy": dsl.Input[dsl.Model],
-        "annotated": dsl.Input[dsl.Dataset],
+        "uri": str,
         "history": dsl.Input[dsl.Dataset],
+        "training": dsl.Input[dsl.Dataset],
     }
     optional = {
-        "proto": plan.pairs,
+        "triplets": plan.pairs,
         "heldout": plan.measures,
         "heldout_proto": plan.pairs and plan.measures,
     }
     inputs |= {name: dsl.Input[dsl.Dataset] for name, needed in optional.items() if needed}
     return sub_pipeline(
-        "iteration" if plays or not plan.pairs else "first-iteration",
-        "Synthetic responses, triplets, the next policy, its evaluation, and the gate.",
+        "evaluation",
+        "The policy on the held-out records, and the gate.",
         inputs,
-        _Played,
-        lambda channels: _play(plan, generation if plays else None, channels),
+        _Judged,
+        lambda channels: _judge(plan, channels),
     )
 
 
-def _play(plan: Plan, generation: GenerationTasks | None, channels: dict[str, Any]) -> _Played:
-    settings, iteration, policy = channels["settings"], channels["iteration"], channels["policy"]
-    added: dict[str, Any] = {}
-    examples = channels["annotated"]
+def _judge(plan: Plan, channels: dict[str, Any]) -> _Judged:
+    added: dict[str, Any] = {"training": channels["training"]}
     if plan.pairs:
-        examples = added["triplets"] = _triplets(plan, generation, channels)
-    trained = _training(
-        plan, settings=settings, iteration=iteration, policy=policy, examples=examples
-    )
-    added["training"] = trained.outputs["training"]
+        added["triplets"] = channels["triplets"]
     if plan.measures:
         proto = {"proto": channels["heldout_proto"]} if plan.pairs else {}
         measured = evaluate(
-            settings=settings,
-            iteration=iteration,
-            policy=trained.outputs["trained"],
+            settings=channels["settings"],
+            iteration=channels["iteration"],
+            policy=channels["policy"],
             heldout=channels["heldout"],
             **proto,
         )
@@ -87,14 +148,13 @@ def _play(plan: Plan, generation: GenerationTasks | None, channels: dict[str, An
         added["evaluation"] = measured.outputs["evaluation"]
     decided = gate(
         config=channels["config"],
-        iteration=iteration,
-        model=trained.outputs["Output"],
+        iteration=channels["iteration"],
+        model=channels["uri"],
         history=channels["history"],
         **added,
     )
     plan.placed(decided, "light", "gate")
-    return _Played(
-        policy=trained.outputs["trained"],
+    return _Judged(
         history=decided.outputs["grown"],
         Output=decided.outputs["Output"],
         best=decided.outputs["best"],
@@ -107,22 +167,3 @@ def _training(plan: Plan, **inputs: Any) -> Any:
     nodes = plan.profile.training_nodes(plan.config).model_dump_json()
     task = plan.placed(train_multinode(nodes=nodes, **inputs), "transfer", "train on several nodes")
     return plan.as_long_as(task, "train")
-
-
-def _triplets(plan: Plan, generation: GenerationTasks | None, channels: dict[str, Any]) -> Any:
-    synthetic = channels["proto"]
-    if generation is not None:
-        synthetic = generation.responses(
-            "generate",
-            settings=channels["settings"],
-            iteration=channels["iteration"],
-            policy=channels["policy"],
-            annotated=channels["annotated"],
-        )
-    joined = build_triplets(
-        settings=channels["settings"],
-        annotated=channels["annotated"],
-        synthetic=synthetic,
-        proto=channels["proto"],
-    )
-    return plan.placed(joined, "light", "build triplets").outputs["triplets"]

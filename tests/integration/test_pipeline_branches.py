@@ -32,12 +32,45 @@ def test_a_refused_gate_stops_the_run_which_still_reports_and_promotes(
     kubeflow.run("run", config, registry=str(registry))
     ran = kubeflow.tasks()
     assert (ran["train"], ran["gate"], ran["report"], ran["promote"]) == (2, 3, 1, 1)
-    assert "Stopped early" in kubeflow.one("report", "summary").read_text()
+    # Both protos, y' of iteration 1, and y' of the iteration that the gate then refuses to train.
+    assert (ran["generate"], ran["build-triplets"]) == (4, 2)
+    told = kubeflow.one("report", "summary").read_text()
+    assert "Stopped early" in told
+    assert "Iteration 2 had begun, and its generation (16 responses, " in told
+    assert "Iteration 2 had begun" in kubeflow.one("report", "page").read_text()
     history = kubeflow.all("gate", "grown")[-1]
     assert json.loads((history / "best.json").read_bytes())["iteration"] == 0
     champion = Registry(str(registry)).champion()
     assert champion is not None
     assert champion.model == content_hash(kubeflow.all("train", "trained")[0] / "model")
+
+
+def test_nothing_is_generated_in_vain_where_that_is_asked(kubeflow: LocalKubeflow) -> None:
+    settings = ("train.learning_rate=1e-2", "gate.margin=0", "system.speculate=false")
+    kubeflow.run("run", kubeflow.config(*settings))
+    ran = kubeflow.tasks()
+    assert (ran["generate"], ran["train"], ran["report"]) == (2, 1, 1)
+    told = kubeflow.one("report", "summary").read_text()
+    assert "Stopped early" in told
+    assert "had begun" not in told
+
+
+def test_iterations_that_no_gate_stops_are_those_of_tspin_run(kubeflow: LocalKubeflow) -> None:
+    config = kubeflow.config("gate.margin=null", "system.threads=1")
+    kubeflow.run("run", config)
+    folder = play(config)
+    trained = [path / "model" for path in kubeflow.all("train", "trained")]
+    assert [content_hash(path) for path in trained] == [
+        content_hash(folder.iteration(number).model) for number in range(2)
+    ]
+    history = kubeflow.all("gate", "grown")[-1]
+    for number in range(2):
+        ours = (history / f"iter-{number}/metrics.json").read_bytes()
+        assert ours == folder.iteration(number).metrics.read_bytes()
+    ours, theirs = (
+        json.loads((path / "best.json").read_bytes()) for path in (history, folder.path)
+    )
+    assert ours == theirs
 
 
 def test_a_failed_step_fails_the_run_and_a_rerun_does_the_rest(kubeflow: LocalKubeflow) -> None:

@@ -134,6 +134,8 @@ def _configured(asked: Comparison, folder: ComparisonFolder, arm: Arm, seed: int
             "run_dir": str(folder.run(arm, seed).path),
             "seed": seed,
             "train": config.train.model_copy(update={"method": arm.method}),
+            # What each step takes is compared, too: nothing may run beside it.
+            "system": config.system.model_copy(update={"evaluate_beside": "off"}),
         }
     )
 

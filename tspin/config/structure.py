@@ -7,10 +7,13 @@ import json
 from pydantic import ValidationError
 
 from tspin.config.loading import config_differences
-from tspin.config.run import GateConfig, RunConfig
+from tspin.config.run import GateConfig, RunConfig, SystemConfig
 from tspin.errors import InputError
 
 __all__ = ["parse_compiled", "step_settings", "structure"]
+
+_ORDER = ("evaluate_beside", "speculate")
+"""Settings of the system that say when steps run, and nothing to any of them."""
 
 
 def structure(config: RunConfig) -> str:
@@ -21,6 +24,10 @@ def structure(config: RunConfig) -> str:
         "data.heldout is set": config.data.heldout is not None,
         "gate.margin is set": config.gate.margin is not None,
     }
+    plays, gated = config.train.method != "sft", config.gate.margin is not None
+    if plays and gated and not config.system.speculate:
+        # Said only here: pipelines that were compiled before there was a choice stay valid.
+        decisive["generation waits for the gate"] = True
     return json.dumps(decisive, sort_keys=True)
 
 
@@ -53,5 +60,7 @@ def step_settings(config: RunConfig) -> str:
 
     A step's cache then holds although the run is given more iterations, another gate or name.
     """
-    plain = {"run_dir": "run", "iterations": 1, "gate": GateConfig()}
+    order = {name: SystemConfig.model_fields[name].default for name in _ORDER}
+    system = config.system.model_copy(update=order)
+    plain = {"run_dir": "run", "iterations": 1, "gate": GateConfig(), "system": system}
     return config.model_copy(update=plain).model_dump_json()

@@ -32,6 +32,7 @@ __all__ = [
     "passes_fit",
     "refuse_too_large",
     "shared_size",
+    "weights_of",
 ]
 
 _GPU_SHARE = 0.9
@@ -174,6 +175,15 @@ def passes_fit(model: str | ModelFolder, config: RunConfig, gpus: list[int]) -> 
     layer = s * tokens * (6 * shape.hidden + 3 * shape.attention_width + 3 * shape.intermediate)
     head = min(system.logps_chunk_size, tokens) * shape.vocabulary * (s + 8)
     return 2**30 + 1.05 * (weights + max(layer, head)) <= min(gpus)
+
+
+def weights_of(model: str | ModelFolder, config: RunConfig) -> int:
+    """Bytes of a policy's weights on a device; nothing is loaded.
+
+    Raises:
+        InputError: there is no such model, or transformers does not know it.
+    """
+    return _sizes(model, config)[1]
 
 
 def _sizes(model: str | ModelFolder, config: RunConfig) -> tuple[ModelShape, int]:

@@ -34,7 +34,7 @@ from tspin.runs.folder import EvaluationFiles
 from tspin.runs.samples import SHOWN
 from tspin.seeds import choose
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "is_evaluated"]
 
 
 def evaluate(
@@ -86,6 +86,31 @@ def evaluate(
             with work.computing() as signed:
                 _make(dataclasses.replace(evaluation, wanted=signed), out)
     return read_metrics(out)
+
+
+def is_evaluated(
+    config: RunConfig,
+    *,
+    model: str,
+    annotated: Path,
+    out: Path,
+    proto: Path | None,
+    iteration: int,
+) -> bool:
+    """Whether `evaluate` would return at once; nothing is loaded.
+
+    Args:
+        config: See `evaluate`.
+        model: The policy.
+        annotated: Held-out records.
+        out: Where metrics.json goes.
+        proto: Responses of the initial policy, or None.
+        iteration: The one that the policy ended; -1 for the initial policy.
+
+    Raises:
+        InputError: a file or the model is missing, or the settings do not fit the model.
+    """
+    return is_current(out, EvaluationJob.of(config, model, annotated, proto, iteration).wanted)
 
 
 def _make(evaluation: EvaluationJob, out: Path) -> None:

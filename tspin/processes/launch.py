@@ -27,9 +27,11 @@ __all__ = [
     "StoppedError",
     "Termination",
     "check_world",
+    "killed_error",
     "launch",
     "launched",
     "processes_wanted",
+    "read_error",
 ]
 
 
@@ -196,11 +198,7 @@ def _first_error(folder: Path, error: ChildFailedError, kind: str) -> TspinError
     }
     if killed:  # It could say nothing; what others say is that it does not answer.
         rank, code = min(killed.items())
-        name = signal.Signals(-code).name
-        return TspinError(
-            f"{kind} process {rank} was killed ({name}); the kernel does that where memory runs "
-            f"out. {_again(kind).capitalize()}"
-        )
+        return killed_error(f"{kind} process {rank}", code, kind)
     # By the file's own time: the launcher's are whole seconds.
     files = sorted(folder.rglob("error.json"), key=lambda path: path.stat().st_mtime_ns)
     if not files:
@@ -208,8 +206,33 @@ def _first_error(folder: Path, error: ChildFailedError, kind: str) -> TspinError
         return TspinError(
             f"{kind} process {rank} died (exit code {failure.exitcode}): {failure.message}"
         )
-    text: str = orjson.loads(files[0].read_bytes())["message"]["message"]
+    return read_error(files[0], f"{kind} process {files[0].parent.name}")
+
+
+def read_error(file: Path, process: str) -> TspinError:
+    """What a process left where `tspin.processes.worker.run_worker` leaves an error, of its kind.
+
+    Args:
+        file: error.json.
+        process: What a message calls the process.
+    """
+    text: str = orjson.loads(file.read_bytes())["message"]["message"]
     for error_class in _KINDS:
         if text.startswith(f"{error_class.__name__}: "):
             return error_class(text.removeprefix(f"{error_class.__name__}: "))
-    return TspinError(f"{kind} process {files[0].parent.name} failed: {text}")
+    return TspinError(f"{process} failed: {text}")
+
+
+def killed_error(process: str, code: int, kind: str) -> TspinError:
+    """Of a process that could say nothing.
+
+    Args:
+        process: What a message calls it.
+        code: How it ended: the signal's number below 0.
+        kind: 'training' or 'evaluation'.
+    """
+    name = signal.Signals(-code).name
+    return TspinError(
+        f"{process} was killed ({name}); the kernel does that where memory runs out. "
+        f"{_again(kind).capitalize()}"
+    )

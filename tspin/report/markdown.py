@@ -39,17 +39,19 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(plain(cell) for cell in cells)} |"
 
 
-def write_summary(run_dir: Path, out: Path) -> None:
+def write_summary(run_dir: Path, out: Path, *, begun: Path | None = None) -> None:
     """Write the verdict, the facts and the first table of the report as Markdown.
 
     Args:
         run_dir: A run folder, or the history that `tspin.runs.gate.gate` keeps.
         out: The file; appears whole or not at all.
+        begun: Responses of an iteration that the gate let go no further, where they are not in the
+            folder.
 
     Raises:
         InputError: no such folder, no config.json in it, or a file in it is damaged.
     """
-    history = read_history(run_dir, samples=0)
+    history = read_history(run_dir, samples=0, begun=begun)
     method = METHODS[history.config.train.method]
     parts = [f"# {method}: {plain(history.name)}", plain(verdict(history)), state(history)]
     parts += [f"> **Warning:** {plain(warning)}" for warning in warnings(history)]

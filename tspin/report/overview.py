@@ -73,10 +73,15 @@ def state(history: History) -> str:
     """How far the run came, and why it stopped."""
     planned, done = history.config.iterations, history.finished
     if history.best and history.best["stopped"]:
-        return f"Stopped early: {history.best['stopped']}."
+        begun = f" {_sentence(str(history.in_vain))}" if history.in_vain else ""
+        return f"Stopped early: {history.best['stopped']}.{begun}"
     if done >= planned:
         return f"All {planned} iterations ran." if planned > 1 else "Its one iteration ran."
     return f"Not finished: {done} of {planned} iterations are done."
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def facts(history: History) -> list[tuple[str, str]]:

@@ -25,7 +25,7 @@ from tspin.runs.samples import SHOWN
 __all__ = ["write_report"]
 
 
-def write_report(run_dir: Path, out: Path | None = None) -> Path:
+def write_report(run_dir: Path, out: Path | None = None, *, begun: Path | None = None) -> Path:
     """Write the report of a run folder, whole or not at all; equal folders give equal bytes.
 
     The page needs no network: the plotting library is inside it. Text that a model wrote is
@@ -34,6 +34,8 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
     Args:
         run_dir: The run folder; the run may be on its way still.
         out: The page; None is report.html in the run folder.
+        begun: Responses of an iteration that the gate let go no further, where they are not in the
+            folder.
 
     Returns:
         The path of the page.
@@ -44,7 +46,7 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
     """
     if out is not None:
         check_output(out, report_page)
-    page = _render(read_history(run_dir, samples=SHOWN))
+    page = _render(read_history(run_dir, samples=SHOWN, begun=begun))
     path = out or RunFolder(run_dir).report
     with atomic_file(path) as file:
         file.write(page.encode())

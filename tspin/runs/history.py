@@ -12,12 +12,13 @@ from pydantic import ValidationError
 from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.records.estimate import Estimate, estimates_of, read_metrics
-from tspin.records.manifest import Manifest
+from tspin.records.manifest import Manifest, read_manifest
+from tspin.records.records import Response, read_records
 from tspin.records.training_log import read_train_log
 from tspin.runs.folder import BASE, RunFolder
 from tspin.runs.samples import Sample, heldout_samples, training_samples
 
-__all__ = ["History", "Played", "read_history"]
+__all__ = ["History", "InVain", "Played", "in_vain", "read_history"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,20 @@ class Played:
 
 
 @dataclass(frozen=True)
+class InVain:
+    """An iteration whose policy had answered already when the gate stopped the run."""
+
+    number: int
+    responses: int
+    tokens: int
+    """Of these responses."""
+
+    def __str__(self) -> str:
+        cost = f"{self.responses:,} responses, {self.tokens:,} tokens"
+        return f"iteration {self.number} had begun, and its generation ({cost}) was in vain"
+
+
+@dataclass(frozen=True)
 class History:
     """All of a run that the report shows."""
 
@@ -55,6 +70,8 @@ class History:
     """Prompts trained on, with y, y0 and y'."""
     manifests: dict[str, Manifest]
     """By the path of what each describes, relative to the run folder."""
+    in_vain: InVain | None = None
+    """What had begun after the last of `played`, where the gate stopped the run."""
 
     @property
     def finished(self) -> int:
@@ -71,12 +88,41 @@ class History:
         return tuple(iteration for iteration in self.played if iteration.number != BASE)
 
 
-def read_history(run_dir: Path, *, samples: int) -> History:
+def in_vain(folder: RunFolder, begun: Path | None = None) -> InVain | None:
+    """The iteration that had begun when the gate stopped the run, if one had.
+
+    Args:
+        folder: Of the run.
+        begun: Its responses, where they are not in the folder.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    stopped = _stopped(folder)
+    if stopped is None:
+        return None
+    last = max(folder.numbers(), default=0)
+    synthetic = begun or folder.iteration(last).synthetic
+    manifest = read_manifest(synthetic)
+    # What was trained has a log; the training comes after the gate.
+    if manifest is None or (begun is None and folder.iteration(last).train_log.is_file()):
+        return None
+    lengths = [response.response_tokens for response in read_records(synthetic, Response)]
+    return InVain(manifest.iteration or 0, len(lengths), sum(lengths))
+
+
+def _stopped(folder: RunFolder) -> str | None:
+    """Why the gate stopped the run."""
+    return _read_json(folder.best)["stopped"] if folder.best.is_file() else None
+
+
+def read_history(run_dir: Path, *, samples: int, begun: Path | None = None) -> History:
     """Read what a run folder holds; what is not there yet is left out.
 
     Args:
         run_dir: The run folder.
         samples: How many of the prompts that were trained on to show.
+        begun: Responses of an iteration that the gate let go no further, from elsewhere.
 
     Raises:
         InputError: no such folder, no config.json in it, or a file in it is damaged.
@@ -92,7 +138,13 @@ def read_history(run_dir: Path, *, samples: int) -> History:
         config = RunConfig.model_validate_json(config_text)
     except ValidationError as error:
         raise InputError(f"{path}: not the configuration of a run: {error}") from None
-    played = [_read_played(folder, number) for number in (BASE, *folder.numbers())]
+    vain = in_vain(folder, begun)
+    begun_numbers = [vain.number] if vain else []
+    played = [
+        _read_played(folder, number)
+        for number in (BASE, *folder.numbers())
+        if number not in begun_numbers
+    ]
     if not (played[0].metrics or folder.iteration(BASE).path.is_dir()):
         played = played[1:]
     numbers = [iteration.number for iteration in played]
@@ -105,6 +157,7 @@ def read_history(run_dir: Path, *, samples: int) -> History:
         heldout_samples=heldout_samples(folder, numbers),
         training_samples=training_samples(folder, numbers, samples),
         manifests=_read_manifests(folder),
+        in_vain=vain,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -56,11 +56,15 @@ class _RemoteOutput(Output):
         """Copy what is new or has changed; a manifest after what it describes.
 
         An old manifest is deleted before its output is replaced: whoever looks in between sees an
-        output that is not made, never one with another's manifest.
+        output that is not made, never one with another's manifest. Work may go on in the folder
+        meanwhile: what is finished after the look at it is for the next time.
         """
         store = self._remote.store
         files = {path.relative_to(self.folder).as_posix(): path for path in self._finished()}
-        hashes = {key: sha256_file(path) for key, path in files.items()}
+        hashes = {}
+        for key, path in files.items():
+            with suppress(FileNotFoundError):  # An output that is not of use is being made anew.
+                hashes[key] = sha256_file(path)
         changed = [key for key, sha256 in hashes.items() if self._known.get(key) != sha256]
         if not changed:
             return
@@ -74,7 +78,10 @@ class _RemoteOutput(Output):
         store.delete(making_key(self._remote.name))
 
     def _finished(self) -> Iterator[Path]:
-        for path in sorted(self.folder.rglob("*")):
+        """Files in their place; each manifest with what it describes, which was there before it."""
+        found = set(self.folder.rglob(f"*{_MANIFEST}"))
+        found |= {path for path in self.folder.rglob("*") if not path.name.endswith(_MANIFEST)}
+        for path in sorted(found):
             parts = path.relative_to(self.folder).parts
             # Journals and half-written files begin with a dot.
             on_the_way = any(part.startswith(".") or part.endswith(_CHECKPOINTS) for part in parts)

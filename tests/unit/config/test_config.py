@@ -2,7 +2,16 @@ from pathlib import Path
 
 import pytest
 
-from tspin.config import RunConfig, TrainConfig, config_differences, load_config, resolved
+from tspin.config import (
+    RunConfig,
+    TrainConfig,
+    config_differences,
+    load_config,
+    parse_compiled,
+    resolved,
+    step_settings,
+    structure,
+)
 from tspin.errors import InputError
 
 ROOT = Path(__file__).parents[3]
@@ -55,6 +64,26 @@ def test_sharding_takes_words_that_yaml_takes_for_booleans(write, word: str) -> 
     path = write(f"{SMALLEST}system: {{shard: {word}}}\n")
     assert load_config(path).system.shard == word
     assert load_config(write(SMALLEST), [f"system.shard={word}"]).system.shard == word
+
+
+def test_evaluating_beside_takes_words_that_yaml_takes_for_booleans(write) -> None:
+    for word in ("on", "off", "auto"):
+        path = write(f"{SMALLEST}system: {{evaluate_beside: {word}}}\n")
+        assert load_config(path).system.evaluate_beside == word
+
+
+def test_when_steps_run_is_nothing_to_a_step(write) -> None:
+    path = write(SMALLEST)
+    plain = load_config(path)
+    order = load_config(path, ["system.evaluate_beside=on", "system.speculate=false"])
+    assert step_settings(order) == step_settings(plain)
+    assert structure(order) == structure(plain)  # No gate, no difference.
+    gated = load_config(path, ["data.heldout=h.jsonl", "gate.margin=0"])
+    waits = gated.model_copy(update={"system": order.system})
+    assert "waits" not in structure(gated)  # As pipelines have it that were compiled earlier.
+    assert parse_compiled(gated.model_dump_json(), structure(gated)) == gated
+    with pytest.raises(InputError, match="generation waits for the gate: None -> True"):
+        parse_compiled(waits.model_dump_json(), structure(gated))
 
 
 def test_an_unknown_key_names_its_line_and_the_nearest(write) -> None:

@@ -6,6 +6,7 @@ TSPIN_RECORD=1 .venv/bin/pytest tests/unit/pipelines/test_compile_pipeline.py   
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,85 @@ def test_one_node_an_iteration_and_an_end_for_each_branch(tmp_path: Path) -> Non
         f"iteration {number}" for number in range(3)
     ]
     assert sum(title.startswith("finish") for title in titles) == 3
+
+
+def _run_spec(tmp_path: Path, **changes: Any) -> dict[str, Any]:
+    values = _config(heldout="h.jsonl").model_dump() | changes
+    plan = Plan(RunConfig.model_validate(values | {"iterations": 3}), load_profile("cpu"))
+    compile_pipeline("run", plan, tmp_path / "run.yaml")
+    return _documents(tmp_path / "run.yaml")[0]
+
+
+def _needed(spec: dict[str, Any], dag: dict[str, Any], title: str) -> set[str]:
+    """Titles of all tasks in a DAG that a task waits for, and those in them."""
+    tasks = dag["tasks"]
+    names = {task["taskInfo"]["name"]: name for name, task in tasks.items()}
+    waiting, found = [names[title]], set()
+    while waiting:
+        for name in tasks[waiting.pop()].get("dependentTasks", []):
+            if name not in found:
+                found.add(name)
+                waiting.append(name)
+    return {title for name in found for title in _titles(spec, tasks[name])}
+
+
+def _titles(spec: dict[str, Any], task: dict[str, Any]) -> Iterator[str]:
+    yield task["taskInfo"]["name"]
+    inner = spec["components"].get(task["componentRef"]["name"], {}).get("dag", {})
+    for further in inner.get("tasks", {}).values():
+        yield from _titles(spec, further)
+
+
+def _branch(spec: dict[str, Any], dag: dict[str, Any], title: str) -> dict[str, Any]:
+    """The DAG of what is done after an iteration that the gate lets pass."""
+    inner = [
+        spec["components"][task["componentRef"]["name"]]["dag"]
+        for task in dag["tasks"].values()
+        if task["taskInfo"]["name"].startswith("condition-branches")
+    ]
+    branches = [task for one in inner for task in one["tasks"].values()]
+    (chosen,) = [task for task in branches if title in {*_titles(spec, task)}]
+    return spec["components"][chosen["componentRef"]["name"]]["dag"]  # type: ignore[no-any-return]
+
+
+def test_no_iteration_waits_for_an_evaluation_that_cannot_stop_it(tmp_path: Path) -> None:
+    spec = _run_spec(tmp_path)
+    dag = spec["root"]["dag"]
+    for number in range(3):
+        needed = _needed(spec, dag, f"iteration {number}")
+        assert not {"gate", "evaluate", "evaluate the start", "begin the history"} & needed
+        assert f"iteration {number - 1}" in needed or number == 0
+        assert (
+            f"evaluation {number - 1}" in _needed(spec, dag, f"evaluation {number}") or not number
+        )
+    assert {"evaluation 2", "iteration 2"} <= _needed(spec, dag, "finish")
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_before_the_gate_comes_the_generation_of_the_next_iteration_alone(
+    shards: int, tmp_path: Path
+) -> None:
+    values = _config(heldout="h.jsonl").model_dump() | {"gate": {"margin": 0.1}}
+    plan = Plan(RunConfig.model_validate(values), load_profile("cpu"), shards=shards)
+    compile_pipeline("run", plan, tmp_path / "run.yaml")
+    spec = _documents(tmp_path / "run.yaml")[0]
+    dag = spec["root"]["dag"]
+    needed = _needed(spec, dag, "generation 1")
+    assert "iteration 0" in needed
+    assert not {"gate", "evaluate", "evaluate the start"} & needed
+    within = _branch(spec, dag, "iteration 1")["tasks"].values()
+    later = {title for task in within for title in _titles(spec, task)}
+    assert {"iteration 1", "evaluation 1", "train", "build triplets"} <= later
+    assert "generate" not in later
+
+
+def test_a_generation_that_waits_for_the_gate_stands_in_its_branch(tmp_path: Path) -> None:
+    spec = _run_spec(tmp_path, gate={"margin": 0.1}, system={"speculate": False})
+    dag = spec["root"]["dag"]
+    outside = {task["taskInfo"]["name"] for task in dag["tasks"].values()}
+    assert not [title for title in outside if title.startswith("generation")]
+    within = _branch(spec, dag, "iteration 1")["tasks"].values()
+    assert "generate" in {title for task in within for title in _titles(spec, task)}
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_a_pipeline_that_nears_the_limit_says_how_many_iterations_fit(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitting, large = (size_of(GRAPHS["run"](_plan(number))) for number in (5, 6))
-    # In a cluster that takes five iterations: a real one takes 17, which kfp compiles for a minute.
+    # In a cluster that takes five iterations: a real one takes 16, which kfp compiles for a minute.
     monkeypatch.setattr("tspin_pipelines.object_size.ROOM", (fitting + large) // 2)
     monkeypatch.setattr("tspin_pipelines.compile.NEAR", fitting)
     with caplog.at_level(logging.WARNING, logger="tspin_pipelines"):

@@ -97,6 +97,27 @@ def test_every_setting_that_decides_a_result_is_watched_by_the_stage(project: Pa
     assert "system" not in watched
 
 
+@pytest.mark.parametrize("margin", [None, 0.1])
+def test_no_iteration_waits_for_an_evaluation(project: Path, margin: float | None) -> None:
+    """With a margin neither: DVC cannot stop early, so the gate is asked when all have played."""
+    values = yaml.safe_load((project / "params.yaml").read_text())
+    change(project, gate=values["gate"] | {"margin": margin})
+    sync_stages(project)
+    found = stages(project)
+    measured = [out for name in ("evaluate", "evaluate-initial") for out in outputs(found[name])]
+    assert any("metrics.json" in out for out in measured)
+    for name in ("proto", "generate", "triplets", "train"):
+        stage = found[name].get("do", found[name])
+        assert not set(stage["deps"]) & set(measured), name
+        assert not [dep for dep in stage["deps"] if "metrics" in dep or "best" in dep], name
+    assert [dep for dep in found["finish"]["deps"] if "metrics.json" in dep]
+
+
+def outputs(stage: dict[str, Any]) -> list[str]:
+    outs = stage.get("do", stage)["outs"]
+    return [next(iter(out)) if isinstance(out, dict) else out for out in outs]
+
+
 def test_outputs_are_cached_and_none_persists(project: Path) -> None:
     """Uncached metrics would not come back from the run cache, nor a persistent output go."""
     listed = [

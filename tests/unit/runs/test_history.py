@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from made_runs import make_run
 
 from tspin.errors import InputError
+from tspin.records.manifest import Manifest, write_manifest
+from tspin.records.records import Response, write_records
 from tspin.report.figures import running_mean
-from tspin.report.overview import facts, verdict
+from tspin.report.overview import facts, state, verdict
 from tspin.report.page import write_report
-from tspin.runs.history import read_history
+from tspin.runs.history import InVain, read_history
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,42 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_running_means_skip_what_is_missing() -> None:
     assert running_mean([1.0, 3.0, None, 5.0], 2) == [1.0, 2.0, 3.0, 5.0]
     assert running_mean([None, 2.0], 1) == [None, 2.0]
+
+
+def test_an_iteration_that_began_in_vain_is_told_and_counts_for_nothing(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", iterations=2, stopped="iteration 1 is worse")
+    before = read_history(run, samples=0)
+    begun = run / "iter-2/synthetic.jsonl"
+    begun.parent.mkdir()
+    answers = (
+        Response(id=str(i), response="x", finish_reason="stop", prompt_tokens=4, seed=i,
+                 response_tokens=1000 + i)
+        for i in range(3)
+    )  # fmt: skip
+    write_records(begun, answers)
+    assert read_history(run, samples=0).in_vain is None  # It is not finished.
+    write_manifest(begun, Manifest(kind="responses", iteration=2))
+    history = read_history(run, samples=0)
+    assert history.in_vain == InVain(2, responses=3, tokens=3003)
+    assert history.played == before.played
+    assert state(history) == (
+        "Stopped early: iteration 1 is worse. Iteration 2 had begun, and its generation "
+        "(3 responses, 3,003 tokens) was in vain."
+    )
+    elsewhere = shutil.move(begun.parent, tmp_path / "elsewhere") / begun.name
+    assert read_history(run, samples=0).in_vain is None
+    assert read_history(run, samples=0, begun=elsewhere).in_vain == history.in_vain
+
+
+def test_what_goes_on_is_not_in_vain(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", iterations=2)
+    begun = run / "iter-2/synthetic.jsonl"
+    begun.parent.mkdir()
+    write_records(begun, [])
+    write_manifest(begun, Manifest(kind="responses", iteration=2))
+    history = read_history(run, samples=0)
+    assert history.in_vain is None
+    assert [played.number for played in history.played] == [-1, 0, 1, 2]
 
 
 def test_tasks_are_told_with_their_shots_and_versions(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,30 @@ def test_a_manifest_is_never_seen_beside_another_output(
     assert manifest.exists() == (changes in (0, 3, 4))
     publish(location, "later")
     assert output.read_text() == manifest.read_text() == "later"
+
+
+def test_work_may_go_on_while_what_is_finished_is_pushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the work does between two looks, no manifest comes without its output."""
+    monkeypatch.setenv("TSPIN_CACHE", str(tmp_path / "cache"))
+    there = tmp_path / "store/run"
+    looks = Path.rglob
+
+    def rglob(folder: Path, pattern: str) -> Iterator[Path]:
+        yield from list(looks(folder, pattern))
+        for name in ("later.jsonl", "later.jsonl.manifest.json"):
+            (folder / "run" / name).write_text("later")
+        (folder / "run/stale.jsonl").unlink(missing_ok=True)
+
+    with output_at(f"file://{there}") as output:
+        output.path.mkdir()
+        for name in ("y.jsonl", "y.jsonl.manifest.json", "stale.jsonl"):
+            (output.path / name).write_text("now")
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rglob", rglob)
+            output.push()
+        assert {path.name for path in there.iterdir()} >= {"y.jsonl", "y.jsonl.manifest.json"}
+        assert not (there / "later.jsonl.manifest.json").exists()
+        assert not (there / "stale.jsonl").exists()
+    assert (there / "later.jsonl.manifest.json").read_text() == "later"

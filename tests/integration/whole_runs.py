@@ -1,0 +1,69 @@
+"""A project of a tiny model that the tests of whole runs start, kill and look at."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from training_runs import wait_for, write_sayings
+
+from tests import warm
+from tspin.records.manifest import content_hash
+
+
+class Project:
+    """A folder with data, a configuration, and the command that runs it."""
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        write_sayings(folder, annotated=12, heldout=6)
+        (folder / "run.yaml").write_text(
+            f"run_dir: runs/r\niterations: 2\nmodel: {{path: {model}}}\n"
+            "data: {annotated: annotated.jsonl, heldout: heldout.jsonl}\n"
+            "prompt: {template: instruction, max_length: 128}\n"
+            "generate: {max_new_tokens: 12}\n"
+            "train: {epochs: 1, learning_rate: 1.0e-3, global_batch_size: 4}\n"
+            "evaluate: {max_records: 4}\n"
+            "system: {generate_batch_size: 4, checkpoint_steps: 1}\n"
+        )
+
+    @property
+    def run_dir(self) -> Path:
+        return self.folder / "runs/r"
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "tspin", "run", "--config", "run.yaml", *options]
+        return warm.Popen(
+            command,
+            cwd=self.folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self, *options: str) -> tuple[int, str, str]:
+        process = self.start(*options)
+        out, err = process.communicate()
+        return process.returncode, out, err
+
+    def kill_when(self, *made: str, options: tuple[str, ...] = ()) -> None:
+        """Start the run and SIGKILL it as soon as one of the paths exists."""
+        process = self.start(*options)
+        wait_for(process, lambda: any(list(self.run_dir.glob(pattern)) for pattern in made))
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+
+    def outputs(self) -> dict[str, str]:
+        """Hashes of everything a run leaves, but for logs of the report's own making."""
+        files = (path for path in self.run_dir.rglob("*") if path.is_file())
+        return {
+            str(path.relative_to(self.run_dir)): content_hash(path)
+            for path in files
+            if path.name != ".lock"
+        }
