@@ -183,7 +183,7 @@ class SystemConfig(Strict):
     generate_batch_size: int = Field(32, gt=0)
     """Prompts a batch."""
     logps_chunk_size: int = Field(1024, gt=0)
-    """Response positions whose logits exist at one time."""
+    """Response positions whose logits are made at one time."""
     shard: Literal["auto", "on", "off"] = "auto"
     """Spread weights, gradients and the optimiser's state over the training processes (FSDP2). auto
     does where there are several and a training would not fit their memory otherwise. Evaluations

@@ -25,7 +25,7 @@ from tspin.attention.redirection import causal_model, replaced_forward
 from tspin.errors import TspinError
 from tspin.forward.response_tokens import ResponseTokens
 
-__all__ = ["Head", "TokenScores", "response_logps", "response_sums", "token_logps"]
+__all__ = ["KEPT", "Head", "TokenScores", "response_logps", "response_sums", "token_logps"]
 
 Head = Literal["chunked", "model"]
 
@@ -33,6 +33,10 @@ TokenScores = Callable[[Tensor, Tensor], Tensor]
 """From logits (N, V) and the tokens that follow (N,) to one number a token (N,), or X (N, X)."""
 
 _INPUTS = ("input_ids", "attention_mask", "position_ids")
+
+KEPT = 2**28
+"""Bytes of log-probabilities over the vocabulary that are kept for the backward pass where they are
+more than a chunk's: to save less than this by computing it again would save nobody."""
 
 
 def response_logps(
@@ -88,13 +92,14 @@ def response_sums(
     own_forward = causal.forward
     tokens = ResponseTokens(batch)
     unknown: list[str] = []
+    kept = KEPT // (4 * causal.config.get_text_config().vocab_size)
 
     def forward(**inputs: Any) -> Tensor:
         # Set in here: wrappers of distributed training take apart what is handed to them.
         inputs |= {"use_cache": False, "return_dict": True, **tokens.layout}
         if head == "model":
             logits_NV = tokens.select(own_forward(**inputs).logits)
-            return _in_chunks(scores, logits_NV, tokens.targets, chunk_size)
+            return _in_chunks(scores, logits_NV, tokens.targets, chunk_size, kept)
         split = _split_at_head(causal, own_forward, inputs, tokens)
         if split is None:
             # Refused behind the call: an error in here would leave sharded weights gathered.
@@ -103,7 +108,7 @@ def response_sums(
             return none
         hidden_NH, head_logits = split
         of_hidden = partial(_head_scores, head_logits, scores)
-        return _in_chunks(of_hidden, hidden_NH, tokens.targets, chunk_size)
+        return _in_chunks(of_hidden, hidden_NH, tokens.targets, chunk_size, kept)
 
     with replaced_forward(causal, forward):
         scores_N = model(**{name: batch[name] for name in _INPUTS if name in batch})
@@ -150,21 +155,27 @@ def _head_scores(
     return scores(head_logits(hidden), targets)
 
 
-def _in_chunks(scores: TokenScores, values: Tensor, targets: Tensor, chunk_size: int) -> Tensor:
-    """From (N, Y) values to one score a token or X, with one chunk's logits at a time.
+def _in_chunks(
+    scores: TokenScores, values: Tensor, targets: Tensor, chunk_size: int, kept: int
+) -> Tensor:
+    """From (N, Y) values to one score a token or X, with one chunk's logits made at a time.
 
-    All chunks but the last are computed again in the backward pass; that one's backward runs
-    first, directly after its forward, so recomputing it would save nothing. The odd one is the
-    first, so that the last is a large one.
+    Chunks are computed again in the backward pass but for the last ones, of at most `kept` tokens;
+    the very last one's backward runs directly after its forward, so recomputing it would save
+    nothing. The odd one is the first, so that the last is a large one.
     """
     full, odd = divmod(len(targets), chunk_size)
     sizes = [odd] * (odd > 0) + [chunk_size] * full or [0]
-    value_chunks, target_chunks = values.split(sizes), targets.split(sizes)
-    chunk_scores: list[Tensor] = [
-        checkpoint(scores, value, target, use_reentrant=False)
-        for value, target in zip(value_chunks[:-1], target_chunks[:-1], strict=True)
-    ]
-    return torch.cat([*chunk_scores, scores(value_chunks[-1], target_chunks[-1])])
+    again = 0 if len(targets) <= kept else len(sizes) - max(kept // chunk_size, 1)
+    chunk_scores = []
+    for at, (value, target) in enumerate(
+        zip(values.split(sizes), targets.split(sizes), strict=True)
+    ):
+        if at < again:
+            chunk_scores.append(checkpoint(scores, value, target, use_reentrant=False))
+        else:
+            chunk_scores.append(scores(value, target))
+    return torch.cat(chunk_scores)
 
 
 def _split_at_head(

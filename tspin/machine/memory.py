@@ -34,7 +34,8 @@ root, which stays gathered (norm and output head, and an embedding tied to it).
 | ... checkpointed | N 4 h L, with LoRA N s h L |
 | recomputed | checkpointed: the inner values of one layer, as above, and N s i of gradients; where
   inputs are cast N (s + 4) i more |
-| head | C V (12 + s) (logits, their logarithms, two gradients), and N s h for the hidden states |
+| head | C V (4 + s) (logits, and in float32), 4 V for each of the C positions whose logarithms are
+  kept, or 256 MiB of them, and N s h for the hidden states |
 | step | 4 A on a GPU (torch updates all tensors at once), 8 times the largest tensor on a CPU;
   sharded, a G-th |
 | overhead | on a GPU 1 GiB (context) and a twentieth of the rest (fragments); on a CPU 0.4 GiB
@@ -60,6 +61,7 @@ import math
 from dataclasses import dataclass, fields, replace
 
 from tspin.config import RunConfig
+from tspin.forward.logprobs import KEPT
 from tspin.models.shape import ModelShape
 
 __all__ = ["Hardware", "MemoryEstimate", "estimate_memory", "largest_triplet", "sharded"]
@@ -293,4 +295,6 @@ def _activations(
 
 def _head(shape: ModelShape, config: RunConfig, tokens: int, s: int) -> int:
     chunk = min(config.system.logps_chunk_size, tokens)
-    return chunk * shape.vocabulary * (3 * _FLOAT32 + s) + tokens * s * shape.hidden
+    kept = max(chunk, min(tokens, KEPT // (_FLOAT32 * shape.vocabulary)))
+    logits = shape.vocabulary * (chunk * (_FLOAT32 + s) + kept * _FLOAT32)
+    return logits + tokens * s * shape.hidden

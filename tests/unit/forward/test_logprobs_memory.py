@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,14 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaForCausalLM
 
+from tspin.forward import logprobs
 from tspin.forward.logprobs import response_logps, token_logps
+
+
+@pytest.fixture
+def none_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a vocabulary of which a chunk's logits are more than is kept."""
+    monkeypatch.setattr(logprobs, "KEPT", 0)
 
 
 def head_rows(model: LlamaForCausalLM) -> tuple[list[int], Any]:
@@ -25,6 +33,7 @@ def head_rows(model: LlamaForCausalLM) -> tuple[list[int], Any]:
     return rows, hook
 
 
+@pytest.mark.usefixtures("none_kept")
 def test_the_head_sees_response_positions_only_and_no_more_than_a_chunk() -> None:
     model = llama()
     batch = make_batch()
@@ -42,6 +51,7 @@ def test_the_head_sees_response_positions_only_and_no_more_than_a_chunk() -> Non
     assert sum(rows[forward_calls:]) == tokens - 7
 
 
+@pytest.mark.usefixtures("none_kept")
 def test_no_tensor_kept_for_the_backward_pass_is_larger_than_a_chunk_of_logits() -> None:
     model = llama()
     batch = make_batch(rows=30)
@@ -72,6 +82,25 @@ def test_the_backward_pass_makes_nothing_over_the_vocabulary_but_the_gradient_it
     kept = logps.grad_fn.saved_tensors[0].data_ptr()  # type: ignore[union-attr]
     (gradient,) = torch.autograd.grad(logps, logits, torch.linspace(-1, 1, 50))
     assert gradient.data_ptr() == kept
+
+
+def test_what_fits_is_kept_instead_of_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = llama(), make_batch()
+    tokens = int(batch["response_mask"].sum())
+    gradients = []
+    for kept in (0, 14, tokens):
+        monkeypatch.setattr(logprobs, "KEPT", 4 * VOCABULARY * kept)
+        rows, hook = head_rows(model)
+        logps, _ = response_logps(model, batch, chunk_size=7)
+        forward_calls = len(rows)
+        logps.sum().backward()
+        hook.remove()
+        assert max(rows) == 7
+        assert sum(rows[forward_calls:]) == tokens - max(kept, 7)
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])  # type: ignore[union-attr]
+        model.zero_grad()
+    for again, kept in itertools.product(gradients[:1], gradients[1:]):
+        assert all(torch.equal(a, b) for a, b in zip(again, kept, strict=True))
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def test_full_training_on_a_cpu_by_hand() -> None:
         "optimizer": 4_000_000,
         "activations": 600 * 3 * inner,
         "step": 1_600_000,
-        "head": 50 * 500 * 16 + 600 * 4 * 10,
+        "head": 50 * 500 * 8 + 600 * 500 * 4 + 600 * 4 * 10,
         "exchange": 0,
         "casts": 0,
         "root": 0,
@@ -86,7 +86,8 @@ def test_bfloat16_on_gpus_with_adamw_and_checkpointing_by_hand() -> None:
     assert (estimate.weights, estimate.gradients, estimate.optimizer) == (4e6, 4e6, 8e6)
     assert (estimate.exchange, estimate.casts, estimate.step) == (4e6, 2e6, 4e6)
     assert (estimate.activations, estimate.recomputed) == (200 * 3 * 4 * 10, 200 * (inner + 2 * 40))
-    assert estimate.head == 50 * 500 * 14 + 200 * 2 * 10
+    # The logarithms of all 200 positions are less than 256 MiB, and kept.
+    assert estimate.head == 50 * 500 * 6 + 200 * 500 * 4 + 200 * 2 * 10
     forward = estimate.activations + max(estimate.recomputed, estimate.head)
     bare = 20_000_000 + max(2_000_000 + forward, 4_000_000)
     assert estimate.total == bare + 2**30 + bare // 20
@@ -218,7 +219,7 @@ def test_tokens_a_pass_are_the_budget_between_a_triplet_and_a_step(
     budget: int, tokens: int
 ) -> None:
     estimate = estimate_memory(SHAPE, config(system={"tokens_per_device": budget}), CPU)
-    assert estimate.head == 50 * 500 * 16 + tokens * 4 * 10
+    assert estimate.head == 50 * 500 * 8 + tokens * 500 * 4 + tokens * 4 * 10
 
 
 def test_eager_attention_keeps_its_matrix() -> None:
@@ -242,3 +243,14 @@ def test_eager_attention_keeps_its_matrix() -> None:
 def test_responses_a_triplet(train: dict[str, Any], iterations: int, responses: int) -> None:
     settings = config(train=train).model_copy(update={"iterations": iterations})
     assert responses_per_triplet(settings) == responses
+
+
+def test_no_more_logarithms_are_kept_than_a_chunk_of_a_large_vocabulary() -> None:
+    settings = config(system={"logps_chunk_size": 50})
+    small, large = (
+        estimate_memory(with_shape(vocabulary=vocabulary), settings, CPU)
+        for vocabulary in (100_000, 10_000_000)
+    )
+    hidden = 600 * 4 * 10
+    assert small.head - hidden == 100_000 * (50 * 8 + 600 * 4)
+    assert large.head - hidden == 10_000_000 * (50 * 8 + 50 * 4)
