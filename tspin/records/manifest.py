@@ -61,7 +61,9 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["annotated", "responses", "triplets", "model", "metrics", "temperature"]
+    kind: Literal[
+        "annotated", "responses", "triplets", "model", "metrics", "metrics_shard", "temperature"
+    ]
     sha256: str = ""
     """Of the output itself; filled in by `write_manifest`."""
     inputs: dict[str, str] = {}
