@@ -8,6 +8,7 @@ from typing import Any
 
 from kfp import dsl
 
+from tspin_pipelines.graph.evaluation import EvaluationTasks
 from tspin_pipelines.graph.finish import finish_node
 from tspin_pipelines.graph.generation import GenerationTasks
 from tspin_pipelines.graph.iteration import iteration_node
@@ -23,16 +24,16 @@ _BASE = -1
 def run(plan: Plan) -> Any:
     """All iterations, unrolled: kfp has no loop that carries a policy on."""
     settings = plan.config_json()
-    generation = GenerationTasks(plan)
+    generation, evaluations = GenerationTasks(plan), EvaluationTasks(plan)
     nodes = [
-        iteration_node(plan, generation, plays=number > 0)
+        iteration_node(plan, generation, evaluations, plays=number > 0)
         for number in range(plan.config.iterations)
     ]
     finish = finish_node(plan)
 
     @dsl.pipeline(name="tspin-run", description="Triplet self-play fine-tuning, all iterations.")
     def graph(config: str = settings) -> None:
-        start = Start(plan, generation, config)
+        start = Start(plan, generation, evaluations, config)
         inputs = start.shared()
         _chain(plan, nodes, finish, inputs, start.policy, start.history(_BASE, inputs))
 
@@ -64,13 +65,13 @@ def iteration(plan: Plan) -> Any:
     """One iteration from any policy."""
     settings = plan.config_json()
     begins = plan.iteration == 0 and plan.model is None
-    generation = GenerationTasks(plan)
-    node = iteration_node(plan, generation, plays=not begins)
+    generation, evaluations = GenerationTasks(plan), EvaluationTasks(plan)
+    node = iteration_node(plan, generation, evaluations, plays=not begins)
     finish = finish_node(plan)
 
     @dsl.pipeline(name="tspin-iteration", description="One iteration of self-play from any policy.")
     def graph(config: str = settings, model: str = plan.model or "") -> None:
-        start = Start(plan, generation, config, model)
+        start = Start(plan, generation, evaluations, config, model)
         inputs = start.shared()
         history = start.history(plan.iteration - 1, inputs)
         played = node(iteration=plan.iteration, policy=start.policy, history=history, **inputs)
@@ -83,12 +84,12 @@ def iteration(plan: Plan) -> Any:
 
 def evaluation(plan: Plan) -> Any:
     """Evaluation only: one policy on the held-out records."""
-    generation = GenerationTasks(plan)
+    generation, evaluations = GenerationTasks(plan), EvaluationTasks(plan)
     settings = plan.config_json()
 
     @dsl.pipeline(name="tspin-evaluate", description="One policy on the held-out records.")
     def graph(config: str = settings, model: str = plan.model or "") -> None:
-        start = Start(plan, generation, config, model, trains=False)
+        start = Start(plan, generation, evaluations, config, model, trains=False)
         start.measured(start.records("heldout"), _BASE)
 
     return graph

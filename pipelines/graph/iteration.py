@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from kfp import dsl
 
 from tspin_components.build_triplets import build_triplets
-from tspin_components.evaluate import evaluate
 from tspin_components.gate import gate
 from tspin_components.train import train
 from tspin_components.train_multinode import train_multinode
+from tspin_pipelines.graph.evaluation import EvaluationTasks
 from tspin_pipelines.graph.generation import GenerationTasks
 from tspin_pipelines.graph.signature import sub_pipeline
 from tspin_pipelines.plan import Plan
@@ -28,12 +28,15 @@ class _Played(NamedTuple):
     best: str
 
 
-def iteration_node(plan: Plan, generation: GenerationTasks, *, plays: bool) -> Any:
+def iteration_node(
+    plan: Plan, generation: GenerationTasks, evaluations: EvaluationTasks, *, plays: bool
+) -> Any:
     """The sub-pipeline of an iteration.
 
     Args:
         plan: Decides which steps it has.
         generation: Makes the tasks of its first step.
+        evaluations: Makes those of its last but one.
         plays: Whether the policy generates y'; at iteration 0 it is y0, which is there already.
 
     Returns:
@@ -60,11 +63,16 @@ def iteration_node(plan: Plan, generation: GenerationTasks, *, plays: bool) -> A
         "Synthetic responses, triplets, the next policy, its evaluation, and the gate.",
         inputs,
         _Played,
-        lambda channels: _play(plan, generation if plays else None, channels),
+        lambda channels: _play(plan, generation if plays else None, evaluations, channels),
     )
 
 
-def _play(plan: Plan, generation: GenerationTasks | None, channels: dict[str, Any]) -> _Played:
+def _play(
+    plan: Plan,
+    generation: GenerationTasks | None,
+    evaluations: EvaluationTasks,
+    channels: dict[str, Any],
+) -> _Played:
     settings, iteration, policy = channels["settings"], channels["iteration"], channels["policy"]
     added: dict[str, Any] = {}
     examples = channels["annotated"]
@@ -76,15 +84,14 @@ def _play(plan: Plan, generation: GenerationTasks | None, channels: dict[str, An
     added["training"] = trained.outputs["training"]
     if plan.measures:
         proto = {"proto": channels["heldout_proto"]} if plan.pairs else {}
-        measured = evaluate(
+        added["evaluation"] = evaluations.evaluation(
+            "evaluate",
             settings=settings,
             iteration=iteration,
             policy=trained.outputs["trained"],
             heldout=channels["heldout"],
             **proto,
         )
-        plan.placed(measured, "evaluate", "evaluate")
-        added["evaluation"] = measured.outputs["evaluation"]
     decided = gate(
         config=channels["config"],
         iteration=iteration,

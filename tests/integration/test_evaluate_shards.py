@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,20 @@ import pytest
 import yaml
 
 import tspin.evaluate.answers
+import tspin.evaluate.sharing
 import tspin.evaluate.step
+from tests import warm
 from tspin.config import RunConfig
 from tspin.demo.demo import BASE, TASKS
 from tspin.demo.problems import distinct_problems
 from tspin.demo.questions import question
-from tspin.errors import InputError, TspinError
+from tspin.errors import InputError
 from tspin.evaluate.shards.merging import merge_evaluations
 from tspin.evaluate.step import evaluate
 from tspin.generate.shards import Shard
 from tspin.generate.step import generate
 from tspin.records.records import AnnotatedRecord, Message, write_records
+from tspin.runs.folder import EvaluationFiles
 
 pytestmark = pytest.mark.integration
 
@@ -138,7 +142,7 @@ def test_shards_make_the_files_of_one_piece(
     folder: Path, whole: dict[str, bytes], shards: list[Path], tmp_path: Path
 ) -> None:
     together = files(merged(folder, shards[::-1], tmp_path / "merged/metrics.json"))
-    assert len(together) == 16
+    assert len(together) == 17
     assert together.keys() == whole.keys()
     assert [name for name in whole if together[name] != whole[name]] == []
 
@@ -148,3 +152,100 @@ def test_a_shard_of_shards_is_that_shard(folder: Path, shards: list[Path], tmp_p
     parts = [made(folder, tmp_path / f"{at}/metrics.json", f"{at}/6") for at in (2, 5)]
     joined = merged(folder, parts, tmp_path / "joined/metrics.json", of=Shard(2, 3))
     assert files(joined) == files(shards[2])
+
+
+def test_processes_make_the_files_of_one(
+    folder: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", warm.python())
+    out = tmp_path / "several/metrics.json"
+    made(folder, out, config=config_of(folder, num_processes=2))
+    assert files(out) == whole
+
+
+def test_an_engine_is_started_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For greedy, sampled and fitted answers, and not at all where all are there."""
+    opened, closed = [], []
+    own = tspin.evaluate.answers.open_engine
+
+    def counted(*given: Any) -> Any:
+        engine = own(*given)
+        opened.append(engine)
+        close = engine.close
+        monkeypatch.setattr(engine, "close", lambda: (closed.append(engine), close()))
+        return engine
+
+    monkeypatch.setattr(tspin.evaluate.answers, "open_engine", counted)
+    out = made(folder, tmp_path / "a/metrics.json", "0/3")
+    assert len(opened) == len(closed) == 1
+    out.unlink()
+    made(folder, out, "0/3")
+    assert len(opened) == 1
+
+
+def test_only_a_lost_shard_is_made_again(
+    folder: Path, shards: list[Path], whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    """A kill after its greedy answers; the others are current, and load nothing."""
+    copies = []
+    for shard in shards:
+        shutil.copytree(shard.parent, tmp_path / shard.parent.name)
+        copies.append(tmp_path / shard.parent.name / "metrics.json")
+    lost = EvaluationFiles(copies[1])
+    for path in (copies[1], lost.answers("sampled"), lost.task("both")):
+        path.unlink()
+    with pytest.raises(InputError, match="expected the evaluation of a shard"):
+        merged(folder, copies, tmp_path / "early/metrics.json")
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (tspin.evaluate.step, tspin.evaluate.sharing):
+            patched.setattr(module, "load_policy", None)
+        for at in (0, 2):
+            made(folder, copies[at], f"{at}/3")
+    made(folder, copies[1], "1/3")
+    assert files(merged(folder, copies, tmp_path / "merged/metrics.json")) == whole
+
+
+def test_shards_that_make_no_whole_are_refused(
+    folder: Path, shards: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "merged/metrics.json"
+
+    def other(name: str, config: RunConfig, **given: Any) -> Path:
+        return made(folder, tmp_path / name / "metrics.json", "2/3", config, **given)
+
+    plain = config_of(folder)
+    evaluation = plain.evaluate.model_copy(update={"tasks": (), "fit_temperature": False})
+    bare = plain.model_copy(update={"evaluate": evaluation})
+    later = other("later", bare, iteration=3)
+    seeded = other("seeded", bare.model_copy(update={"seed": 7}))
+    first = [made(folder, tmp_path / f"{at}/metrics.json", f"{at}/3", bare) for at in range(2)]
+    for given, message in (
+        (first, "is shard 0/3, but 2 files are given"),
+        ([*first, first[1]], "both are shard 1/3"),
+        ([*first, later], "their iteration differs: 3 and 2"),
+        ([*first, seeded], "their seed differs: 7 and 0"),
+        ([*shards[:2], seeded], r"their inputs differs: \{'task_folder': None\} and"),
+        ([*first, folder / "whole/metrics.json"], "expected the evaluation of a shard"),
+    ):
+        with pytest.raises(InputError, match=message):
+            merged(folder, given, out)
+    text = first[1].with_name("metrics.greedy.jsonl")
+    text.write_bytes(text.read_bytes()[:-2] + b" }")
+    with pytest.raises(InputError, match=r"metrics\.greedy\.jsonl: its content is not what"):
+        merged(folder, [*first, other("third", bare)], out)
+    assert not out.exists()
+
+
+def test_answers_to_other_questions_are_refused(
+    folder: Path, shards: list[Path], tmp_path: Path
+) -> None:
+    questions = folder / "tasks/questions.jsonl"
+    before = questions.read_bytes()
+    questions.write_bytes(b"\n".join(before.splitlines()[::-1]))
+    try:
+        with pytest.raises(InputError, match="is not what the shards were made with"):
+            merged(folder, shards, tmp_path / "merged/metrics.json")
+    finally:
+        questions.write_bytes(before)

@@ -22,9 +22,8 @@ __all__ = [
 
 
 BATCHES_A_GROUP = 4
-"""Batches of requests that the engine `transformers` computes together, and that are put on the disk
-together. Who deals requests out to several engines deals whole groups, so that the batches are
-those of one engine."""
+"""Batches that the engine `transformers` computes before it hands on what they gave. Who deals
+requests out to several engines deals whole groups, so that the batches are those of one engine."""
 
 
 @dataclass(frozen=True)

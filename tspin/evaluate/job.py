@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -96,12 +96,8 @@ class EvaluationJob:
             template=template.hash,
             engine=engine_name(config),
             parameters={
-                **config.evaluate.model_dump(mode="json"),
-                "generate": config.generate.model_dump(mode="json"),
+                **_settings(config, temperature),
                 "max_length": token_limit(folder, config.model, config.prompt),
-                "over_long": config.prompt.over_long,
-                **({} if temperature is None else {"temperature": temperature}),
-                **numerics(config.model, resolve_device(config.system)),
                 **task_settings,
                 **shard_parameters(shard),
             },
@@ -227,6 +223,17 @@ def modes_of(settings: EvaluateConfig) -> tuple[Mode, ...]:
 def shard_parameters(shard: Shard) -> dict[str, str]:
     """What a manifest says of a shard; nothing of a whole."""
     return {} if shard == WHOLE else {"shard": str(shard)}
+
+
+def _settings(config: RunConfig, temperature: float | None) -> dict[str, Any]:
+    """Whatever of the configuration decides the metrics."""
+    return {
+        **config.evaluate.model_dump(mode="json"),
+        "generate": config.generate.model_dump(mode="json"),
+        "over_long": config.prompt.over_long,
+        **({} if temperature is None else {"temperature": temperature}),
+        **numerics(config.model, resolve_device(config.system)),
+    }
 
 
 def _chat(config: RunConfig, template: PromptTemplate) -> PromptTemplate | None:

@@ -78,12 +78,16 @@ def evaluate(
     )
     with leading(config.system) as first:
         if first and not is_current(out, evaluation.wanted):
-            named = {"the policy": model, "the proto-synthetic responses": proto}
-            inputs = {name: path for name, path in named.items() if path is not None}
-            work = Work(config.system, evaluation.wanted, begun_path(out), arithmetic, inputs)
-            with work.computing() as signed:
+            with _work(evaluation, out, arithmetic).computing() as signed:
                 _make(dataclasses.replace(evaluation, wanted=signed), out)
     return read_metrics(out) if shard == WHOLE else read_object(out)
+
+
+def _work(evaluation: EvaluationJob, out: Path, arithmetic: Arithmetic | None) -> Work:
+    named = {"the policy": evaluation.model, "the proto-synthetic responses": evaluation.proto}
+    inputs = {name: path for name, path in named.items() if path is not None}
+    system = evaluation.config.system
+    return Work(system, evaluation.wanted, begun_path(out), arithmetic, inputs)
 
 
 def _make(evaluation: EvaluationJob, out: Path) -> None:

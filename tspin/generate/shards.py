@@ -168,7 +168,7 @@ def whole_manifest(parts: Sequence[tuple[Path, Manifest]], annotated: Path) -> M
             if value != first[key]:
                 raise InputError(
                     f"{other_path} and {path}: do not belong together, their {key} differs: "
-                    f"{value!r} and {first[key]!r}"
+                    + " and ".join(_differing(value, first[key]))
                 )
     arithmetic = parts[0][1].arithmetic
     others = {f"shard {at}": manifest.arithmetic for at, (_, manifest) in enumerate(parts)}
@@ -179,6 +179,15 @@ def whole_manifest(parts: Sequence[tuple[Path, Manifest]], annotated: Path) -> M
         arithmetic=arithmetic,
         bytes_may_differ=differences(arithmetic, others) if arithmetic else None,
     )
+
+
+def _differing(value: Any, other: Any) -> tuple[str, str]:
+    """Two values that differ, in words; of two mappings what differs."""
+    if not (isinstance(value, dict) and isinstance(other, dict)):
+        return repr(value), repr(other)
+    keys = sorted(k for k in value.keys() | other.keys() if value.get(k) != other.get(k))
+    own, others = ({key: one.get(key) for key in keys} for one in (value, other))
+    return repr(own), repr(others)
 
 
 def _unsharded(manifest: Manifest) -> dict[str, Any]:
