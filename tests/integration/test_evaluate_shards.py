@@ -20,7 +20,7 @@ from tspin.config import RunConfig
 from tspin.demo.demo import BASE, TASKS
 from tspin.demo.problems import distinct_problems
 from tspin.demo.questions import question
-from tspin.errors import InputError
+from tspin.errors import InputError, TspinError
 from tspin.evaluate.shards.merging import merge_evaluations
 from tspin.evaluate.step import evaluate
 from tspin.generate.shards import Shard
@@ -154,12 +154,32 @@ def test_a_shard_of_shards_is_that_shard(folder: Path, shards: list[Path], tmp_p
     assert files(joined) == files(shards[2])
 
 
+@pytest.mark.long
 def test_processes_make_the_files_of_one(
     folder: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", warm.python())
     out = tmp_path / "several/metrics.json"
     made(folder, out, config=config_of(folder, num_processes=2))
+    assert files(out) == whole
+
+
+@pytest.mark.long
+def test_a_process_that_fails_fails_all_and_the_next_try_goes_on(
+    folder: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", warm.python())
+    out = tmp_path / "several/metrics.json"
+    config = config_of(folder, num_processes=2)
+    finished = made(folder, out.with_name(".metrics.json.shards") / "0-of-2/metrics.json", "0/2")
+    obstacle = finished.parents[1] / "1-of-2/metrics.greedy.jsonl"
+    obstacle.mkdir(parents=True)
+    with pytest.raises(TspinError, match="1-of-2/.*Is a directory"):
+        made(folder, out, config=config)
+    assert not out.exists()
+    assert finished.is_file()
+    obstacle.rmdir()
+    made(folder, out, config=config)
     assert files(out) == whole
 
 

@@ -139,7 +139,9 @@ def _measure(
         proto = {identity: proto[identity] for identity in own.prompts if identity in proto}
     responses = {"synthetic": answers.get("sampled"), "proto_synthetic": proto}
     tasks.ask_vllm()  # Before the policy takes memory of the GPU.
-    policy = None if processes > 1 else _whole_policy(evaluation)
+    # A shard may have no record, and only requests of tasks.
+    alone = processes == 1 and own.records
+    policy = _whole_policy(evaluation) if alone else None
     likelihoods = _likelihoods(evaluation, own, blocks, responses, policy, processes)
     if tasks.need_policy:
         tasks.ask(policy or _whole_policy(evaluation))
@@ -190,12 +192,14 @@ def _likelihoods(
         for role, identity, ids in texts
         if ids and len(heldout.prompts[identity]) + len(ids) <= evaluation.max_length
     ]
+    likelihoods: dict[str, dict[str, Likelihood]] = {"annotated": {}}
+    if not fitting:
+        return likelihoods
     measurement = evaluation.measurement(
         ((heldout.prompts[identity], ids) for _, identity, ids in fitting),
         blocks=(blocks[identity] for _, identity, _ in fitting),
     )
     findings = measurement.found(processes) if policy is None else measurement.by(policy)
-    likelihoods: dict[str, dict[str, Likelihood]] = {"annotated": {}}
     for (role, identity, ids), logp in zip(fitting, findings.logps, strict=True):
         likelihoods.setdefault(role, {})[identity] = Likelihood(logp, len(ids))
     return likelihoods

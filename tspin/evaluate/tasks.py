@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -27,7 +28,7 @@ from tspin.evaluate.intervals import from_error
 from tspin.evaluate.job import EvaluationJob, shard_parameters
 from tspin.evaluate.metrics import Metrics
 from tspin.files import write_json
-from tspin.generate.shards import WHOLE
+from tspin.generate.shards import WHOLE, Shard
 from tspin.harness.blocks import BlockwiseModel
 from tspin.harness.loading import LoadedTask, harness_version, load_task
 from tspin.harness.models import end_vllm, policy_model, vllm_model
@@ -202,7 +203,7 @@ class TaskEvaluation:
                 together=self.evaluation.tasks_in_vllm,
                 seed=seed,
                 # Another shard begins each task: many tasks have few blocks.
-                holds=lambda block, first=first: shard.holds(first + block),
+                holds=_holding(shard, first),
                 label=f"evaluate, task {name}",
             )
             path = self._path(task.request)
@@ -234,6 +235,11 @@ class TaskEvaluation:
         engine = "vllm" if self.evaluation.tasks_in_vllm else "transformers"
         changes = {"inputs": inputs, "parameters": parameters, "engine": engine}
         return metrics.model_copy(update=changes)
+
+
+def _holding(shard: Shard, first: int) -> Callable[[int], bool]:
+    """Whether a shard has a block of a task whose first block is so far on."""
+    return lambda block: shard.holds(first + block)
 
 
 def _numerics(evaluation: EvaluationJob) -> dict[str, str | None]:

@@ -28,51 +28,59 @@ from tspin.store import fetch, is_remote, output_at
 __all__ = ["evaluate", "fetch_tasks", "merge_evaluations"]
 
 
+Proto = Annotated[
+    str | None, typer.Option(help="Responses of the initial policy to the same prompts.", **PATH)
+]
+Tasks = Annotated[
+    str | None,
+    typer.Option(help="Tasks of lm-eval, with commas between; instead of evaluate.tasks."),
+]
+Part = Annotated[str, typer.Option(help="i/n: do the i-th of n equal parts of the work; i from 0.")]
+
+
 def evaluate(
     model: Model,
     annotated: AnnotatedFile,
     out: Annotated[str, out_option("Where metrics.json goes.")],
-    proto: Annotated[
-        str | None,
-        typer.Option(help="Responses of the initial policy to the same prompts.", **PATH),
-    ] = None,
+    proto: Proto = None,
     iteration: Annotated[int, typer.Option(min=-1, help="-1 is the initial policy.")] = 0,
-    tasks: Annotated[
-        str | None,
-        typer.Option(help="Tasks of lm-eval, with commas between; instead of evaluate.tasks."),
-    ] = None,
-    shard: Annotated[
-        str, typer.Option(help="i/n: do the i-th of n equal parts of the work; i from 0.")
-    ] = "0/1",
+    tasks: Tasks = None,
+    shard: Part = "0/1",
     config: StepConfigFile = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure a model on held-out records, and on tasks of lm-evaluation-harness."""
-    settings = step_config(
-        config, _overrides(overrides, annotated, tasks), model=model, annotated=annotated
-    )
+    from tspin.generate.shards import Shard
+
+    part, given = Shard.parse(shard), _overrides(overrides, annotated, tasks)
+    settings = step_config(config, given, model=model, annotated=annotated)
     records = local_records(annotated, AnnotatedRecord)
     initial = None if proto is None else local_records(proto, Response)
     policy = local_model(model, settings.model)
     ours = made_from(
-        "metrics" if shard == "0/1" else "metrics_shard",
+        "metrics" if part.count == 1 else "metrics_shard",
         model=model_identity(policy, settings.model),
         annotated=records,
         proto_synthetic=initial,
         iteration=iteration,
-        shard=shard,
+        shard=str(part),
     )
     inputs = [model, annotated, proto, config, settings.evaluate.harness.task_folder]
     beside = EvaluationFiles(Path(out)).all_beside
     check_output(out, ours, inputs=inputs, beside=beside, overwrite=overwrite)
     from tspin.evaluate.step import evaluate as step
-    from tspin.generate.shards import Shard
 
-    part = Shard.parse(shard)
-    given = {"annotated": records, "proto": initial, "iteration": iteration, "shard": part}
     with output_at(out) as output:
-        measured = step(settings, model=policy, out=output.path, **given)
+        measured = step(
+            settings,
+            model=policy,
+            annotated=records,
+            out=output.path,
+            proto=initial,
+            iteration=iteration,
+            shard=part,
+        )
     _print_measured(out, measured)
 
 
