@@ -174,7 +174,7 @@ def test_a_process_that_fails_fails_all_and_the_next_try_goes_on(
     finished = made(folder, out.with_name(".metrics.json.shards") / "0-of-2/metrics.json", "0/2")
     obstacle = finished.parents[1] / "1-of-2/metrics.greedy.jsonl"
     obstacle.mkdir(parents=True)
-    with pytest.raises(TspinError, match="1-of-2/.*Is a directory"):
+    with pytest.raises(TspinError, match=r"1-of-2/.*Is a directory"):
         made(folder, out, config=config)
     assert not out.exists()
     assert finished.is_file()
@@ -238,6 +238,8 @@ def test_shards_that_make_no_whole_are_refused(
     plain = config_of(folder)
     evaluation = plain.evaluate.model_copy(update={"tasks": (), "fit_temperature": False})
     bare = plain.model_copy(update={"evaluate": evaluation})
+    wider = bare.system.model_copy(update={"generate_batch_size": 4})
+    blocks = other("blocks", bare.model_copy(update={"system": wider}))
     later = other("later", bare, iteration=3)
     seeded = other("seeded", bare.model_copy(update={"seed": 7}))
     first = [made(folder, tmp_path / f"{at}/metrics.json", f"{at}/3", bare) for at in range(2)]
@@ -245,6 +247,7 @@ def test_shards_that_make_no_whole_are_refused(
         (first, "is shard 0/3, but 2 files are given"),
         ([*first, first[1]], "both are shard 1/3"),
         ([*first, later], "their iteration differs: 3 and 2"),
+        ([*first, blocks], r"their parameters differs: \{'shard_block': 16\} and .*: 8\}"),
         ([*first, seeded], "their seed differs: 7 and 0"),
         ([*shards[:2], seeded], r"their inputs differs: \{'task_folder': None\} and"),
         ([*first, folder / "whole/metrics.json"], "expected the evaluation of a shard"),

@@ -121,7 +121,7 @@ def _manifest(evaluation: EvaluationJob, sampling: SamplingParams) -> Manifest:
         "max_length": evaluation.max_length,
         "over_long": config.prompt.over_long,
         **engine_parameters(config),
-        **shard_parameters(evaluation.shard),
+        **shard_parameters(evaluation.shard, evaluation.block_size),
     }
     inputs = {"annotated": metrics.inputs["annotated"]}
     update = {"kind": "responses", "inputs": inputs, "parameters": parameters}

@@ -27,9 +27,12 @@ from tspin.store import fetch
 from tspin.tokens.loading import load_template
 from tspin.tokens.prompts import PromptTemplate
 
-__all__ = ["EvaluationJob", "Mode", "modes_of", "shard_parameters", "task_files_hash"]
+__all__ = ["BLOCK", "EvaluationJob", "Mode", "modes_of", "shard_parameters", "task_files_hash"]
 
 Mode = Literal["greedy", "sampled", "fitted"]
+
+BLOCK = "shard_block"
+"""Parameter of a shard's manifests: `EvaluationJob.block_size`."""
 
 _TASK_FILES = ("*yaml", "*.py", "*.json", "*.jsonl", "*.csv", "*.parquet", "*.txt")
 """What decides the tasks of a folder; not the byte code that Python leaves there."""
@@ -99,7 +102,7 @@ class EvaluationJob:
                 **_settings(config, temperature),
                 "max_length": token_limit(folder, config.model, config.prompt),
                 **task_settings,
-                **shard_parameters(shard),
+                **shard_parameters(shard, _block_size(config)),
             },
             seed=config.seed,
         )
@@ -119,7 +122,7 @@ class EvaluationJob:
     @property
     def block_size(self) -> int:
         """Records a block (`Heldout.blocks`): what the engine `transformers` answers together."""
-        return BATCHES_A_GROUP * self.config.system.generate_batch_size
+        return _block_size(self.config)
 
     @property
     def fits_temperature(self) -> bool:
@@ -220,9 +223,14 @@ def modes_of(settings: EvaluateConfig) -> tuple[Mode, ...]:
     return ("greedy", "sampled", "fitted") if settings.fit_temperature else ("greedy", "sampled")
 
 
-def shard_parameters(shard: Shard) -> dict[str, str]:
-    """What a manifest says of a shard; nothing of a whole."""
-    return {} if shard == WHOLE else {"shard": str(shard)}
+def shard_parameters(shard: Shard, block: int) -> dict[str, str | int]:
+    """What a manifest says of a shard; nothing of a whole.
+
+    Args:
+        shard: The part of the evaluation.
+        block: Records a block: shards that count in other blocks make no whole.
+    """
+    return {} if shard == WHOLE else {"shard": str(shard), BLOCK: block}
 
 
 def _settings(config: RunConfig, temperature: float | None) -> dict[str, Any]:
@@ -234,6 +242,10 @@ def _settings(config: RunConfig, temperature: float | None) -> dict[str, Any]:
         **({} if temperature is None else {"temperature": temperature}),
         **numerics(config.model, resolve_device(config.system)),
     }
+
+
+def _block_size(config: RunConfig) -> int:
+    return BATCHES_A_GROUP * config.system.generate_batch_size
 
 
 def _chat(config: RunConfig, template: PromptTemplate) -> PromptTemplate | None:

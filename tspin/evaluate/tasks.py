@@ -230,7 +230,7 @@ class TaskEvaluation:
             "chat_template": self._asks_chat,
             "lm_eval": metrics.parameters["lm_eval"],
             **_numerics(self.evaluation),
-            **shard_parameters(self.evaluation.shard),
+            **shard_parameters(self.evaluation.shard, self.evaluation.block_size),
         }
         engine = "vllm" if self.evaluation.tasks_in_vllm else "transformers"
         changes = {"inputs": inputs, "parameters": parameters, "engine": engine}

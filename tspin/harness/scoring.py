@@ -11,7 +11,7 @@ import torch
 from tspin.harness.loading import LoadedTask
 from tspin.harness.quiet import quiet
 
-__all__ = ["ask", "score"]
+__all__ = ["ask", "chosen_questions", "score"]
 
 _BOOTSTRAPS = 1000
 """Resamples for the standard error of a metric that is no mean."""
@@ -38,7 +38,7 @@ def score(model: Any, task: LoadedTask, *, chat_template: bool, seed: int) -> di
         results = evaluate(
             lm=model,
             task_dict=task.loaded,
-            samples=_questions(task),
+            samples=chosen_questions(task),
             bootstrap_iters=_BOOTSTRAPS,
             log_samples=False,
             apply_chat_template=chat_template,
@@ -61,7 +61,7 @@ def ask(model: Any, task: LoadedTask, *, chat_template: bool, seed: int) -> None
         chat_template: As of `score`.
         seed: As of `score`.
     """
-    questions = _questions(task) or {}
+    questions = chosen_questions(task) or {}
     requests: dict[str, list[Any]] = {}
     with quiet(), torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -81,7 +81,7 @@ def ask(model: Any, task: LoadedTask, *, chat_template: bool, seed: int) -> None
             getattr(model, kind)(instances)
 
 
-def _questions(task: LoadedTask) -> dict[str, list[int]] | None:
+def chosen_questions(task: LoadedTask) -> dict[str, list[int]] | None:
     """By task, which of its questions are asked; None is all of all."""
     if task.request.fraction == 1:
         return None

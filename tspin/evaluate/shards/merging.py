@@ -12,7 +12,7 @@ import orjson
 
 from tspin.config import EvaluateConfig
 from tspin.errors import InputError
-from tspin.evaluate.job import Mode, modes_of, shard_parameters, task_files_hash
+from tspin.evaluate.job import BLOCK, Mode, modes_of, shard_parameters, task_files_hash
 from tspin.evaluate.shards.measurements import (
     Likelihoods,
     Measurements,
@@ -95,7 +95,8 @@ class _Merging:
     def whole(self, parts: Sequence[tuple[Path, Manifest]], kind: str) -> Manifest:
         """The manifest of what files of all shards, one of each, make together."""
         manifest = whole_manifest(parts, self.annotated)
-        parameters = {**manifest.parameters, **shard_parameters(self.of)}
+        parameters = dict(manifest.parameters)
+        parameters |= shard_parameters(self.of, parameters.pop(BLOCK, 0))
         changes: dict[str, Any] = {"kind": kind, "parameters": parameters, **self.computed()}
         return manifest.model_copy(update=changes)
 
