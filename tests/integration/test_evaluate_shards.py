@@ -261,6 +261,18 @@ def test_shards_that_make_no_whole_are_refused(
     assert not out.exists()
 
 
+def test_answers_at_unequal_temperatures_are_refused(
+    folder: Path, shards: list[Path], tmp_path: Path
+) -> None:
+    copy = tmp_path / "1/metrics.json"
+    shutil.copytree(shards[1].parent, copy.parent)
+    path = EvaluationFiles(copy).temperature
+    values = orjson.loads(path.read_bytes())
+    path.write_bytes(orjson.dumps(values | {"value": values["value"] * 1.001}))
+    with pytest.raises(InputError, match="have the fitted temperatures"):
+        merged(folder, [shards[0], copy, shards[2]], tmp_path / "merged/metrics.json")
+
+
 def test_answers_to_other_questions_are_refused(
     folder: Path, shards: list[Path], tmp_path: Path
 ) -> None:
