@@ -15,11 +15,15 @@ from tspin.evaluate.heldout import Heldout
 from tspin.evaluate.job import EvaluationJob, modes_of
 from tspin.evaluate.metrics import verifiable_answers
 from tspin.evaluate.shards.measurements import Measurements, write_evaluation, write_shard
-from tspin.evaluate.shards.processes import evaluate_in_processes, workers_wanted
+from tspin.evaluate.shards.processes import (
+    evaluate_in_processes,
+    shards_folder,
+    workers_wanted,
+)
 from tspin.evaluate.sharing import leading, sharing_processes
 from tspin.evaluate.tasks import TaskEvaluation
 from tspin.evaluate.temperature import FittedTemperature, check_temperature, fitted_temperature
-from tspin.files import read_object
+from tspin.files import read_object, remove
 from tspin.generate.shards import WHOLE, Shard
 from tspin.models.policy import Policy, load_policy, resolve_device
 from tspin.models.quantization import check_quantization
@@ -113,6 +117,7 @@ def _make(evaluation: EvaluationJob, out: Path) -> None:
         write_evaluation(out, evaluation.wanted, measurements, settings, tasks.results)
     else:
         write_shard(out, evaluation.wanted, measurements)
+    remove(shards_folder(out))  # Of an earlier try with several processes.
 
 
 def _measure(

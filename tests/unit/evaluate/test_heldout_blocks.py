@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
@@ -41,7 +41,7 @@ def test_a_block_is_a_group_of_the_engine(
     while group := [request.id for request in islice(requests, size)]:
         groups.append(group)
     assert [len(group) for group in groups] == [8, 8, 7]
-    assert groups == [[i for i in sum_of(groups) if blocks[i] == at] for at in range(3)]
+    assert groups == [[i for i in chain(*groups) if blocks[i] == at] for at in range(3)]
     # What a shard asks for are whole groups.
     own = heldout.only({identity for identity, block in blocks.items() if block % 2 == 0})
     part = ResponsePlan.of(
@@ -51,7 +51,3 @@ def test_a_block_is_a_group_of_the_engine(
     assert [record.id for record in own.records] == [
         record.id for record in records if blocks[record.id] != 1
     ]
-
-
-def sum_of(groups: list[list[str]]) -> list[str]:
-    return [identity for group in groups for identity in group]

@@ -21,7 +21,7 @@ from tspin.generate.shards import Shard
 from tspin.models.folder import find_model
 from tspin.processes.launch import launch, launched, processes_wanted
 
-__all__ = ["ShardsJob", "evaluate_in_processes", "workers_wanted"]
+__all__ = ["ShardsJob", "evaluate_in_processes", "shards_folder", "workers_wanted"]
 
 
 class ShardsJob(BaseModel):
@@ -78,6 +78,11 @@ def _over_several_gpus(evaluation: EvaluationJob) -> bool:
     return vllm and vllm_args(config, folder).get("tensor_parallel_size", 1) > 1
 
 
+def shards_folder(out: Path) -> Path:
+    """Where shards stand that processes make, until they are merged."""
+    return out.with_name(f".{out.name}.shards")
+
+
 def evaluate_in_processes(evaluation: EvaluationJob, out: Path, workers: int) -> None:
     """Let each of several processes make a shard, and put the shards together.
 
@@ -93,7 +98,7 @@ def evaluate_in_processes(evaluation: EvaluationJob, out: Path, workers: int) ->
     Raises:
         TspinError: a process failed, with its message and of its kind.
     """
-    of, folder = evaluation.shard, out.with_name(f".{out.name}.shards")
+    of, folder = evaluation.shard, shards_folder(out)
     # As 1/2 in three processes: 1/6, 3/6 and 5/6.
     shards = [Shard(of.index + of.count * at, of.count * workers) for at in range(workers)]
     alone = {"num_processes": 1, "threads": torch.get_num_threads()}

@@ -49,8 +49,9 @@ def _stand_alone() -> int:
     for name in _GROUP:
         os.environ.pop(name, None)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = visible.split(",") if visible else []
-    os.environ["CUDA_VISIBLE_DEVICES"] = devices[process] if visible else str(process)
+    devices = [str(process)] if visible is None else visible.split(",")[process:]
+    if any(devices):  # Else there are none to be seen: all is computed on the CPU.
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices[0]
     return process
 
 
