@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 
 from tspin.evaluate.shards.processes import ShardsJob
@@ -26,7 +27,7 @@ def make_shard(path: str) -> None:
     """
     job = ShardsJob.model_validate_json(Path(path).read_bytes())
     process = _stand_alone()
-    with nullcontext() if process == 0 else errors_only():
+    with nullcontext() if process == 0 else _silent():
         evaluate(
             job.config,
             model=job.model,
@@ -37,6 +38,13 @@ def make_shard(path: str) -> None:
             temperature=job.temperature,
             shard=Shard.parse(job.shards[process]),
         )
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Let the first process show its progress, which is that of all of them."""
+    with errors_only(), Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+        yield
 
 
 def _stand_alone() -> int:
