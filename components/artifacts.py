@@ -14,7 +14,7 @@ from tspin.errors import InputError
 from tspin.files import atomic_file, sha256_file, sha256_folder, write_json
 from tspin.outputs import artifact_folder, check_output
 from tspin.records.estimate import read_estimates
-from tspin.records.manifest import manifest_path
+from tspin.records.manifest import is_shard, manifest_path
 from tspin.records.training_log import TRAIN_LOG, read_train_log
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "RESPONSES",
     "TRIPLETS",
     "describe",
+    "metrics_in",
     "output_in",
     "paths_of",
     "policy_in",
@@ -77,6 +78,11 @@ def records_in(artifact: str) -> Path:
             f"{', '.join(path.name for path in files) or 'none'}"
         )
     return files[0]
+
+
+def metrics_in(artifact: str) -> Path:
+    """The metrics of an artifact, or the shard of an evaluation."""
+    return Path(artifact) / METRICS
 
 
 def write_reference(artifact: str, model: str, identity: str) -> None:
@@ -150,7 +156,9 @@ def publish_training(model: Path, trained: Any, training: Any, scalars: Any) -> 
 
 
 def publish_metrics(metrics: Path, scalars: str) -> dict[str, float]:
-    """The values of metrics.json by name, written to the file `scalars` as well."""
-    values = {name: metric.value for name, metric in read_estimates(metrics).items()}
+    """The values of metrics.json by name, written to the file `scalars` too; a shard has none."""
+    values = {}
+    if not is_shard(metrics):
+        values = {name: metric.value for name, metric in read_estimates(metrics).items()}
     write_json(Path(scalars), values)
     return values

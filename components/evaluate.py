@@ -18,6 +18,7 @@ def evaluate(
     evaluation: dsl.Output[dsl.Dataset],
     scalars: dsl.Output[dsl.Metrics],
     proto: Optional[dsl.Input[dsl.Dataset]] = None,  # noqa: UP045  (kfp reads no other form)
+    shard: str = "0/1",
 ) -> None:
     """Measure a policy on held-out records.
 
@@ -27,11 +28,13 @@ def evaluate(
         policy: Is measured.
         heldout: Annotated records that were not trained on.
         evaluation: Folder with metrics.json, its manifest, and the answers.
-        scalars: The values of metrics.json.
+        scalars: The values of metrics.json; none of a shard.
         proto: Responses of the initial policy to the same prompts.
+        shard: `i/n` does the i-th of n equal parts of the work.
     """
     from tspin.config import RunConfig
     from tspin.evaluate.step import evaluate as step
+    from tspin.generate.shards import Shard
     from tspin_components.artifacts import (
         METRICS,
         describe,
@@ -49,6 +52,7 @@ def evaluate(
         out=out,
         proto=None if proto is None else records_in(proto.path),
         iteration=int(iteration),
+        shard=Shard.parse(shard),
     )
     evaluation.metadata.update(describe(out))
     for name, value in publish_metrics(out, scalars.path).items():

@@ -26,5 +26,5 @@ def profile_places(profile: str) -> Places:
 def _place(stage: Stage) -> Place:
     if stage.accelerator is None:
         return Place(None)
-    gpus = stage.accelerator.count * stage.nodes
+    gpus = stage.accelerator.count * stage.nodes * stage.shards
     return Place(stage.accelerator.product, gpus, stage.price_per_gpu_hour)

@@ -92,6 +92,21 @@ class Plan:
         place(task, self.profile, getattr(self.profile.stages, stage), cache=self.cache)
         return task.set_display_name(title)
 
+    def placed_to_merge(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
+        """Put the task that merges an evaluation where light ones run, but with what scores tasks.
+
+        Args:
+            task: Of a component; changed in place.
+            title: In Kubeflow's graph.
+        """
+        stages = self.profile.stages
+        stage = stages.light
+        if self.config.evaluate.tasks:
+            # The image has lm-evaluation-harness; what it has for GPUs is not used.
+            stage = stage.model_copy(update={"image": stages.evaluate.image})
+        place(task, self.profile, stage, cache=self.cache)
+        return task.set_display_name(title)
+
     def as_long_as(self, task: dsl.PipelineTask, stage: StageName) -> dsl.PipelineTask:
         """Give a task that waits for the work of a stage that stage's time, retries and caching."""
         place_in_time(task, getattr(self.profile.stages, stage), cache=self.cache)

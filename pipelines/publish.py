@@ -24,6 +24,7 @@ _STAGES: dict[str, StageName] = {
     "generate": "generate",
     "train": "train",
     "evaluate": "evaluate",
+    "merge_evaluations": "evaluate",
     "train_multinode": "transfer",
     "check_registry": "promote",
     "promote": "promote",

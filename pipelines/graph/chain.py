@@ -13,6 +13,7 @@ from typing import Any
 
 from kfp import dsl
 
+from tspin_pipelines.graph.evaluation import EvaluationTasks
 from tspin_pipelines.graph.finish import finish_node
 from tspin_pipelines.graph.generation import GenerationTasks
 from tspin_pipelines.graph.iteration import Responses, evaluation_node, iteration_node
@@ -25,13 +26,19 @@ class Chain:
     """Makes the nodes of all iterations, or of one alone."""
 
     def __init__(
-        self, plan: Plan, generation: GenerationTasks, *, only: Responses | None = None
+        self,
+        plan: Plan,
+        generation: GenerationTasks,
+        evaluations: EvaluationTasks,
+        *,
+        only: Responses | None = None,
     ) -> None:
         """Build the sub-pipelines: kfp allows that only outside of a pipeline.
 
         Args:
             plan: What is compiled.
             generation: Makes the tasks that sample responses.
+            evaluations: Makes those that measure policies.
             only: Of a single iteration, where its y' come from; None plays all iterations.
         """
         self._plan, self._generation = plan, generation
@@ -42,7 +49,7 @@ class Chain:
         later: Responses = "given" if self._ahead else "own"
         kinds = [only or "proto", *[later] * (count - 1)]
         self._iterations = [iteration_node(plan, generation, kind) for kind in kinds]
-        self._evaluations = [evaluation_node(plan) for _ in kinds]
+        self._evaluations = [evaluation_node(plan, evaluations) for _ in kinds]
         self._finish = finish_node(plan)
         self._early = finish_node(plan, begun=True) if self._ahead else self._finish
 

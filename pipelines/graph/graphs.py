@@ -9,6 +9,7 @@ from typing import Any
 from kfp import dsl
 
 from tspin_pipelines.graph.chain import Chain
+from tspin_pipelines.graph.evaluation import EvaluationTasks
 from tspin_pipelines.graph.generation import GenerationTasks
 from tspin_pipelines.graph.start import Start
 from tspin_pipelines.plan import Plan
@@ -22,12 +23,12 @@ _BASE = -1
 def run(plan: Plan) -> Any:
     """All iterations, unrolled: kfp has no loop that carries a policy on."""
     settings = plan.config_json()
-    generation = GenerationTasks(plan)
-    chain = Chain(plan, generation)
+    generation, evaluations = GenerationTasks(plan), EvaluationTasks(plan)
+    chain = Chain(plan, generation, evaluations)
 
     @dsl.pipeline(name="tspin-run", description="Triplet self-play fine-tuning, all iterations.")
     def graph(config: str = settings) -> None:
-        start = Start(plan, generation, config)
+        start = Start(plan, generation, evaluations, config)
         inputs = start.shared()
         chain.play(inputs, start.policy, start.history(_BASE, inputs))
 
@@ -38,12 +39,12 @@ def iteration(plan: Plan) -> Any:
     """One iteration from any policy."""
     settings = plan.config_json()
     begins = plan.iteration == 0 and plan.model is None
-    generation = GenerationTasks(plan)
-    chain = Chain(plan, generation, only="proto" if begins else "own")
+    generation, evaluations = GenerationTasks(plan), EvaluationTasks(plan)
+    chain = Chain(plan, generation, evaluations, only="proto" if begins else "own")
 
     @dsl.pipeline(name="tspin-iteration", description="One iteration of self-play from any policy.")
     def graph(config: str = settings, model: str = plan.model or "") -> None:
-        start = Start(plan, generation, config, model)
+        start = Start(plan, generation, evaluations, config, model)
         inputs = start.shared()
         chain.play(inputs, start.policy, start.history(plan.iteration - 1, inputs))
 
@@ -52,12 +53,12 @@ def iteration(plan: Plan) -> Any:
 
 def evaluation(plan: Plan) -> Any:
     """Evaluation only: one policy on the held-out records."""
-    generation = GenerationTasks(plan)
+    generation, evaluations = GenerationTasks(plan), EvaluationTasks(plan)
     settings = plan.config_json()
 
     @dsl.pipeline(name="tspin-evaluate", description="One policy on the held-out records.")
     def graph(config: str = settings, model: str = plan.model or "") -> None:
-        start = Start(plan, generation, config, model, trains=False)
+        start = Start(plan, generation, evaluations, config, model, trains=False)
         start.measured(start.records("heldout"), _BASE)
 
     return graph

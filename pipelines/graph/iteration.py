@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple
 from kfp import dsl
 
 from tspin_components.build_triplets import build_triplets
-from tspin_components.evaluate import evaluate
 from tspin_components.gate import gate
 from tspin_components.train import train
 from tspin_components.train_multinode import train_multinode
+from tspin_pipelines.graph.evaluation import EvaluationTasks
 from tspin_pipelines.graph.generation import GenerationTasks
 from tspin_pipelines.graph.signature import sub_pipeline
 from tspin_pipelines.plan import Plan
@@ -96,11 +96,12 @@ def _play(
     return _Played(trained["trained"], trained["Output"], trained["training"], triplets)
 
 
-def evaluation_node(plan: Plan) -> Any:
+def evaluation_node(plan: Plan, evaluations: EvaluationTasks) -> Any:
     """The sub-pipeline that measures the policy of an iteration and asks the gate.
 
     Args:
         plan: Decides which steps it has.
+        evaluations: Makes the tasks that measure the policy.
 
     Returns:
         What makes a task of it. Inputs by name: config, settings, iteration, policy, history, and
@@ -127,25 +128,24 @@ def evaluation_node(plan: Plan) -> Any:
         "The policy on the held-out records, and the gate.",
         inputs,
         _Judged,
-        lambda channels: _judge(plan, channels),
+        lambda channels: _judge(plan, evaluations, channels),
     )
 
 
-def _judge(plan: Plan, channels: dict[str, Any]) -> _Judged:
+def _judge(plan: Plan, evaluations: EvaluationTasks, channels: dict[str, Any]) -> _Judged:
     added: dict[str, Any] = {"training": channels["training"]}
     if plan.pairs:
         added["triplets"] = channels["triplets"]
     if plan.measures:
         proto = {"proto": channels["heldout_proto"]} if plan.pairs else {}
-        measured = evaluate(
+        added["evaluation"] = evaluations.evaluation(
+            "evaluate",
             settings=channels["settings"],
             iteration=channels["iteration"],
             policy=channels["policy"],
             heldout=channels["heldout"],
             **proto,
         )
-        plan.placed(measured, "evaluate", "evaluate")
-        added["evaluation"] = measured.outputs["evaluation"]
     decided = gate(
         config=channels["config"],
         iteration=channels["iteration"],

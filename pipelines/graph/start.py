@@ -9,11 +9,11 @@ from kfp import dsl
 from tspin.config import structure
 from tspin_components.check_inputs import check_inputs
 from tspin_components.check_registry import check_registry
-from tspin_components.evaluate import evaluate
 from tspin_components.gate import gate
 from tspin_components.import_data import import_data
 from tspin_components.import_model import import_model
 from tspin_components.preflight import preflight
+from tspin_pipelines.graph.evaluation import EvaluationTasks
 from tspin_pipelines.graph.generation import GenerationTasks
 from tspin_pipelines.placement import place_bare
 from tspin_pipelines.plan import Plan
@@ -28,6 +28,7 @@ class Start:
         self,
         plan: Plan,
         generation: GenerationTasks,
+        evaluations: EvaluationTasks,
         config: Any,
         model: Any = "",
         *,
@@ -38,12 +39,13 @@ class Start:
         Args:
             plan: What is compiled.
             generation: Makes the tasks of the proto-synthetic responses.
+            evaluations: Makes those that measure the policy to start from.
             config: The parameter with the run configuration.
             model: The parameter with the policy to start from; '' is the initial policy.
             trains: Whether iterations follow.
         """
         self.plan = plan
-        self._generation = generation
+        self._generation, self._evaluations = generation, evaluations
         self.config = config
         fit = preflight(needs=plan.needs_json(trains=trains))
         place_bare(fit, plan.profile).set_display_name("check the cluster")
@@ -102,14 +104,14 @@ class Start:
 
     def measured(self, heldout: Any, iteration: int, **proto: Any) -> Any:
         """The evaluation of the policy to start from."""
-        task = evaluate(
+        return self._evaluations.evaluation(
+            "evaluate the start",
             settings=self.settings,
             iteration=iteration,
             policy=self.policy,
             heldout=heldout,
             **proto,
         )
-        return self.plan.placed(task, "evaluate", "evaluate the start").outputs["evaluation"]
 
     def history(self, iteration: int, inputs: dict[str, Any]) -> Any:
         """The history with the policy to start from, as the iteration before the first."""

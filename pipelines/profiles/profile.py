@@ -95,6 +95,10 @@ class Stages(Strict):
         for name in ("light", "transfer", "promote"):
             if getattr(self, name).accelerator:
                 raise ValueError(f"stages.{name} asks for an accelerator; nothing could use one")
+        for name in ("generate", "train", "light", "transfer", "promote"):
+            shards = getattr(self, name).shards
+            if shards != 1:
+                raise ValueError(f"stages.{name}.shards is {shards}; only evaluations have shards")
         for name in ("generate", "evaluate", "light", "transfer", "promote"):
             nodes = getattr(self, name).nodes
             if nodes != 1:

@@ -110,6 +110,9 @@ class Stage(Strict):
     min_nodes: int | None = Field(None, gt=0)
     """As few nodes as a training may go on with, from its last checkpoint, where one is lost and
     none comes instead. None waits for all of them."""
+    shards: int = Field(1, gt=0)
+    """Pods that share each evaluation, every one with these resources; the GPUs of a pod share its
+    part. Generation takes `--shards`."""
     node_wait_minutes: float = Field(30.0, gt=0)
     """How long nodes may be missing before a training goes on with one fewer."""
     cpu: Amount

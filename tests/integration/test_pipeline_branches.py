@@ -12,6 +12,7 @@ from tests.local_pipelines import LocalKubeflow
 from tspin.records.manifest import content_hash
 from tspin.registry import Registry
 from tspin.selfplay import run as play
+from tspin_pipelines.profiles.profile import load_profile
 
 pytestmark = [pytest.mark.integration, pytest.mark.long]
 
@@ -122,4 +123,26 @@ def test_evaluation_alone(kubeflow: LocalKubeflow) -> None:
         {"preflight": 1, "check-inputs": 1, "import-data": 1, "import-model": 2, "evaluate": 1}
     )
     scalars = json.loads(kubeflow.one("evaluate", "scalars").read_bytes())
+    assert scalars["nll_per_token"] > 0
+
+
+@pytest.mark.parametrize("method", ["tspin", "sft"])
+def test_an_evaluation_over_pods_is_that_of_one(kubeflow: LocalKubeflow, method: str) -> None:
+    """With the responses of the initial policy to compare with, and without."""
+    overrides = ("iterations=1", "gate.margin=null", f"train.method={method}")
+    config = kubeflow.config(*overrides, "system.generate_batch_size=1")
+    profile = load_profile("cpu")
+    evaluation = profile.stages.evaluate.model_copy(update={"shards": 2})
+    stages = profile.stages.model_copy(update={"evaluate": evaluation})
+    kubeflow.run("run", config, profile=profile.model_copy(update={"stages": stages}))
+    ran = kubeflow.tasks()
+    assert (ran["evaluate"], ran["merge-evaluations"]) == (4, 2)
+    folder = play(config)
+    for at, number in enumerate((-1, 0)):
+        merged = kubeflow.all("merge-evaluations", "evaluation")[at]
+        alone = folder.iteration(number).metrics
+        for path in sorted(merged.iterdir()):
+            assert path.read_bytes() == alone.with_name(path.name).read_bytes(), path.name
+    assert len(list(merged.iterdir())) > 6
+    scalars = json.loads(kubeflow.all("merge-evaluations", "scalars")[-1].read_bytes())
     assert scalars["nll_per_token"] > 0

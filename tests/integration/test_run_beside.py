@@ -247,7 +247,7 @@ def test_only_a_generation_comes_before_the_gate(tmp_path: Path, tiny_model_dir:
     for name, settings in {
         "off": ("system.evaluate_beside=off",),
         "on": ("system.evaluate_beside=on",),
-        "waits": ("system.evaluate_beside=on", "system.speculate=false"),
+        "waits": ("system.evaluate_beside=true", "system.speculate=false"),
     }.items():
         projects[name] = project = Project(tmp_path / name, tiny_model_dir)
         given = [word for setting in settings for word in ("--set", setting)]

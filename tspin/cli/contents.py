@@ -53,6 +53,10 @@ CONTENTS: dict[str, tuple[str, str]] = {
         "steps.evaluate",
         "Measure a model on held-out records, and on tasks of lm-evaluation-harness.",
     ),
+    "merge-evaluations": (
+        "steps.merge_evaluations",
+        "Put the shards of an evaluation together, as if there had been one.",
+    ),
     "fetch-tasks": (
         "steps.fetch_tasks",
         "Download what tasks of lm-evaluation-harness ask, for a machine without network.",

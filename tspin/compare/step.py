@@ -135,7 +135,7 @@ def _configured(asked: Comparison, folder: ComparisonFolder, arm: Arm, seed: int
             "seed": seed,
             "train": config.train.model_copy(update={"method": arm.method}),
             # What each step takes is compared, too: nothing may run beside it.
-            "system": config.system.model_copy(update={"evaluate_beside": "off"}),
+            "system": config.system.model_copy(update={"evaluate_beside": False}),
         }
     )
 

@@ -206,15 +206,15 @@ class SystemConfig(Strict):
     model that is trained."""
     report_to: tuple[str, ...] = ()
     """Trackers as transformers names them: wandb, tensorboard, mlflow, dvclive."""
-    evaluate_beside: Literal["auto", "on", "off"] = "auto"
-    """Evaluate a policy in a process of its own while `tspin run` plays the next iteration. auto
-    does where a quarter of the GPUs or less is enough for evaluations, and the others for the
-    training. on also does on a CPU."""
+    evaluate_beside: bool = False
+    """Evaluate a policy in a process of its own while `tspin run` plays the next iteration, on GPUs
+    that the loop then does without, or beside it on a CPU. false shares an evaluation out over all
+    GPUs, and the next iteration waits for it."""
     speculate: bool = True
     """Let the next policy generate while the gate is still waiting for its evaluation, in vain
     where that stops the run; false waits. Without gate.margin nothing waits."""
 
-    @field_validator("evaluate_beside", "shard", mode="before")
+    @field_validator("shard", mode="before")
     @classmethod
     def _yaml_takes_on_and_off_for_booleans(cls, value: Any) -> Any:
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value

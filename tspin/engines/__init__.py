@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from tspin.config import RunConfig
-from tspin.engines.base import Completion, Engine, GenerationRequest, SamplingParams
+from tspin.engines.base import (
+    BATCHES_A_GROUP,
+    Completion,
+    Engine,
+    GenerationRequest,
+    SamplingParams,
+)
 from tspin.engines.choice import EngineName, engine_name, engine_parameters
 from tspin.models.folder import ModelFolder
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = [
+    "BATCHES_A_GROUP",
     "Completion",
     "Engine",
     "EngineName",

@@ -11,6 +11,7 @@ from tspin.records.records import FinishReason
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = [
+    "BATCHES_A_GROUP",
     "Completion",
     "Engine",
     "GenerationRequest",
@@ -18,6 +19,11 @@ __all__ = [
     "cut_at_stop",
     "finished_completion",
 ]
+
+
+BATCHES_A_GROUP = 4
+"""Batches that the engine `transformers` computes before it hands on what they gave. Who deals
+requests out to several engines deals whole groups, so that the batches are those of one engine."""
 
 
 @dataclass(frozen=True)

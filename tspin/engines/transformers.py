@@ -9,7 +9,13 @@ from typing import cast
 import torch
 from transformers import PreTrainedModel
 
-from tspin.engines.base import Completion, GenerationRequest, SamplingParams, finished_completion
+from tspin.engines.base import (
+    BATCHES_A_GROUP,
+    Completion,
+    GenerationRequest,
+    SamplingParams,
+    finished_completion,
+)
 from tspin.engines.decoding import decode
 from tspin.engines.sampling import RowSampler
 from tspin.errors import TspinError
@@ -17,8 +23,6 @@ from tspin.models.policy import Policy
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["TransformersEngine"]
-
-_BATCHES = 4
 
 
 class TransformersEngine:
@@ -55,7 +59,7 @@ class TransformersEngine:
             TspinError: the GPU's memory does not suffice, or the model computes NaN.
         """
         left = iter(requests)
-        while group := list(islice(left, _BATCHES * self._batch_size)):
+        while group := list(islice(left, BATCHES_A_GROUP * self._batch_size)):
             yield self._answer(group, sampling)
 
     def close(self) -> None:

@@ -3,22 +3,73 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tspin.engines import SamplingParams, engine_parameters, open_engine
+from tspin.engines import (
+    Completion,
+    Engine,
+    GenerationRequest,
+    SamplingParams,
+    engine_parameters,
+    open_engine,
+)
 from tspin.evaluate.heldout import Heldout
-from tspin.evaluate.job import EvaluationJob, Mode
+from tspin.evaluate.job import EvaluationJob, Mode, shard_parameters
 from tspin.generate.responses import write_responses
 from tspin.records.manifest import Manifest, forget, is_current, write_manifest
 from tspin.records.records import Response, read_records
 from tspin.runs.folder import EvaluationFiles
 from tspin.seeds import derive_seed
 
-__all__ = ["heldout_answers"]
+__all__ = ["LentEngine", "heldout_answers"]
+
+
+class LentEngine:
+    """One engine for all decodings: started where the first has something to ask.
+
+    vLLM takes minutes to start. Nothing of one decoding is left for the next: an engine's answer
+    depends on its request alone (`tspin.engines.Engine`).
+    """
+
+    def __init__(self, evaluation: EvaluationJob) -> None:
+        self._evaluation = evaluation
+        self._engine: Engine | None = None
+
+    def lent(self) -> Engine:
+        """The engine, for a user who closes it: it stays open until `close` of this."""
+        if self._engine is None:
+            job = self._evaluation
+            self._engine = open_engine(job.config, job.model, job.template)
+        return _Lent(self._engine)
+
+    def close(self) -> None:
+        """Give back memory and processes, if there are any."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+
+class _Lent:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def generate(
+        self, requests: Iterable[GenerationRequest], sampling: SamplingParams
+    ) -> Iterator[list[Completion]]:
+        return self._engine.generate(requests, sampling)
+
+    def close(self) -> None:
+        """Its owner closes it."""
 
 
 def heldout_answers(
-    evaluation: EvaluationJob, heldout: Heldout, out: Path, mode: Mode, sampling: SamplingParams
+    evaluation: EvaluationJob,
+    heldout: Heldout,
+    out: Path,
+    mode: Mode,
+    sampling: SamplingParams,
+    engine: LentEngine,
 ) -> dict[str, Response]:
     """Answers by record id; made once, resumable, and kept beside metrics.json.
 
@@ -28,6 +79,7 @@ def heldout_answers(
         out: metrics.json; the answers are `metrics.MODE.jsonl`.
         mode: What the decoding is called.
         sampling: The decoding.
+        engine: Answers what is not answered yet.
 
     Raises:
         TspinError: the work failed; run again to continue.
@@ -37,7 +89,7 @@ def heldout_answers(
     if not is_current(path, manifest):
         forget(path)
         responses = write_responses(
-            open_engine=lambda: open_engine(config, evaluation.model, evaluation.template),
+            open_engine=engine.lent,
             template=evaluation.template,
             records=heldout.records,
             sampling=sampling,
@@ -69,6 +121,7 @@ def _manifest(evaluation: EvaluationJob, sampling: SamplingParams) -> Manifest:
         "max_length": evaluation.max_length,
         "over_long": config.prompt.over_long,
         **engine_parameters(config),
+        **shard_parameters(evaluation.shard, evaluation.block_size),
     }
     inputs = {"annotated": metrics.inputs["annotated"]}
     update = {"kind": "responses", "inputs": inputs, "parameters": parameters}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -74,6 +75,21 @@ class Heldout:
                 + (f"; {len(heldout.dropped)} are too long" if heldout.dropped else "")
             )
         return heldout
+
+    def blocks(self, size: int) -> dict[str, int]:
+        """Numbers of blocks by record id: so many records each, the longest prompts first.
+
+        That is the order in which engines answer. Shards of an evaluation hold whole blocks, and so
+        compute what one process computes together, together.
+        """
+        order = sorted(self.prompts, key=lambda identity: (-len(self.prompts[identity]), identity))
+        return {identity: at // size for at, identity in enumerate(order)}
+
+    def only(self, identities: Container[str]) -> Heldout:
+        """Some of the records, in the same order; what was dropped stays dropped."""
+        records = [record for record in self.records if record.id in identities]
+        prompts = {record.id: self.prompts[record.id] for record in records}
+        return Heldout(records, prompts, self.dropped)
 
 
 def _too_long(identity: str, prompt: int, needed: int, max_length: int) -> str:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from tspin.config import RunConfig
-from tspin.engines import SamplingParams, engine_name
+from tspin.config import EvaluateConfig, RunConfig
+from tspin.engines import BATCHES_A_GROUP, SamplingParams, engine_name
 from tspin.engines.choice import find_vllm
 from tspin.errors import InputError
 from tspin.evaluate.heldout import Heldout
 from tspin.evaluate.sharing import Measurement, Temperature
 from tspin.files import sha256_folder
+from tspin.generate.shards import WHOLE, Shard
 from tspin.harness.loading import harness_version
 from tspin.models.configuration import context_length, token_limit
 from tspin.models.device import numerics, resolve_device
@@ -26,9 +27,12 @@ from tspin.store import fetch
 from tspin.tokens.loading import load_template
 from tspin.tokens.prompts import PromptTemplate
 
-__all__ = ["EvaluationJob", "Mode"]
+__all__ = ["BLOCK", "EvaluationJob", "Mode", "modes_of", "shard_parameters", "task_files_hash"]
 
 Mode = Literal["greedy", "sampled", "fitted"]
+
+BLOCK = "shard_block"
+"""Parameter of a shard's manifests: `EvaluationJob.block_size`."""
 
 _TASK_FILES = ("*yaml", "*.py", "*.json", "*.jsonl", "*.csv", "*.parquet", "*.txt")
 """What decides the tasks of a folder; not the byte code that Python leaves there."""
@@ -53,6 +57,8 @@ class EvaluationJob:
     """Fitted on other records; None if it is to be fitted on these."""
     chat: PromptTemplate | None = None
     """Renders the questions of tasks; None asks them without a chat template."""
+    shard: Shard = WHOLE
+    """Which part of the evaluation is to be made."""
 
     @classmethod
     def of(
@@ -64,6 +70,7 @@ class EvaluationJob:
         iteration: int,
         *,
         temperature: float | None = None,
+        shard: Shard = WHOLE,
     ) -> EvaluationJob:
         """Look at all inputs without loading a policy (see `tspin.evaluate.step.evaluate`).
 
@@ -74,6 +81,7 @@ class EvaluationJob:
             proto: Responses of the initial policy to them, or None.
             iteration: That the policy ended; -1 for the initial one.
             temperature: Fitted on other records, or None.
+            shard: The part of the evaluation to make.
 
         Raises:
             InputError: a file or the model is missing, or the settings do not fit the model.
@@ -84,25 +92,22 @@ class EvaluationJob:
         tasks, task_settings = _tasks(config)
         inputs = _input_hashes(annotated, proto, tasks)
         manifest = Manifest(
-            kind="metrics",
+            kind="metrics" if shard == WHOLE else "metrics_shard",
             inputs=inputs,
             iteration=iteration,
             model=folder.identity(config.model),
             template=template.hash,
             engine=engine_name(config),
             parameters={
-                **config.evaluate.model_dump(mode="json"),
-                "generate": config.generate.model_dump(mode="json"),
+                **_settings(config, temperature),
                 "max_length": token_limit(folder, config.model, config.prompt),
-                "over_long": config.prompt.over_long,
-                **({} if temperature is None else {"temperature": temperature}),
-                **numerics(config.model, resolve_device(config.system)),
                 **task_settings,
+                **shard_parameters(shard, _block_size(config)),
             },
             seed=config.seed,
         )
         fields = (config, model, annotated, proto, template, context, tasks, manifest, temperature)
-        return cls(*fields, _chat(config, template))
+        return cls(*fields, _chat(config, template), shard)
 
     @property
     def max_length(self) -> int:
@@ -115,14 +120,9 @@ class EvaluationJob:
         return self.wanted.parameters.get("task_engine") == "vllm"
 
     @property
-    def modes(self) -> tuple[Mode, ...]:
-        """How answers are decoded; greedy ones always."""
-        settings = self.config.evaluate
-        if not settings.sampled:
-            return ("greedy",)
-        return (
-            ("greedy", "sampled", "fitted") if settings.fit_temperature else ("greedy", "sampled")
-        )
+    def block_size(self) -> int:
+        """Records a block (`Heldout.blocks`): what the engine `transformers` answers together."""
+        return _block_size(self.config)
 
     @property
     def fits_temperature(self) -> bool:
@@ -166,18 +166,22 @@ class EvaluationJob:
         self,
         pairs: Iterable[tuple[Sequence[int], Sequence[int]]],
         temperature: Temperature | None = None,
+        *,
+        blocks: Iterable[int] | None = None,
     ) -> Measurement:
         """What finds out how likely the policy finds responses.
 
         Args:
             pairs: Token ids of prompts and responses.
             temperature: At which; None is 1.
+            blocks: Of each pair (`tspin.evaluate.heldout.Heldout.blocks`); None is one for all.
         """
         return Measurement(
             config=self.config,
             model=self.model,
             pad_token_id=self.template.pad_token_id,
             pairs=tuple((tuple(prompt), tuple(response)) for prompt, response in pairs),
+            blocks=None if blocks is None else tuple(blocks),
             temperature=temperature,
             threads=torch.get_num_threads(),
         )
@@ -212,6 +216,38 @@ class EvaluationJob:
         return {identity: known[identity] for identity in heldout.prompts if identity in known}
 
 
+def modes_of(settings: EvaluateConfig) -> tuple[Mode, ...]:
+    """How answers are decoded; greedy ones always."""
+    if not settings.sampled:
+        return ("greedy",)
+    return ("greedy", "sampled", "fitted") if settings.fit_temperature else ("greedy", "sampled")
+
+
+def shard_parameters(shard: Shard, block: int) -> dict[str, str | int]:
+    """What a manifest says of a shard; nothing of a whole.
+
+    Args:
+        shard: The part of the evaluation.
+        block: Records a block: shards that count in other blocks make no whole.
+    """
+    return {} if shard == WHOLE else {"shard": str(shard), BLOCK: block}
+
+
+def _settings(config: RunConfig, temperature: float | None) -> dict[str, Any]:
+    """Whatever of the configuration decides the metrics."""
+    return {
+        **config.evaluate.model_dump(mode="json"),
+        "generate": config.generate.model_dump(mode="json"),
+        "over_long": config.prompt.over_long,
+        **({} if temperature is None else {"temperature": temperature}),
+        **numerics(config.model, resolve_device(config.system)),
+    }
+
+
+def _block_size(config: RunConfig) -> int:
+    return BATCHES_A_GROUP * config.system.generate_batch_size
+
+
 def _chat(config: RunConfig, template: PromptTemplate) -> PromptTemplate | None:
     """What asks the questions of tasks, by `evaluate.harness.chat_template`."""
     asked = config.evaluate.harness.chat_template
@@ -233,8 +269,13 @@ def _input_hashes(annotated: Path, proto: Path | None, tasks: Path | None) -> di
         if path is not None:
             hashes[role] = content_hash(path)
     if tasks is not None:
-        hashes["task_folder"] = sha256_folder(tasks, *_TASK_FILES)
+        hashes["task_folder"] = task_files_hash(tasks)
     return hashes
+
+
+def task_files_hash(folder: Path) -> str:
+    """Hash of what decides the tasks of a folder."""
+    return sha256_folder(folder, *_TASK_FILES)
 
 
 def _tasks(config: RunConfig) -> tuple[Path | None, dict[str, str]]:

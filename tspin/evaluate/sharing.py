@@ -90,6 +90,8 @@ class Measurement(BaseModel):
     pad_token_id: int
     pairs: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
     """Token ids of prompts and responses."""
+    blocks: tuple[int, ...] | None = None
+    """Of each pair, as of `tspin.forward.responses.response_likelihoods`."""
     temperature: Temperature | None = None
     """None measures at 1."""
     threads: int
@@ -105,7 +107,7 @@ class Measurement(BaseModel):
             "device": resolve_device(system),
         }
         if self.temperature is None:
-            likelihoods = response_likelihoods(policy, self.pairs, **settings)
+            likelihoods = response_likelihoods(policy, self.pairs, blocks=self.blocks, **settings)
             return Findings(logps=tuple(one.logp for one in likelihoods))
         passes, numbers = ResponsePasses(policy, self.pairs, **settings), itertools.count(1)
 

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from tspin.config import RunConfig
 from tspin.engines.room import memory_of_gpus, refuse_too_large
-from tspin.evaluate.answers import heldout_answers
+from tspin.evaluate.answers import LentEngine, heldout_answers
 from tspin.evaluate.heldout import Heldout
-from tspin.evaluate.job import EvaluationJob
-from tspin.evaluate.likelihoods import write_likelihoods
-from tspin.evaluate.metrics import (
-    Metrics,
-    answer_metrics,
-    likelihood_metrics,
-    verifiable_answers,
+from tspin.evaluate.job import EvaluationJob, modes_of
+from tspin.evaluate.metrics import verifiable_answers
+from tspin.evaluate.shards.measurements import Measurements, write_evaluation, write_shard
+from tspin.evaluate.shards.processes import (
+    evaluate_in_processes,
+    shards_folder,
+    workers_wanted,
 )
 from tspin.evaluate.sharing import leading, sharing_processes
 from tspin.evaluate.tasks import TaskEvaluation
-from tspin.evaluate.temperature import check_temperature, fitted_temperature
-from tspin.files import write_json
+from tspin.evaluate.temperature import FittedTemperature, check_temperature, fitted_temperature
+from tspin.files import read_object, remove
+from tspin.generate.shards import WHOLE, Shard
 from tspin.models.policy import Policy, load_policy, resolve_device
 from tspin.models.quantization import check_quantization
 from tspin.models.threads import Work
 from tspin.records.arithmetic import Arithmetic, begun_path
 from tspin.records.estimate import Likelihood, read_metrics
-from tspin.records.manifest import forget, is_current, write_manifest
-from tspin.records.records import Response, write_records
-from tspin.runs.folder import EvaluationFiles
-from tspin.runs.samples import SHOWN
-from tspin.seeds import choose
+from tspin.records.manifest import forget, is_current
+from tspin.records.records import Response
 
 __all__ = ["evaluate", "is_evaluated"]
 
@@ -47,6 +46,7 @@ def evaluate(
     iteration: int,
     temperature: float | None = None,
     arithmetic: Arithmetic | None = None,
+    shard: Shard = WHOLE,
 ) -> dict[str, Any]:
     """Measure a policy on held-out records and write metrics.json.
 
@@ -65,9 +65,11 @@ def evaluate(
         temperature: This policy's, fitted on other records; None fits it on these, if
             `evaluate.fit_temperature` asks for one. Not used otherwise.
         arithmetic: What the run was begun with; None outside of a run (`tspin.models.threads`).
+        shard: Which part of the work to do; `tspin.evaluate.shards.merging` joins the parts.
 
     Returns:
-        What metrics.json holds (`tspin.records.estimate.read_metrics`).
+        What metrics.json holds (`tspin.records.estimate.read_metrics`); of a shard, what
+        `tspin.evaluate.shards.measurements.write_shard` says.
 
     Raises:
         InputError: broken or over-long records, an extractor that finds nothing in them, `proto`
@@ -76,16 +78,20 @@ def evaluate(
         StoppedError: SIGTERM while several processes work. Exit code 143.
     """
     evaluation = EvaluationJob.of(
-        config, model, annotated, proto, iteration, temperature=temperature
+        config, model, annotated, proto, iteration, temperature=temperature, shard=shard
     )
     with leading(config.system) as first:
         if first and not is_current(out, evaluation.wanted):
-            named = {"the policy": model, "the proto-synthetic responses": proto}
-            inputs = {name: path for name, path in named.items() if path is not None}
-            work = Work(config.system, evaluation.wanted, begun_path(out), arithmetic, inputs)
-            with work.computing() as signed:
+            with _work(evaluation, out, arithmetic).computing() as signed:
                 _make(dataclasses.replace(evaluation, wanted=signed), out)
-    return read_metrics(out)
+    return read_metrics(out) if shard == WHOLE else read_object(out)
+
+
+def _work(evaluation: EvaluationJob, out: Path, arithmetic: Arithmetic | None) -> Work:
+    named = {"the policy": evaluation.model, "the proto-synthetic responses": evaluation.proto}
+    inputs = {name: path for name, path in named.items() if path is not None}
+    system = evaluation.config.system
+    return Work(system, evaluation.wanted, begun_path(out), arithmetic, inputs)
 
 
 def is_evaluated(
@@ -114,67 +120,62 @@ def is_evaluated(
 
 
 def _make(evaluation: EvaluationJob, out: Path) -> None:
-    """All files of the evaluation, metrics.json and its manifest last."""
+    """All files of the evaluation, or of its shard; `out` and its manifest last."""
     check_quantization(evaluation.config.model)
-    manifest, heldout = evaluation.wanted, evaluation.heldout()
+    settings, heldout = evaluation.config.evaluate, evaluation.heldout()
     tasks = TaskEvaluation.of(evaluation, out)
+    # Before hours of generation: whatever can be wrong with the inputs.
+    verifiable_answers(heldout.records, settings.extractors)
+    proto = evaluation.proto_responses(heldout)
+    check_temperature(evaluation, heldout)
+    sharing = _processes(evaluation, tasks)
     forget(out)
-    metrics = _measure(evaluation, heldout, tasks, out)
-    _write_samples(heldout, out)
-    result = {
-        "iteration": manifest.iteration,
-        "model": manifest.model,
-        "records": len(heldout.records),
-        "metrics": {name: estimate.as_json() for name, estimate in metrics.items()},
-        **tasks.details(),
-    }
-    write_json(out, result)
-    counts = {"records": len(heldout.records), "over_long": len(heldout.dropped)}
-    dropped = {"over_long": heldout.dropped} if heldout.dropped else {}
-    write_manifest(out, manifest.model_copy(update={"counts": counts, "dropped_ids": dropped}))
-
-
-def _write_samples(heldout: Heldout, out: Path) -> None:
-    """Prompts and annotations of a few records, so that a run folder can be read by itself."""
-    by_id = {record.id: record for record in heldout.records}
-    write_records(
-        EvaluationFiles(out).samples, [by_id[identity] for identity in choose(by_id, SHOWN)]
-    )
+    temperature = None
+    if settings.fit_temperature:
+        temperature = fitted_temperature(evaluation, heldout, out, processes=sharing)
+    workers = 1 if sharing > 1 else workers_wanted(evaluation, heldout)
+    if workers > 1:
+        evaluate_in_processes(evaluation, out, workers)
+        return
+    measurements = _measure(evaluation, heldout, proto, temperature, tasks, out, sharing)
+    if evaluation.shard == WHOLE:
+        write_evaluation(out, evaluation.wanted, measurements, settings, tasks.results)
+    else:
+        write_shard(out, evaluation.wanted, measurements)
+    remove(shards_folder(out))  # Of an earlier try with several processes.
 
 
 def _measure(
-    evaluation: EvaluationJob, heldout: Heldout, tasks: TaskEvaluation, out: Path
-) -> Metrics:
-    """All metrics of the policy; a further kind of measurement is one more `|=` here."""
-    settings = evaluation.config.evaluate
-    # Before hours of generation: whatever can be wrong with the inputs.
-    expected = verifiable_answers(heldout.records, settings.extractors)
-    proto = evaluation.proto_responses(heldout)
-    check_temperature(evaluation, heldout)
-    processes = _processes(evaluation, tasks)
-    metrics: Metrics = {}
-    temperature = None
-    if evaluation.config.evaluate.fit_temperature:
-        fitted = fitted_temperature(evaluation, heldout, out, processes=processes)
-        metrics |= fitted.metrics(confidence=settings.confidence)
-        temperature = fitted.value
-    answers = {
-        mode: heldout_answers(
-            evaluation, heldout, out, mode, evaluation.sampling(mode, temperature)
-        )
-        for mode in evaluation.modes
-    }
+    evaluation: EvaluationJob,
+    heldout: Heldout,
+    proto: Mapping[str, Response] | None,
+    temperature: FittedTemperature | None,
+    tasks: TaskEvaluation,
+    out: Path,
+    processes: int,
+) -> Measurements:
+    """Whatever needs the policy, of the records and the tasks' requests of this shard."""
+    blocks, shard = heldout.blocks(evaluation.block_size), evaluation.shard
+    own = heldout.only({identity for identity, at in blocks.items() if shard.holds(at)})
+    fitted = None if temperature is None else temperature.value
+    with closing(LentEngine(evaluation)) as engine:
+        answers = {
+            mode: heldout_answers(
+                evaluation, own, out, mode, evaluation.sampling(mode, fitted), engine
+            )
+            for mode in modes_of(evaluation.config.evaluate)
+        }
+    if proto is not None:
+        proto = {identity: proto[identity] for identity in own.prompts if identity in proto}
     responses = {"synthetic": answers.get("sampled"), "proto_synthetic": proto}
-    for mode, by_id in answers.items():
-        metrics |= answer_metrics(by_id, expected, mode=mode, confidence=settings.confidence)
     tasks.ask_vllm()  # Before the policy takes memory of the GPU.
-    policy = None if processes > 1 else _whole_policy(evaluation)
-    likelihoods = _likelihoods(evaluation, heldout, responses, policy, processes)
-    write_likelihoods(out, likelihoods["annotated"])
-    metrics |= likelihood_metrics(likelihoods, confidence=settings.confidence)
+    # A shard may have no record, and only requests of tasks.
+    alone = processes == 1 and own.records
+    policy = _whole_policy(evaluation) if alone else None
+    likelihoods = _likelihoods(evaluation, own, blocks, responses, policy, processes)
     if tasks.need_policy:
         tasks.ask(policy or _whole_policy(evaluation))
-    return metrics | tasks.metrics()
+    return Measurements(own.records, heldout.dropped, answers, likelihoods, temperature)
 
 
 def _processes(evaluation: EvaluationJob, tasks: TaskEvaluation) -> int:
@@ -199,6 +200,7 @@ def _whole_policy(evaluation: EvaluationJob) -> Policy:
 def _likelihoods(
     evaluation: EvaluationJob,
     heldout: Heldout,
+    blocks: Mapping[str, int],
     responses: Mapping[str, Mapping[str, Response] | None],
     policy: Policy | None,
     processes: int,
@@ -220,11 +222,14 @@ def _likelihoods(
         for role, identity, ids in texts
         if ids and len(heldout.prompts[identity]) + len(ids) <= evaluation.max_length
     ]
+    likelihoods: dict[str, dict[str, Likelihood]] = {"annotated": {}}
+    if not fitting:
+        return likelihoods
     measurement = evaluation.measurement(
-        (heldout.prompts[identity], ids) for _, identity, ids in fitting
+        ((heldout.prompts[identity], ids) for _, identity, ids in fitting),
+        blocks=(blocks[identity] for _, identity, _ in fitting),
     )
     findings = measurement.found(processes) if policy is None else measurement.by(policy)
-    likelihoods: dict[str, dict[str, Likelihood]] = {}
     for (role, identity, ids), logp in zip(fitting, findings.logps, strict=True):
         likelihoods.setdefault(role, {})[identity] = Likelihood(logp, len(ids))
     return likelihoods

@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -24,13 +25,15 @@ from tspin.engines.vllm_args import (
 )
 from tspin.errors import InputError
 from tspin.evaluate.intervals import from_error
-from tspin.evaluate.job import EvaluationJob
+from tspin.evaluate.job import EvaluationJob, shard_parameters
 from tspin.evaluate.metrics import Metrics
 from tspin.files import write_json
+from tspin.generate.shards import WHOLE, Shard
+from tspin.harness.blocks import BlockwiseModel
 from tspin.harness.loading import LoadedTask, harness_version, load_task
 from tspin.harness.models import end_vllm, policy_model, vllm_model
 from tspin.harness.requests import AVERAGE, TaskRequest, task_requests
-from tspin.harness.scoring import score
+from tspin.harness.scoring import ask, score
 from tspin.models.device import dtype_name, numerics, resolve_device
 from tspin.models.folder import find_model
 from tspin.models.generation import generation_settings, write_end_ids
@@ -39,14 +42,63 @@ from tspin.records.estimate import Estimate
 from tspin.records.manifest import Manifest, forget, is_current, write_manifest
 from tspin.runs.folder import EvaluationFiles
 
-__all__ = ["TaskEvaluation"]
+__all__ = ["TaskEvaluation", "TaskResults"]
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class TaskResults:
+    """The scores of the tasks of one evaluation, from the files beside its metrics.json."""
+
+    out: Path
+    requests: tuple[TaskRequest, ...]
+    confidence: float
+    """Of the intervals."""
+
+    def details(self) -> dict[str, Any]:
+        """For metrics.json: version of the harness, and of each task version, shots and scores."""
+        if not self.requests:
+            return {}
+        tasks = {name: task for result in self._read() for name, task in result["tasks"].items()}
+        return {"lm_eval": {"version": harness_version(), "tasks": tasks}}
+
+    def metrics(self) -> Metrics:
+        """`lm_eval/TASK/METRIC`, with `/FILTER` where the harness filtered the answers.
+
+        Of a group its own score; those of its members stand in `details`. A preset's headline
+        scores have their mean as well (`tspin.harness.requests.AVERAGE`).
+        """
+        metrics: Metrics = {}
+        headlines: list[tuple[float, float | None, int]] = []
+        for request, result in zip(self.requests, self._read(), strict=True):
+            for name in result["shown"]:
+                task = result["tasks"][name]
+                for key, estimate in task["scores"].items():
+                    value, error, n = estimate["value"], estimate["stderr"], task["n"]
+                    metric = f"lm_eval/{name}/{key.replace(',', '/')}".removesuffix("/none")
+                    metrics[metric] = from_error(value, error, n, confidence=self.confidence)
+                    if key == request.headline:
+                        headlines.append((value, error, n))
+        if headlines:
+            metrics[AVERAGE] = _average(headlines, self.confidence)
+        return metrics
+
+    def _read(self) -> list[dict[str, Any]]:
+        """What `tspin.harness.scoring.score` gave for each request, in their order."""
+        return [
+            json.loads(EvaluationFiles(self.out).task(request.name).read_bytes())
+            for request in self.requests
+        ]
+
+
+@dataclass(frozen=True)
 class TaskEvaluation:
-    """Tasks of lm-evaluation-harness for one policy; each result is kept beside metrics.json."""
+    """Tasks of lm-evaluation-harness for one policy; each result is kept beside metrics.json.
+
+    A shard of an evaluation asks every n-th block of each task's requests
+    (`tspin.harness.blocks`) and keeps the answers; the scores are made where shards are merged.
+    """
 
     evaluation: EvaluationJob
     out: Path
@@ -128,34 +180,11 @@ class TaskEvaluation:
             )
         )
 
-    def details(self) -> dict[str, Any]:
-        """For metrics.json: version of the harness, and of each task version, shots and scores."""
-        if not self.requests:
-            return {}
-        tasks = {name: task for result in self._results() for name, task in result["tasks"].items()}
-        return {"lm_eval": {"version": harness_version(), "tasks": tasks}}
-
-    def metrics(self) -> Metrics:
-        """`lm_eval/TASK/METRIC`, with `/FILTER` where the harness filtered the answers.
-
-        Of a group its own score; those of its members stand in `details`. A preset's headline
-        scores have their mean as well (`tspin.harness.requests.AVERAGE`).
-        """
+    @property
+    def results(self) -> TaskResults:
+        """What came of the tasks, once all have been asked."""
         confidence = self.evaluation.config.evaluate.confidence
-        metrics: Metrics = {}
-        headlines: list[tuple[float, float | None, int]] = []
-        for request, result in zip(self.requests, self._results(), strict=True):
-            for name in result["shown"]:
-                task = result["tasks"][name]
-                for key, estimate in task["scores"].items():
-                    value, error, n = estimate["value"], estimate["stderr"], task["n"]
-                    metric = f"lm_eval/{name}/{key.replace(',', '/')}".removesuffix("/none")
-                    metrics[metric] = from_error(value, error, n, confidence=confidence)
-                    if key == request.headline:
-                        headlines.append((value, error, n))
-        if headlines:
-            metrics[AVERAGE] = _average(headlines, confidence)
-        return metrics
+        return TaskResults(self.out, self.requests, confidence)
 
     def _quantization(self) -> dict[str, Any]:
         config = self.evaluation.config
@@ -164,20 +193,31 @@ class TaskEvaluation:
 
     def _run(self, model: Any) -> None:
         """Task by task: what was done before a kill stays."""
+        shard, seed = self.evaluation.shard, self.evaluation.config.seed
         for number, task in enumerate(self.pending, start=1):
-            log.info("evaluate, task %s (%d of %d)", task.request.name, number, len(self.pending))
-            path, seed = self._path(task.request), self.evaluation.config.seed
+            name, first = task.request.name, self.requests.index(task.request)
+            log.info("evaluate, task %s (%d of %d)", name, number, len(self.pending))
+            asked = BlockwiseModel(
+                model,
+                batch_size=self.evaluation.config.system.generate_batch_size,
+                together=self.evaluation.tasks_in_vllm,
+                seed=seed,
+                # Another shard begins each task: many tasks have few blocks.
+                holds=_holding(shard, first),
+                label=f"evaluate, task {name}",
+            )
+            path = self._path(task.request)
             forget(path)
-            write_json(path, score(model, task, chat_template=self._asks_chat, seed=seed))
+            if shard == WHOLE:
+                write_json(path, score(asked, task, chat_template=self._asks_chat, seed=seed))
+            else:
+                ask(asked, task, chat_template=self._asks_chat, seed=seed)
+                write_json(path, asked.shares)
             write_manifest(path, self._wanted(task.request))
 
     @property
     def _asks_chat(self) -> bool:
         return self.evaluation.chat is not None
-
-    def _results(self) -> list[dict[str, Any]]:
-        """What `tspin.harness.scoring.score` gave for each request, in their order."""
-        return [json.loads(self._path(request).read_bytes()) for request in self.requests]
 
     def _path(self, request: TaskRequest) -> Path:
         return EvaluationFiles(self.out).task(request.name)
@@ -190,10 +230,16 @@ class TaskEvaluation:
             "chat_template": self._asks_chat,
             "lm_eval": metrics.parameters["lm_eval"],
             **_numerics(self.evaluation),
+            **shard_parameters(self.evaluation.shard, self.evaluation.block_size),
         }
         engine = "vllm" if self.evaluation.tasks_in_vllm else "transformers"
         changes = {"inputs": inputs, "parameters": parameters, "engine": engine}
         return metrics.model_copy(update=changes)
+
+
+def _holding(shard: Shard, first: int) -> Callable[[int], bool]:
+    """Whether a shard has a block of a task whose first block is so far on."""
+    return lambda block: shard.holds(first + block)
 
 
 def _numerics(evaluation: EvaluationJob) -> dict[str, str | None]:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,11 +23,23 @@ from tspin.evaluate.temperature_fit import LIMITS
 from tspin.files import write_json
 from tspin.models.device import numerics, resolve_device
 from tspin.records.estimate import Estimate, Likelihood
-from tspin.records.manifest import Manifest, forget, is_current, write_manifest
+from tspin.records.manifest import (
+    Manifest,
+    forget,
+    is_current,
+    read_manifest,
+    write_manifest,
+)
 from tspin.runs.folder import EvaluationFiles
 from tspin.seeds import choose
 
-__all__ = ["FittedTemperature", "check_temperature", "fitted_temperature"]
+__all__ = [
+    "FittedTemperature",
+    "check_temperature",
+    "copy_temperature",
+    "fitted_temperature",
+    "read_temperature",
+]
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +105,38 @@ def fitted_temperature(
         estimate = fitted.estimate and fitted.estimate.as_json()
         write_json(path, {"value": fitted.value, "estimate": estimate})
         write_manifest(path, manifest)
+    return read_temperature(out)
+
+
+def read_temperature(out: Path) -> FittedTemperature:
+    """What `fitted_temperature` left beside metrics.json."""
+    path = EvaluationFiles(out).temperature
     values = json.loads(path.read_bytes())
     estimate = values["estimate"] and Estimate(**values["estimate"])
     return FittedTemperature(values["value"], estimate, read_likelihoods(path))
+
+
+def copy_temperature(source: Path, out: Path, **made: Any) -> None:
+    """Put the temperature of one evaluation beside the metrics.json of another of the same policy.
+
+    Args:
+        source: metrics.json of the first.
+        out: Of the other.
+        made: What its manifest is to say of how it was computed.
+
+    Raises:
+        InputError: the first has none.
+    """
+    path, target = EvaluationFiles(source).temperature, EvaluationFiles(out).temperature
+    manifest = read_manifest(path) if path.is_file() else None
+    if manifest is None:
+        raise InputError(f"{path}: expected the fitted temperature, with its manifest")
+    if is_current(target, manifest):
+        return
+    forget(target)
+    write_likelihoods(target, read_likelihoods(path))
+    write_json(target, json.loads(path.read_bytes()))
+    write_manifest(target, manifest.model_copy(update=made))
 
 
 def _wanted(evaluation: EvaluationJob) -> Manifest:

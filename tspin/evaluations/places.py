@@ -3,7 +3,7 @@
 Training then has fewer GPUs, and what an evaluation takes is no longer added to each iteration.
 With n GPUs, of which evaluations get k, an iteration that trains and generates for a time T takes
 T n / (n - k) instead of T, so that it is shorter only where the evaluation would add more than
-T k / (n - k). 'auto' gives evaluations a quarter of the GPUs at the most, for which that is T / 3.
+T k / (n - k).
 """
 
 from __future__ import annotations
@@ -26,13 +26,10 @@ from tspin.machine.hardware import Gpu, available_memory, find_gpus
 from tspin.machine.needs import Machine, needs
 from tspin.models.shape import model_shape
 from tspin.processes.launch import launched
-from tspin.records.arithmetic import Arithmetic
 
 __all__ = ["Apart", "apart", "gpus_of_evaluations"]
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-_SHARE = 4
-"""One GPU of so many for evaluations, at the most, where nobody asked for them."""
 
 
 @dataclass(frozen=True)
@@ -56,33 +53,23 @@ class Apart:
                     os.environ[name] = value
 
 
-def apart(config: RunConfig, begun: Arithmetic | None) -> Apart | None:
-    """Whether, and where, evaluations compute beside the loop; None evaluates within it.
-
-    Args:
-        config: Of the run; `system.evaluate_beside` and what an evaluation needs decide.
-        begun: What the run was begun with. One that was begun on all GPUs goes on with them, so
-            that 'auto' does not change its bytes.
+def apart(config: RunConfig) -> Apart | None:
+    """Where evaluations compute beside the loop, if `system.evaluate_beside` asks for that.
 
     Raises:
-        InputError: evaluations beside the loop are asked for, and there are no GPUs for both.
+        InputError: it does, and there are no GPUs for both.
     """
-    asked = config.system.evaluate_beside
-    if asked == "off" or config.data.heldout is None:
+    if not config.system.evaluate_beside or config.data.heldout is None:
         return None
     count = torch.cuda.device_count() if config.system.device != "cpu" else 0
     against = _against(count)
     if against is None and count == 0:
-        return Apart() if asked == "on" else None
+        return Apart()
     # Asked in a process of its own: to look at a GPU's memory, CUDA has to begin.
     own = _asked_elsewhere(config) if against is None else 0
     if own == 0:
-        if asked == "auto":
-            return None
         reason = against or f"of {count} GPUs here none can be spared"
-        raise InputError(f"system.evaluate_beside is 'on', but {reason}; use 'auto', or 'off'")
-    if asked == "auto" and begun is not None and begun.processes != count - own:
-        return None
+        raise InputError(f"system.evaluate_beside is true, but {reason}; set it to false")
     names = [name for name in os.environ.get(_VISIBLE, "").split(",") if name]
     names = names or [str(index) for index in range(count)]
     loop, evaluations = names[: count - own], names[count - own : count]
@@ -110,8 +97,7 @@ def gpus_of_evaluations(config: RunConfig, gpus: list[Gpu], host: int) -> int:
     """How many GPUs evaluations are to have for themselves; 0 where the loop needs all of them.
 
     Args:
-        config: Of the run. 'auto' spares no GPU without which the training would not fit, nor more
-            than a quarter of them; 'on' leaves the loop one at least.
+        config: Of the run.
         gpus: That there are.
         host: Bytes of main memory that are available.
 
@@ -119,17 +105,11 @@ def gpus_of_evaluations(config: RunConfig, gpus: list[Gpu], host: int) -> int:
         InputError: there is no such model, or transformers does not know it.
     """
     own = _needed(config, gpus)
-    if own >= len(gpus):
-        return 0
-    rest, asked = tuple(gpus[: len(gpus) - own]), config.system.num_processes
-    if asked != "auto" and asked > len(rest):
-        return 0
-    if config.system.evaluate_beside == "on":
-        return own
-    if own * _SHARE > len(gpus) or _engine_size(config) > len(rest):
+    rest, asked = tuple(gpus[: max(len(gpus) - own, 0)]), config.system.num_processes
+    if (asked != "auto" and asked > len(rest)) or _engine_size(config) > len(rest):
         return 0
     shape = model_shape(config.model, config.train.lora)
-    return own if needs(shape, config, Machine(rest, host)).fit(TIGHT) else 0
+    return own if rest and needs(shape, config, Machine(rest, host)).fit(TIGHT) else 0
 
 
 def _needed(config: RunConfig, gpus: list[Gpu]) -> int:

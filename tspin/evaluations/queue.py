@@ -59,7 +59,7 @@ def evaluations(
         TspinError: an evaluation failed.
         StoppedError: SIGTERM, while evaluations are beside the loop.
     """
-    place = apart(config, folder.begun())
+    place = apart(config)
     queue = Evaluations(config, data, folder, place, kept=kept, timed=timed)
     if place is None:
         yield queue

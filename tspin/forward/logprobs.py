@@ -76,11 +76,11 @@ def response_sums(
     """As `response_logps`, for anything else that follows from the logits of each token.
 
     Args:
-        model: See `response_logps`.
-        batch: See `response_logps`.
+        model: As there, and so is what has no line here.
+        batch: See there.
         scores: What is summed; it gets `chunk_size` tokens at a time.
-        chunk_size: See `response_logps`.
-        head: See `response_logps`.
+        chunk_size: See there.
+        head: See there.
 
     Returns:
         Sums over each response, (R,) or (R, X), and numbers of response tokens (R,).
@@ -104,11 +104,10 @@ def response_sums(
         if split is None:
             # Refused behind the call: an error in here would leave sharded weights gathered.
             unknown.append(type(causal).__name__)
-            none: Tensor = tokens.targets.float()
-            return none
+            return torch.zeros_like(tokens.targets, dtype=torch.float32)
         hidden_NH, head_logits = split
-        of_hidden = partial(_head_scores, head_logits, scores)
-        return _in_chunks(of_hidden, hidden_NH, tokens.targets, chunk_size, kept)
+        scores_of = partial(_head_scores, head_logits, scores)
+        return _in_chunks(scores_of, hidden_NH, tokens.targets, chunk_size, kept)
 
     with replaced_forward(causal, forward):
         scores_N = model(**{name: batch[name] for name in _INPUTS if name in batch})

@@ -31,6 +31,7 @@ def response_likelihoods(
     pad_token_id: int,
     tokens_per_device: int,
     chunk_size: int,
+    blocks: Sequence[int] | None = None,
     label: str = "evaluate",
     device: torch.device | None = None,
 ) -> list[Likelihood]:
@@ -44,6 +45,8 @@ def response_likelihoods(
         pad_token_id: Fills up shorter rows, where rows are padded.
         tokens_per_device: Tokens a forward pass.
         chunk_size: Response positions whose logits exist at one time.
+        blocks: Number of the block of each pair; no pass is made of two blocks, so that its bits
+            do not depend on which other blocks there are. None is one block.
         label: For the progress display.
         device: Where the policy computes; by default where its weights are.
     """
@@ -55,6 +58,7 @@ def response_likelihoods(
         pad_token_id=pad_token_id,
         tokens_per_device=tokens_per_device,
         chunk_size=chunk_size,
+        blocks=blocks,
         device=device,
     )
     logps = passes.sums(token_logps, label=label)
@@ -70,6 +74,9 @@ class ResponsePasses:
     Responses to the same prompt share it, where the policy allows (`tspin.forward.passes`). The
     longest come first, so that missing memory shows at once. Of a sharded policy each process makes
     every n-th pass, and all of them get all sums; all have to do the same with this object.
+
+    A sum's last bits depend on what it is computed beside. Passes are therefore made block by
+    block: whoever computes a whole block gets its bits, whoever computes the others.
     """
 
     def __init__(
@@ -80,18 +87,25 @@ class ResponsePasses:
         pad_token_id: int,
         tokens_per_device: int,
         chunk_size: int,
+        blocks: Sequence[int] | None = None,
         device: torch.device | None = None,
     ) -> None:
         """Choose the passes; see `response_likelihoods`. There is at least one pair."""
         self._policy = policy
         self._device = policy.device if device is None else device
-        self._groups = _by_prompt(pairs)
+        grouped = _by_prompt(pairs, blocks or [0] * len(pairs))
+        self._groups = list(grouped.values())
         self._prompted = [
             (pairs[members[0]][0], [pairs[at][1] for at in members]) for members in self._groups
         ]
         self._tokens_per_device = tokens_per_device
         self._sizes = [_sizes(prompt, responses) for prompt, responses in self._prompted]
         self._by_length = sorted(range(len(self._groups)), key=lambda group: self._sizes[group][1])
+        block_of = [block for block, _ in grouped]
+        self._blocks = [
+            [group for group in self._by_length if block_of[group] == block]
+            for block in sorted(set(block_of))
+        ]
         with _without_gradients(policy):
             self._passes = choose_passes(
                 policy,
@@ -111,7 +125,11 @@ class ResponsePasses:
         Returns:
             One row a pair, in their order, on the CPU: (P,) or (P, X).
         """
-        cut = self._passes.cut(self._by_length, self._sizes, self._tokens_per_device)
+        cut = [
+            chosen
+            for block in self._blocks
+            for chosen in self._passes.cut(block, self._sizes, self._tokens_per_device)
+        ]
         rank, processes = _place(self._policy)
         share = cut[rank::processes]
         own = sum(len(self._groups[group]) for chosen in share for group in chosen)
@@ -169,12 +187,14 @@ def _joined(rows: dict[int, Tensor], total: int) -> Tensor:
     return sums
 
 
-def _by_prompt(pairs: Sequence[Pair]) -> list[list[int]]:
-    """Numbers of the pairs of each prompt, in the order of their first."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for at, (prompt, _) in enumerate(pairs):
-        groups.setdefault(tuple(prompt), []).append(at)
-    return list(groups.values())
+def _by_prompt(
+    pairs: Sequence[Pair], blocks: Sequence[int]
+) -> dict[tuple[int, tuple[int, ...]], list[int]]:
+    """Numbers of the pairs of each prompt of a block, in the order of their first."""
+    groups: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+    for at, ((prompt, _), block) in enumerate(zip(pairs, blocks, strict=True)):
+        groups.setdefault((block, tuple(prompt)), []).append(at)
+    return groups
 
 
 def _sizes(prompt: Sequence[int], responses: Sequence[Sequence[int]]) -> tuple[int, int, int]:

@@ -24,7 +24,14 @@ from tspin.records.manifest import (
 )
 from tspin.records.records import AnnotatedRecord, read_records
 
-__all__ = ["WHOLE", "Shard", "merge_responses"]
+__all__ = [
+    "WHOLE",
+    "Shard",
+    "merge_responses",
+    "shard_of",
+    "shards_by_index",
+    "whole_manifest",
+]
 
 
 @dataclass(frozen=True)
@@ -76,8 +83,8 @@ def merge_responses(shards: Sequence[Path], *, annotated: Path, out: Path) -> Ma
         InputError: a shard is missing or given twice, the shards were made with different
             settings or from other records, or a response is missing.
     """
-    parts = _by_index(shards, annotated)
-    merged = _whole(parts, annotated)
+    parts = shards_by_index(shards, annotated, kind="responses")
+    merged = whole_manifest(parts, annotated)
     if is_current(out, merged):
         return read_manifest(out) or merged
     with atomic_file(out) as file, ExitStack() as stack:
@@ -105,26 +112,53 @@ def _line(lines: IO[bytes], path: Path, identity: str) -> bytes:
     return line
 
 
-def _by_index(shards: Sequence[Path], annotated: Path) -> list[tuple[Path, Manifest]]:
-    """Files and manifests in the order of their indices."""
+def shard_of(manifest: Manifest) -> Shard:
+    """Which shard an output is; `WHOLE` where it is all there is."""
+    return Shard.parse(str(manifest.parameters.get("shard", WHOLE)))
+
+
+def shards_by_index(
+    shards: Sequence[Path], annotated: Path, *, kind: str, of: Shard = WHOLE
+) -> list[tuple[Path, Manifest]]:
+    """Files and manifests of all shards, in the order of their indices.
+
+    Args:
+        shards: In any order, each beside its manifest.
+        annotated: The records that they were made for.
+        kind: Of their manifests.
+        of: What they make together; its own shards are every `of.count`-th of a finer division.
+
+    Raises:
+        InputError: a shard is missing or given twice, or was made for other records.
+    """
     parts: dict[int, tuple[Path, Manifest]] = {}
+    count = of.count * len(shards)
     for path in shards:
         manifest = read_manifest(path) if path.is_file() else None
-        if manifest is None or manifest.kind != "responses":
-            raise InputError(f"{path}: expected the responses of a shard, with their manifest")
-        shard = Shard.parse(str(manifest.parameters.get("shard", WHOLE)))
-        if shard.count != len(shards):
+        if manifest is None or manifest.kind != kind:
+            what = "responses" if kind == "responses" else "evaluation"
+            raise InputError(f"{path}: expected the {what} of a shard, with their manifest")
+        shard = shard_of(manifest)
+        if shard.count != count or shard.index % of.count != of.index:
             raise InputError(f"{path}: is shard {shard}, but {len(shards)} files are given")
         if shard.index in parts:
             raise InputError(f"{path} and {parts[shard.index][0]}: both are shard {shard}")
         if manifest.inputs.get("annotated") != content_hash(annotated):
             raise InputError(f"{path}: was not generated for the prompts of {annotated}")
         parts[shard.index] = (path, manifest)
-    return [parts[index] for index in range(len(shards))]
+    return [parts[index] for index in sorted(parts)]
 
 
-def _whole(parts: Sequence[tuple[Path, Manifest]], annotated: Path) -> Manifest:
-    """The manifest of all shards together."""
+def whole_manifest(parts: Sequence[tuple[Path, Manifest]], annotated: Path) -> Manifest:
+    """The manifest of all shards together, its hash still missing.
+
+    Args:
+        parts: Of `shards_by_index`.
+        annotated: The records, which give the order of those left out.
+
+    Raises:
+        InputError: the shards were made with different settings.
+    """
     totals: Counter[str] = Counter()
     for _, manifest in parts:
         totals.update(manifest.counts)
@@ -134,7 +168,7 @@ def _whole(parts: Sequence[tuple[Path, Manifest]], annotated: Path) -> Manifest:
             if value != first[key]:
                 raise InputError(
                     f"{other_path} and {path}: do not belong together, their {key} differs: "
-                    f"{value!r} and {first[key]!r}"
+                    + " and ".join(_differing(value, first[key]))
                 )
     arithmetic = parts[0][1].arithmetic
     others = {f"shard {at}": manifest.arithmetic for at, (_, manifest) in enumerate(parts)}
@@ -145,6 +179,15 @@ def _whole(parts: Sequence[tuple[Path, Manifest]], annotated: Path) -> Manifest:
         arithmetic=arithmetic,
         bytes_may_differ=differences(arithmetic, others) if arithmetic else None,
     )
+
+
+def _differing(value: Any, other: Any) -> tuple[str, str]:
+    """Two values that differ, in words; of two mappings what differs."""
+    if not (isinstance(value, dict) and isinstance(other, dict)):
+        return repr(value), repr(other)
+    keys = sorted(k for k in value.keys() | other.keys() if value.get(k) != other.get(k))
+    own, others = ({key: one.get(key) for key in keys} for one in (value, other))
+    return repr(own), repr(others)
 
 
 def _unsharded(manifest: Manifest) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from tspin.harness.loading import LoadedTask
 from tspin.harness.quiet import quiet
 
-__all__ = ["score"]
+__all__ = ["ask", "chosen_questions", "score"]
 
 _BOOTSTRAPS = 1000
 """Resamples for the standard error of a metric that is no mean."""
@@ -33,17 +33,12 @@ def score(model: Any, task: LoadedTask, *, chat_template: bool, seed: int) -> di
     """
     from lm_eval.evaluator import evaluate
 
-    tasks = task.loaded["tasks"]
-    chosen = {
-        name: _chosen(name, len(scores.eval_docs), task.request.fraction)
-        for name, scores in tasks.items()
-    }
     with quiet(), torch.random.fork_rng():
         torch.manual_seed(seed)
         results = evaluate(
             lm=model,
             task_dict=task.loaded,
-            samples=chosen if task.request.fraction < 1 else None,
+            samples=chosen_questions(task),
             bootstrap_iters=_BOOTSTRAPS,
             log_samples=False,
             apply_chat_template=chat_template,
@@ -52,8 +47,47 @@ def score(model: Any, task: LoadedTask, *, chat_template: bool, seed: int) -> di
     scored = {name: _scores(name, results) for name in results["results"]}
     own = scored.get(task.request.name, {"scores": {}})
     return {
-        "shown": [task.request.name] if own["scores"] else sorted(tasks),
+        "shown": [task.request.name] if own["scores"] else sorted(task.loaded["tasks"]),
         "tasks": {name: scores for name, scores in sorted(scored.items()) if scores["scores"]},
+    }
+
+
+def ask(model: Any, task: LoadedTask, *, chat_template: bool, seed: int) -> None:
+    """Put the requests of a task to a model as `score` does, and make no scores of the answers.
+
+    Args:
+        model: What keeps its answers (`tspin.harness.blocks.BlockwiseModel`).
+        task: From `load_task`.
+        chat_template: As of `score`.
+        seed: As of `score`.
+    """
+    questions = chosen_questions(task) or {}
+    requests: dict[str, list[Any]] = {}
+    with quiet(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        # As lm_eval.evaluator.evaluate begins (0.4.13), in the order of its requests.
+        for name, each in task.loaded["tasks"].items():
+            each.build_all_requests(
+                samples=questions.get(name),
+                apply_chat_template=chat_template,
+                fewshot_as_multiturn=chat_template,
+                chat_template=model.apply_chat_template if chat_template else None,
+                tokenizer_name=model.tokenizer_name if chat_template else "",
+            )
+            for instance in each.instances:
+                same = [instance] * instance.repeats
+                requests.setdefault(instance.request_type, []).extend(same)
+        for kind, instances in requests.items():
+            getattr(model, kind)(instances)
+
+
+def chosen_questions(task: LoadedTask) -> dict[str, list[int]] | None:
+    """By task, which of its questions are asked; None is all of all."""
+    if task.request.fraction == 1:
+        return None
+    return {
+        name: _chosen(name, len(each.eval_docs), task.request.fraction)
+        for name, each in task.loaded["tasks"].items()
     }
 
 

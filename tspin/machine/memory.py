@@ -34,8 +34,7 @@ root, which stays gathered (norm and output head, and an embedding tied to it).
 | ... checkpointed | N 4 h L, with LoRA N s h L |
 | recomputed | checkpointed: the inner values of one layer, as above, and N s i of gradients; where
   inputs are cast N (s + 4) i more |
-| head | C V (4 + s) (logits, and in float32), 4 V for each of the C positions whose logarithms are
-  kept, or 256 MiB of them, and N s h for the hidden states |
+| head | C V (4 + s) for logits, 4 V of C positions or 256 MiB, which are kept, and N s h (hidden) |
 | step | 4 A on a GPU (torch updates all tensors at once), 8 times the largest tensor on a CPU;
   sharded, a G-th |
 | overhead | on a GPU 1 GiB (context) and a twentieth of the rest (fragments); on a CPU 0.4 GiB

@@ -17,7 +17,13 @@ __all__ = ["assumptions", "plan_json"]
 
 def assumptions(plan: RunPlan) -> list[str]:
     """What the numbers rest on, and what is not in them, one sentence each."""
-    return [*_of_lengths(plan), *_of_speed(plan), *_of_places(plan), *_left_out(plan)]
+    return [
+        *_of_lengths(plan),
+        *_of_tasks(plan),
+        *_of_speed(plan),
+        *_of_places(plan),
+        *_left_out(plan),
+    ]
 
 
 def _of_lengths(plan: RunPlan) -> Iterator[str]:
@@ -33,6 +39,19 @@ def _of_lengths(plan: RunPlan) -> Iterator[str]:
                 f"of data.{name} {lengths.tokenised:,} records were tokenised, evenly spread, and "
                 f"stand for all {lengths.records:,}"
             )
+
+
+def _of_tasks(plan: RunPlan) -> Iterator[str]:
+    if not plan.tasks:
+        return
+    requests = {task.name: task.requests for task in plan.tasks}
+    largest = sorted(requests.items(), key=lambda one: (-one[1], one[0]))[:3]
+    named = ", ".join(f"{name} {count:,}" for name, count in largest)
+    yield (
+        f"each evaluation answers {sum(requests.values()):,} requests of {len(requests)} tasks "
+        f"(most: {named}), each with its few-shot examples by itself; generated answers are as "
+        "long as the right ones, 'at most' as long as the task allows"
+    )
 
 
 def _of_speed(plan: RunPlan) -> Iterator[str]:
@@ -82,11 +101,8 @@ def _of_places(plan: RunPlan) -> Iterator[str]:
 
 def _left_out(plan: RunPlan) -> Iterator[str]:
     config = plan.config
-    if config.evaluate.tasks:
-        yield (
-            f"evaluate.tasks ({', '.join(config.evaluate.tasks)}) are not in it: what they ask is "
-            "known only once they are loaded"
-        )
+    for name, reason in plan.uncounted.items():
+        yield f"the task {name} is not in it: {reason}"
     yield (
         "not in it: starting pods and engines, loading models, waiting in queues, retries, the "
         "nodes of stages without a GPU, the initial model's own files"

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tspin.config import RunConfig
+from tspin.errors import InputError
+from tspin.harness.lengths import TaskLengths, task_lengths
+from tspin.harness.requests import task_requests
 from tspin.planning.devices import Device
 from tspin.planning.lengths import DataLengths, data_lengths
 from tspin.planning.places import Place
@@ -21,6 +24,8 @@ from tspin.planning.volume import (
 from tspin.planning.where import Target
 from tspin.planning.work import Stage, Work, run_stages
 from tspin.runs.inputs import fetch_data
+from tspin.store import fetch
+from tspin.tokens.loading import load_template
 
 __all__ = ["PlannedStage", "RunPlan", "Total", "plan_run"]
 
@@ -81,6 +86,10 @@ class RunPlan:
     speeds: dict[str, Speed]
     """By stage of a profile: `generate`, `train`, `evaluate`."""
     stages: list[PlannedStage]
+    tasks: list[TaskLengths]
+    """Of each evaluation, as they were counted."""
+    uncounted: dict[str, str]
+    """Tasks that could not be, and why."""
 
     def total(self, *, most: bool = False, iterations: Iterable[int | None] | None = None) -> Total:
         """Of all stages, or of some iterations.
@@ -127,6 +136,7 @@ def plan_run(config: RunConfig, target: Target, *, utilisation: float) -> RunPla
     data = fetch_data(config)
     sizes = Sizes.of(config)
     annotated, heldout = data_lengths(config, data.annotated, data.heldout)
+    tasks, uncounted = _counted_tasks(config)
     measured: Measured | None = None
     if target.measures:
         from tspin.planning.measuring import measure  # It loads all that training needs.
@@ -141,9 +151,26 @@ def plan_run(config: RunConfig, target: Target, *, utilisation: float) -> RunPla
             speeds[name] = Stated(config, sizes, device, utilisation, target.vllm)
     stages = [
         _planned(config, sizes, target, speeds, stage)
-        for stage in run_stages(config, sizes, annotated, heldout)
+        for stage in run_stages(config, sizes, annotated, heldout, tasks)
     ]
-    return RunPlan(config, sizes, annotated, heldout, speeds, stages)
+    return RunPlan(config, sizes, annotated, heldout, speeds, stages, tasks, uncounted)
+
+
+def _counted_tasks(config: RunConfig) -> tuple[list[TaskLengths], dict[str, str]]:
+    """What `evaluate.tasks` ask, and why of some that is not known: nothing is downloaded here."""
+    counted: list[TaskLengths] = []
+    uncounted: dict[str, str] = {}
+    if config.data.heldout is None or not config.evaluate.tasks:
+        return counted, uncounted
+    own = config.evaluate.harness.task_folder
+    folder = None if own is None else fetch(own)
+    tokenizer = load_template(config.model.path, config.model, config.prompt).tokenizer
+    for request in task_requests(config.evaluate):
+        try:
+            counted += task_lengths(request, folder, lambda text: len(tokenizer.encode(text)))
+        except InputError as error:
+            uncounted[request.name] = str(error)
+    return counted, uncounted
 
 
 def _planned(
@@ -157,9 +184,12 @@ def _planned(
     device = target.device_of(place)
     asked = config.system.num_processes
     sharing = place.gpus if asked == "auto" or name != "train" else asked
-    seconds = [speed.seconds(work, sharing) for work in (stage.expected, stage.most)]
-    expected, most = (_cost(one, place) for one in seconds)
-    batch = speed.batch(stage.most, sharing)
+    parts = _shards(config, sizes, device, place, stage) if name == "evaluate" else 1
+    # Each GPU does its part of an evaluation as if there were no other.
+    sharing = 1 if parts > 1 else sharing
+    works = [work.part(parts) for work in (stage.expected, stage.most)]
+    expected, most = (_cost(speed.seconds(work, sharing), place) for work in works)
+    batch = speed.batch(works[1], sharing)
     hardware = hardware_on(config, device, place.gpus)
     if stage.kind == "train":
         memory = training_memory(config, sizes, hardware, device)
@@ -167,6 +197,18 @@ def _planned(
         memory = decoding_memory(sizes, hardware, stage.most, batch)
     kept = checkpointing(config, sizes, stage.expected.steps, expected.seconds)
     return PlannedStage(stage, place, device, expected, most, memory, batch, kept)
+
+
+def _shards(
+    config: RunConfig, sizes: Sizes, device: Device | None, place: Place, stage: Stage
+) -> int:
+    """Over how many GPUs an evaluation is shared out (`tspin.evaluate.shards.processes`)."""
+    asked = config.system.num_processes
+    if device is None:
+        return 1 if asked == "auto" else asked
+    number = 4 if config.model.dtype == "float32" else 2
+    whole = number * sizes.shape.parameters <= device.memory
+    return place.gpus if whole and stage.expected.responses else 1
 
 
 def _cost(seconds: float, place: Place) -> Total:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
 from tspin.config import RunConfig
+from tspin.harness.lengths import RequestLengths, TaskLengths
 from tspin.planning.lengths import DataLengths, RecordLengths
 from tspin.planning.sizes import Sizes
 from tspin.tokens.examples import roles_of
@@ -44,6 +45,11 @@ class Work:
     written: float = 0
     """Bytes that stay in the run folder."""
 
+    def part(self, count: int) -> Work:
+        """One of so many equal parts."""
+        names = [field.name for field in fields(self)]
+        return Work(**{name: getattr(self, name) / count for name in names})
+
     @property
     def flops(self) -> float:
         """Operations of all kinds."""
@@ -68,7 +74,11 @@ class Stage:
 
 
 def run_stages(
-    config: RunConfig, sizes: Sizes, annotated: DataLengths, heldout: DataLengths | None
+    config: RunConfig,
+    sizes: Sizes,
+    annotated: DataLengths,
+    heldout: DataLengths | None,
+    tasks: Sequence[TaskLengths] = (),
 ) -> list[Stage]:
     """The steps of a run in the order of `tspin.selfplay`, none stopped by the gate.
 
@@ -77,8 +87,9 @@ def run_stages(
         sizes: Of its model.
         annotated: Lengths of data.annotated.
         heldout: Lengths of data.heldout; None where there is none.
+        tasks: What each evaluation asks of lm-evaluation-harness.
     """
-    counts = [_Counts(config, sizes, annotated, heldout, most) for most in (False, True)]
+    counts = [_Counts(config, sizes, annotated, heldout, tasks, most) for most in (False, True)]
 
     def stage(kind: Kind, iteration: int | None) -> Stage:
         return Stage(kind, iteration, *(one.of(kind, iteration) for one in counts))
@@ -104,6 +115,7 @@ class _Counts:
     sizes: Sizes
     annotated: DataLengths
     heldout: DataLengths | None
+    tasks: Sequence[TaskLengths]
     most: bool
 
     def of(self, kind: Kind, iteration: int | None) -> Work:
@@ -182,7 +194,23 @@ class _Counts:
             if settings.fit_temperature:
                 tokens, flops = self.sizes.passes(one.prompt, [one.annotated])
                 parts.append(_scoring(_FIT_PASSES * tokens, _FIT_PASSES * flops))
-        return _scaled(parts, heldout.each)
+        asked = (
+            _scaled([self._request(one) for one in task.lengths], task.each) for task in self.tasks
+        )
+        return sum(asked, _scaled(parts, heldout.each))
+
+    def _request(self, one: RequestLengths) -> Work:
+        """Of a task; each is computed by itself, its few-shot examples included."""
+        emitted = one.most if self.most and one.most else one.response
+        flops = self.sizes.flops.of_lengths(one.prompt, [emitted], backward=False)
+        if not one.most:
+            return _scoring(one.prompt + one.response, flops)
+        return Work(
+            responses=1,
+            prompt_tokens=one.prompt,
+            generated_tokens=emitted,
+            generation_flops=flops,
+        )
 
 
 def _scoring(tokens: float, flops: float) -> Work:

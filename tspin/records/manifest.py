@@ -25,6 +25,7 @@ __all__ = [
     "content_hash",
     "forget",
     "is_current",
+    "is_shard",
     "listed_hash",
     "making_path",
     "manifest_path",
@@ -61,7 +62,9 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["annotated", "responses", "triplets", "model", "metrics", "temperature"]
+    kind: Literal[
+        "annotated", "responses", "triplets", "model", "metrics", "metrics_shard", "temperature"
+    ]
     sha256: str = ""
     """Of the output itself; filled in by `write_manifest`."""
     inputs: dict[str, str] = {}
@@ -217,6 +220,12 @@ def is_current(output: Path, wanted: Manifest) -> bool:
     if current and making_path(output).exists():
         making_path(output).unlink()  # Whoever wrote the manifest was killed before doing so.
     return current
+
+
+def is_shard(output: Path) -> bool:
+    """Whether an output with a manifest is a shard of an evaluation."""
+    manifest = read_manifest(output)
+    return manifest is not None and manifest.kind == "metrics_shard"
 
 
 def refuse_contradiction(what: str, values: dict[str, str | None]) -> None:

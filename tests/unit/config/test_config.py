@@ -66,16 +66,10 @@ def test_sharding_takes_words_that_yaml_takes_for_booleans(write, word: str) -> 
     assert load_config(write(SMALLEST), [f"system.shard={word}"]).system.shard == word
 
 
-def test_evaluating_beside_takes_words_that_yaml_takes_for_booleans(write) -> None:
-    for word in ("on", "off", "auto"):
-        path = write(f"{SMALLEST}system: {{evaluate_beside: {word}}}\n")
-        assert load_config(path).system.evaluate_beside == word
-
-
 def test_when_steps_run_is_nothing_to_a_step(write) -> None:
     path = write(SMALLEST)
     plain = load_config(path)
-    order = load_config(path, ["system.evaluate_beside=on", "system.speculate=false"])
+    order = load_config(path, ["system.evaluate_beside=true", "system.speculate=false"])
     assert step_settings(order) == step_settings(plain)
     assert structure(order) == structure(plain)  # No gate, no difference.
     gated = load_config(path, ["data.heldout=h.jsonl", "gate.margin=0"])

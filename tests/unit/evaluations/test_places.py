@@ -14,7 +14,6 @@ from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.evaluations.places import Apart, apart, gpus_of_evaluations
 from tspin.machine.hardware import Gpu, find_gpus
-from tspin.records.arithmetic import Arithmetic
 
 GIB = 2**30
 
@@ -37,24 +36,21 @@ def spared(settings: RunConfig, those: list[Gpu]) -> int:
     return gpus_of_evaluations(settings, those, 64 * GIB)
 
 
-@pytest.mark.parametrize(("count", "auto", "on"), [(2, 0, 1), (3, 0, 1), (4, 1, 1), (8, 1, 1)])
-def test_auto_spares_a_quarter_at_the_most(
-    count: int, auto: int, on: int, tiny_model_dir: Path
+@pytest.mark.parametrize(("count", "own"), [(1, 0), (2, 1), (8, 1)])
+def test_a_small_policy_gets_one_where_one_is_left(
+    count: int, own: int, tiny_model_dir: Path
 ) -> None:
-    assert spared(config(tiny_model_dir), gpus(count)) == auto
-    asked = config(tiny_model_dir, system={"evaluate_beside": "on"})
-    assert spared(asked, gpus(count)) == on
+    assert spared(config(tiny_model_dir), gpus(count)) == own
 
 
 def test_a_policy_gets_as_many_as_it_needs(tiny_model_dir: Path) -> None:
     # A GPU without room for a context of CUDA stands for a policy that one GPU cannot hold.
     large = gpus(8, GIB // 2)
-    assert spared(config(tiny_model_dir, system={"evaluate_beside": "on"}), large) == 2
-    vllm = {"engine_args": {"tensor_parallel_size": 4}}
-    asked = config(tiny_model_dir, generate=vllm, system={"evaluate_beside": "on"})
+    sharded = {"shard": "on"}
+    assert spared(config(tiny_model_dir, system=sharded), large) in (0, 2)
+    asked = config(tiny_model_dir, generate={"engine_args": {"tensor_parallel_size": 4}})
     assert spared(asked, gpus(8)) == 4
-    assert spared(asked, gpus(4)) == 0
-    assert spared(config(tiny_model_dir, generate=vllm), gpus(8)) == 0
+    assert spared(asked, gpus(7)) == 0
 
 
 def test_the_training_keeps_what_it_needs(tiny_model_dir: Path) -> None:
@@ -67,21 +63,21 @@ def test_the_training_keeps_what_it_needs(tiny_model_dir: Path) -> None:
 
 def test_on_a_cpu_both_share_it_where_that_is_asked(tiny_model_dir: Path) -> None:
     cpu = {"device": "cpu"}
-    assert apart(config(tiny_model_dir, system=cpu), None) is None
-    asked = config(tiny_model_dir, system=cpu | {"evaluate_beside": "on"})
-    assert apart(asked, None) == Apart()
+    assert apart(config(tiny_model_dir, system=cpu)) is None
+    asked = config(tiny_model_dir, system=cpu | {"evaluate_beside": True})
+    assert apart(asked) == Apart()
     nothing = asked.model_copy(update={"data": asked.data.model_copy(update={"heldout": None})})
-    assert apart(nothing, None) is None
+    assert apart(nothing) is None
 
 
 def test_a_process_of_torchrun_has_nothing_beside_it(
     tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    asked = config(tiny_model_dir, system={"evaluate_beside": "on"})
-    with pytest.raises(InputError, match=r"system\.evaluate_beside is 'on', but torchrun"):
-        apart(asked, None)
-    assert apart(config(tiny_model_dir), None) is None
+    asked = config(tiny_model_dir, system={"evaluate_beside": True})
+    with pytest.raises(InputError, match=r"system\.evaluate_beside is true, but torchrun"):
+        apart(asked)
+    assert apart(config(tiny_model_dir)) is None
 
 
 def test_the_loop_sees_its_own_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,20 +106,14 @@ def test_evaluations_get_the_last_gpus(
     monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
     monkeypatch.setattr("tspin.evaluations.places._asked_elsewhere", lambda _: 2)
     expected = Apart({"CUDA_VISIBLE_DEVICES": loop}, {"CUDA_VISIBLE_DEVICES": evaluations})
-    settings = config(tiny_model_dir)
-    assert apart(settings, None) == expected
-    # A run that was begun on all of them goes on so, unless somebody wants it otherwise.
-    assert apart(settings, arithmetic(processes=8)) is None
-    assert apart(settings, arithmetic(processes=6)) == expected
-    asked = config(tiny_model_dir, system={"evaluate_beside": "on"})
-    assert apart(asked, arithmetic(processes=8)) == expected
+    assert apart(config(tiny_model_dir, system={"evaluate_beside": True})) == expected
+    assert apart(config(tiny_model_dir)) is None
 
 
 def test_one_gpu_is_not_shared(tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    assert apart(config(tiny_model_dir), None) is None
-    with pytest.raises(InputError, match="is 'on', but there is 1 GPU here; use 'auto', or 'off'"):
-        apart(config(tiny_model_dir, system={"evaluate_beside": "on"}), None)
+    with pytest.raises(InputError, match="is true, but there is 1 GPU here; set it to false"):
+        apart(config(tiny_model_dir, system={"evaluate_beside": True}))
 
 
 def test_the_gpus_are_asked_for_in_a_process_of_its_own(tiny_model_dir: Path) -> None:
@@ -131,7 +121,3 @@ def test_the_gpus_are_asked_for_in_a_process_of_its_own(tiny_model_dir: Path) ->
     settings = config(tiny_model_dir).model_dump_json()
     told = warm.run([*command, settings], capture_output=True, text=True)
     assert int(told.stdout) == spared(config(tiny_model_dir), find_gpus()), told.stderr
-
-
-def arithmetic(processes: int) -> Arithmetic:
-    return Arithmetic(threads=1, device="a GPU", torch="2", blas="mkl", processes=processes)

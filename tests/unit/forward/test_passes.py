@@ -128,3 +128,29 @@ def test_likelihoods_share_prompts_and_keep_their_order() -> None:
     assert [one.tokens for one in found] == [2, 3, 3, 3]
     assert [one.logp for one in found] == pytest.approx([one.logp for one in alone], rel=1e-12)
     assert not response_likelihoods(model, [], pad_token_id=0, tokens_per_device=1, chunk_size=7)
+
+
+def test_no_pass_is_made_of_two_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for all in one: whoever computes a block alone makes the same passes of it."""
+    model = llama().double().eval()
+    pairs = [([3, 4 + n], [7, *[9] * n, 2]) for n in range(5)] + [([3, 4], [8, 8, 2])]
+    blocks = [0, 1, 0, 1, 0, 1]  # The first prompt stands in both.
+    made: list[list[list[int]]] = []
+    batch = ForwardPasses.batch
+
+    def listen(passes: ForwardPasses, prompted: Any) -> dict[str, Any]:
+        made.append([prompt for prompt, _ in prompted])
+        return batch(passes, prompted)
+
+    monkeypatch.setattr(ForwardPasses, "batch", listen)
+    settings: dict[str, Any] = {"pad_token_id": 0, "tokens_per_device": 100, "chunk_size": 7}
+
+    def passes_of(*held: int) -> list[list[list[int]]]:
+        own = [at for at in range(6) if blocks[at] in held]
+        numbers = [blocks[at] for at in own]
+        response_likelihoods(model, [pairs[at] for at in own], blocks=numbers, **settings)
+        return made[-len(held) :]
+
+    both = passes_of(0, 1)
+    assert [len(prompts) for prompts in both] == [3, 3]
+    assert both == [*passes_of(0), *passes_of(1)]

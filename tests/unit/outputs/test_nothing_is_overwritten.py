@@ -100,6 +100,8 @@ COMMANDS = {
         folder=True, option=False),
     "evaluate": Command(f"evaluate --model model {STEP}", "annotated.jsonl",
         own=_made("metrics", "annotated")),
+    "merge-evaluations": Command(f"merge-evaluations responses.jsonl {STEP}", "responses.jsonl",
+        own=_made("metrics", "annotated")),
     "run": Command("run --config run.yaml --set run_dir=OUT", "model", folder=True),
     "compare": Command("compare --config run.yaml --out OUT", "model", folder=True),
     "report": Command("report runs/a", "", out="runs/a/report.html"),

@@ -67,6 +67,38 @@ def test_the_yaml_is_what_was_recorded(name: str, tmp_path: Path) -> None:
     assert out.read_text().count("\n---\n") == 1  # The pipeline spec and the platform spec.
 
 
+@pytest.mark.parametrize("tasks", ["[]", "[paper]"])
+def test_shards_of_an_evaluation_are_merged_without_a_gpu(tasks: str, tmp_path: Path) -> None:
+    """By what scores tasks, if there are any; the pods of the shards are those of the stage."""
+    values = load_profile("gke-h100").model_dump()
+    values["stages"]["evaluate"]["shards"] = 4
+    profile = Profile.model_validate(values)
+    config = load_config(ROOT / "configs/demo.yaml", [f"evaluate.tasks={tasks}"])
+    out = tmp_path / "pipeline.yaml"
+    compile_pipeline("evaluate", Plan(config, profile), out)
+    spec = _documents(out)[0]
+    executors = spec["deploymentSpec"]["executors"]
+    merge, shard = (
+        executors[f"exec-{name}"]["container"] for name in ("merge-evaluations", "evaluate")
+    )
+    assert "accelerator" not in merge["resources"]
+    assert shard["resources"]["accelerator"]["resourceCount"] == "1"
+    stages = profile.stages
+    assert merge["image"] == profile.image(stages.light if tasks == "[]" else stages.evaluate)
+    [loop] = [c for name, c in spec["components"].items() if name.startswith("comp-for-loop")]
+    tasks_of_loop = loop["dag"]["tasks"]
+    assert [*tasks_of_loop] == ["evaluate"]
+    assert "0/4" in out.read_text()
+
+
+@pytest.mark.parametrize("name", ["generate", "train", "light"])
+def test_only_evaluations_have_shards(name: str) -> None:
+    values = load_profile("gke-h100").model_dump()
+    values["stages"][name]["shards"] = 2
+    with pytest.raises(ValueError, match=rf"stages\.{name}\.shards is 2; only evaluations"):
+        Profile.model_validate(values)
+
+
 @pytest.mark.parametrize("name", profile_names())
 def test_the_stage_of_the_profile_reaches_the_task(name: str, tmp_path: Path) -> None:
     spec, platform = _compiled(name, tmp_path)

@@ -1,0 +1,86 @@
+"""Commands that sample responses, whole or in shards."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tspin.cli.options import (
+    PATH,
+    AnnotatedFile,
+    Iteration,
+    Overrides,
+    Overwrite,
+    StepConfigFile,
+    local_model,
+    local_records,
+    model_identity,
+    step_config,
+)
+from tspin.cli.steps.options import Model, out_option, print_counts
+from tspin.outputs import check_output, made_from
+from tspin.records.records import AnnotatedRecord
+from tspin.store import fetch, output_at
+
+__all__ = ["generate", "merge_responses"]
+
+
+def generate(
+    model: Model,
+    annotated: AnnotatedFile,
+    out: Annotated[str, out_option("Where the responses go (JSON Lines).")],
+    iteration: Iteration = 0,
+    shard: Annotated[
+        str, typer.Option(help="i/n: answer every n-th prompt, from the i-th; i from 0.")
+    ] = "0/1",
+    config: StepConfigFile = None,
+    overrides: Overrides = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Sample one response a prompt; started again, it continues."""
+    settings = step_config(config, overrides, model=model, annotated=annotated)
+    from tspin.generate.shards import Shard
+
+    part, records = Shard.parse(shard), local_records(annotated, AnnotatedRecord)
+    policy = local_model(model, settings.model)
+    ours = made_from(
+        "responses",
+        annotated=records,
+        model=model_identity(policy, settings.model),
+        iteration=iteration,
+        shard=str(part),
+    )
+    check_output(out, ours, inputs=[model, annotated, config], overwrite=overwrite)
+    from tspin.generate.step import generate as step
+
+    with output_at(out) as output:
+        manifest = step(
+            settings,
+            model=policy,
+            annotated=records,
+            out=output.path,
+            iteration=iteration,
+            shard=part,
+        )
+    print_counts(out, manifest.counts)
+
+
+def merge_responses(
+    shards: Annotated[
+        list[str],
+        typer.Argument(help="The responses of all shards.", **PATH | {"metavar": "SHARDS"}),
+    ],
+    annotated: AnnotatedFile,
+    out: Annotated[str, out_option("Where all responses go (JSON Lines).")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Put the shards of a generation together, as if there had been one."""
+    records, parts = fetch(annotated), [fetch(shard) for shard in shards]
+    ours = made_from("responses", annotated=records)
+    check_output(out, ours, inputs=[annotated, *shards], overwrite=overwrite)
+    from tspin.generate.shards import merge_responses as step
+
+    with output_at(out) as output:
+        manifest = step(parts, annotated=records, out=output.path)
+    print_counts(out, manifest.counts)
