@@ -11,7 +11,7 @@ from tspin.evaluate.job import EvaluationJob, Mode
 from tspin.generate.responses import write_responses
 from tspin.records.manifest import Manifest, forget, is_current, write_manifest
 from tspin.records.records import Response, read_records
-from tspin.runs.folder import EvaluationFiles
+from tspin.runs.folder import BASE, EvaluationFiles
 from tspin.seeds import derive_seed
 
 __all__ = ["heldout_answers"]
@@ -43,7 +43,7 @@ def heldout_answers(
             sampling=sampling,
             # Other draws than those that are trained on, should a prompt be in both sets.
             seed_of=lambda record: derive_seed(
-                config.seed, "heldout", manifest.iteration or 0, record
+                config.seed, "heldout", _drawn_as(evaluation), record
             ),
             out=path,
             decisive={
@@ -59,6 +59,12 @@ def heldout_answers(
     return {response.id: response for response in read_records(path, Response)}
 
 
+def _drawn_as(evaluation: EvaluationJob) -> int:
+    """The iteration whose random numbers the answers are drawn with."""
+    coupled = evaluation.config.generate.coupled
+    return BASE if coupled else evaluation.wanted.iteration or 0
+
+
 def _manifest(evaluation: EvaluationJob, sampling: SamplingParams) -> Manifest:
     """Of the answers of one decoding, but for its counts."""
     config, metrics = evaluation.config, evaluation.wanted
@@ -69,6 +75,7 @@ def _manifest(evaluation: EvaluationJob, sampling: SamplingParams) -> Manifest:
         "max_length": evaluation.max_length,
         "over_long": config.prompt.over_long,
         **engine_parameters(config),
+        **({} if _drawn_as(evaluation) == metrics.iteration else {"coupled": True}),
     }
     inputs = {"annotated": metrics.inputs["annotated"]}
     update = {"kind": "responses", "inputs": inputs, "parameters": parameters}

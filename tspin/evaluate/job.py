@@ -92,7 +92,10 @@ class EvaluationJob:
             engine=engine_name(config),
             parameters={
                 **config.evaluate.model_dump(mode="json"),
-                "generate": config.generate.model_dump(mode="json"),
+                # Manifests of earlier releases do not have it: they are of evaluations without it.
+                "generate": config.generate.model_dump(
+                    mode="json", exclude=set() if config.generate.coupled else {"coupled"}
+                ),
                 "max_length": token_limit(folder, config.model, config.prompt),
                 "over_long": config.prompt.over_long,
                 **({} if temperature is None else {"temperature": temperature}),

@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import orjson
 
-from tspin.engines import Completion, Engine, SamplingParams
+from tspin.engines import Completion, Engine, GenerationRequest, SamplingParams
 from tspin.errors import InputError, TspinError
 from tspin.files import atomic_file
+from tspin.generate.drafts import opened_drafts
 from tspin.generate.journal import Journal, journal_path
 from tspin.generate.plan import ResponsePlan
 from tspin.progress import progress
@@ -50,6 +51,7 @@ def write_responses(
     max_length: int,
     over_long: Literal["error", "drop"],
     source: Path | None = None,
+    drafts: Path | None = None,
     label: str = "generate",
 ) -> ResponseCounts:
     """Answer every prompt and write response records in the order of the input.
@@ -68,6 +70,7 @@ def write_responses(
         max_length: Tokens of prompt and response together.
         over_long: What becomes of a prompt that leaves no room for the response.
         source: The file of records that are given one by one.
+        drafts: Responses to the same prompts that these may come to equal; they decide nothing.
         label: For the progress display.
 
     Raises:
@@ -83,7 +86,10 @@ def write_responses(
     own = {"template": template.hash, "sampling": dataclasses.asdict(sampling)}
     key = plan.key({**decisive, **own})
     with Journal.opened(out, key, frozenset(plan.ids)) as journal:
-        _answer(plan, journal, open_engine, sampling, label)
+        if len(journal) < len(plan):
+            with opened_drafts(drafts, template) as draft_of:
+                requests = plan.requests(journal, draft_of)
+                _answer(plan, requests, journal, open_engine, sampling, label)
         counts = _assemble(plan, journal, out)
         journal_path(out).unlink()
     return ResponseCounts(counts, {"over_long": plan.over_long} if plan.over_long else {})
@@ -101,16 +107,15 @@ def _room(max_length: int, sampling: SamplingParams) -> int:
 
 def _answer(
     plan: ResponsePlan,
+    requests: Iterable[GenerationRequest],
     journal: Journal,
     open_engine: Callable[[], Engine],
     sampling: SamplingParams,
     label: str,
 ) -> None:
     done = len(journal)
-    if done == len(plan):
-        return
     with closing(open_engine()) as engine, progress(label, len(plan), done=done) as shown:
-        for group in engine.generate(plan.requests(journal), sampling):
+        for group in engine.generate(requests, sampling):
             responses = [_as_record(completion) for completion in group]
             journal.append(responses)
             shown.advance(

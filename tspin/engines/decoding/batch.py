@@ -1,11 +1,11 @@
-"""Decoding without wasted work: a shared beginning once, ended rows replaced by waiting ones."""
+"""Rows that are computed together: their keys and values, and the logits of the last pass."""
 
 from __future__ import annotations
 
 import inspect
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import takewhile
 from typing import Any, cast
 
@@ -14,78 +14,32 @@ from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from tspin.engines.sampling import RowSampler
+__all__ = ["Batch"]
 
-__all__ = ["decode"]
-
-_FREE = 4
-"""A part of the width: so many rows must have ended before waiting ones take over together."""
 _WORTH = 64
 """Prompt tokens that must be saved for the shared beginning to get a forward pass of its own."""
-
-
-@torch.inference_mode()
-def decode(
-    model: PreTrainedModel,
-    prompts: Sequence[tuple[int, ...]],
-    *,
-    width: int,
-    pad_token_id: int,
-    sampler: RowSampler,
-    ended: Callable[[Sequence[int]], bool],
-) -> list[list[int]]:
-    """Continue prompts token by token, some at a time; where a row has ended another takes over.
-
-    Which rows are computed together depends on these arguments alone.
-
-    Args:
-        model: In evaluation mode, on its device.
-        prompts: Token ids, at least one each.
-        width: Rows at a time.
-        pad_token_id: Stands where a prompt is shorter; it is never looked at.
-        sampler: Draws the tokens; one row a prompt.
-        ended: Whether a row has ended, from the tokens that it has emitted.
-
-    Returns:
-        What each row emitted, the token that ended it included.
-    """
-    emitted: list[list[int]] = [[] for _ in prompts]
-    waiting, alive = deque(range(len(prompts))), list[int]()
-    batch: _Batch | None = None
-    while waiting or alive:
-        free = width - len(alive)
-        if batch is None or (waiting and batch.takes_more and free >= max(1, width // _FREE)):
-            joining = [waiting.popleft() for _ in range(min(free, len(waiting)))]
-            entering = _Batch.of(model, [prompts[row] for row in joining], pad_token_id)
-            batch = entering if batch is None else batch.joined(entering)
-            alive += joining
-        tokens = sampler.draw(batch.logits, alive)
-        for row, token in zip(alive, tokens.tolist(), strict=True):
-            emitted[row].append(token)
-        left = [place for place, row in enumerate(alive) if not ended(emitted[row])]
-        if len(left) < len(alive):
-            alive, tokens = [alive[place] for place in left], tokens[left]
-            batch = batch.kept(left) if left else None
-        if batch is not None:
-            batch.step(tokens)
-    return emitted
+_HOLES = 16
+"""Tokens at least that no row needs before the rest is moved together, or an eighth of all."""
 
 
 @dataclass
-class _Batch:
+class Batch:
     """Rows that are being continued: keys and values, what of them is padding, the last logits."""
 
     model: PreTrainedModel
     cache: DynamicCache
     mask: torch.Tensor
-    """(rows, tokens so far), 0 for padding."""
+    """(rows, tokens so far), 0 for padding and for guesses that were wrong."""
     logits: torch.Tensor
-    """(rows, vocabulary), float32."""
+    """(rows, 1 + guesses, vocabulary), float32: after each row's last token, and after each guess
+    behind it. What stands there for a row with fewer guesses than others means nothing."""
+    guesses: list[Sequence[int]]
+    """By row."""
 
     @classmethod
     def of(
         cls, model: PreTrainedModel, prompts: Sequence[tuple[int, ...]], pad_token_id: int
-    ) -> _Batch:
+    ) -> Batch:
         """Run the prompts through the model, what all of them begin with only once."""
         device = model.device
         cache = DynamicCache(config=model.config)
@@ -102,14 +56,20 @@ class _Batch:
             ids[row, padding:] = torch.tensor(prompt[shared:])
             mask[row, shared : shared + padding] = 0
         mask = mask.to(device)
-        return cls(model, cache, mask, _forward(model, ids.to(device), mask, cache))
+        logits = _forward(model, ids.to(device), mask, cache)
+        return cls(model, cache, mask, logits, [()] * len(prompts))
 
     @property
     def takes_more(self) -> bool:
         """Whether rows of another length can join."""
         return _is_plain(self.cache)
 
-    def joined(self, other: _Batch) -> _Batch:
+    @property
+    def takes_guesses(self) -> bool:
+        """Whether tokens can be taken back: positions must not count what the mask hides."""
+        return _is_plain(self.cache) and "position_ids" in _parameters(type(self.model))
+
+    def joined(self, other: Batch) -> Batch:
         """Both batches as one, the shorter padded on the left."""
         length = max(self.mask.shape[1], other.mask.shape[1])
         for mine, entering in zip(_layers(self.cache), _layers(other.cache), strict=True):
@@ -117,9 +77,14 @@ class _Batch:
             mine.values = _stacked([mine.values, entering.values], length)
         masks = [self.mask[..., None], other.mask[..., None]]
         mask = _stacked(masks, length)[..., 0]
-        return _Batch(self.model, self.cache, mask, torch.cat([self.logits, other.logits]))
+        positions = max(self.logits.shape[1], other.logits.shape[1])
+        logits = [
+            pad(part, (0, 0, 0, positions - part.shape[1])) for part in (self.logits, other.logits)
+        ]
+        guesses = self.guesses + other.guesses
+        return Batch(self.model, self.cache, mask, torch.cat(logits), guesses)
 
-    def kept(self, places: Sequence[int]) -> _Batch:
+    def kept(self, places: Sequence[int]) -> Batch:
         """These rows only, without what is padding in all of them on the left."""
         index = torch.tensor(places, device=self.mask.device)
         mask = self.mask[index]
@@ -128,12 +93,45 @@ class _Batch:
             mask = mask[:, start:]
             for layer in _layers(self.cache):
                 layer.keys, layer.values = layer.keys[..., start:, :], layer.values[..., start:, :]
-        return _Batch(self.model, self.cache, mask, self.logits[index])
+        guesses = [self.guesses[place] for place in places]
+        return Batch(self.model, self.cache, mask, self.logits[index], guesses)
 
-    def step(self, tokens: torch.Tensor) -> None:
-        """Append one token (rows,) to each row."""
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
-        self.logits = _forward(self.model, tokens[:, None], self.mask, self.cache)
+    def step(self, tokens: Sequence[int], guesses: Sequence[Sequence[int]] = ()) -> None:
+        """Append a token to each row, and behind it what the row is guessed to go on with."""
+        self.guesses = list(guesses) or [()] * len(tokens)
+        width = 1 + max(map(len, self.guesses))
+        rows = [[token, *more] for token, more in zip(tokens, self.guesses, strict=True)]
+        # The pad token may be any: masks hide it, and nobody looks at its logits.
+        ids = torch.tensor([row + row[:1] * (width - len(row)) for row in rows])
+        fed = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+        self.mask = torch.cat([self.mask, fed.to(self.mask)], dim=1)
+        device = self.mask.device
+        self.logits = _forward(self.model, ids.to(device), self.mask, self.cache, width)
+
+    def accept(self, counts: Sequence[int]) -> None:
+        """Hide all guesses of each row but the first ones, `counts` of them, which came true."""
+        if not any(len(row) > count for row, count in zip(self.guesses, counts, strict=True)):
+            return
+        width = self.logits.shape[1] - 1
+        at = torch.arange(width)
+        known = torch.tensor([len(row) for row in self.guesses])
+        wrong = (at >= torch.tensor(counts)[:, None]) & (at < known[:, None])
+        self.mask[:, -width:].masked_fill_(wrong.to(self.mask.device), 0)
+        self._close_holes()
+
+    def _close_holes(self) -> None:
+        """Move each row's tokens together on the right, where that makes the cache much shorter."""
+        length, needed = self.mask.shape[1], int(self.mask.sum(dim=1).max())
+        if length - needed <= max(_HOLES, length // 8):
+            return
+        # Of 0 and 1 a stable order has the padding first, and then the tokens as they came.
+        order = self.mask.argsort(dim=1, stable=True)[:, -needed:]
+        self.mask = self.mask.gather(1, order)
+        for layer in _layers(self.cache):
+            layer.keys, layer.values = (
+                part.gather(2, order[:, None, :, None].expand(-1, part.shape[1], -1, part.shape[3]))
+                for part in (layer.keys, layer.values)
+            )
 
 
 def _stacked(parts: Sequence[torch.Tensor], length: int) -> torch.Tensor:
@@ -143,22 +141,31 @@ def _stacked(parts: Sequence[torch.Tensor], length: int) -> torch.Tensor:
 
 
 def _forward(
-    model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, cache: DynamicCache
+    model: PreTrainedModel,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    cache: DynamicCache,
+    count: int = 1,
 ) -> torch.Tensor:
-    """Logits (rows, vocabulary) after the last of `ids`, which join the cache."""
-    parameters = inspect.signature(model.forward).parameters
+    """Logits (rows, count, vocabulary) after each of the last `ids`, which join the cache."""
+    parameters = _parameters(type(model))
     extra: dict[str, Any] = {}
     if "position_ids" in parameters:
         # Padding counts for nothing, wherever it stands.
         positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)
         extra["position_ids"] = positions[:, -ids.shape[1] :]
     if "logits_to_keep" in parameters:
-        extra["logits_to_keep"] = 1
+        extra["logits_to_keep"] = count
     output = model(
         input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **extra
     )
-    logits: torch.Tensor = output.logits[:, -1].float()
+    logits: torch.Tensor = output.logits[:, -count:].float()
     return logits
+
+
+@cache
+def _parameters(kind: type[PreTrainedModel]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(kind.forward).parameters
 
 
 def _layers(cache: DynamicCache) -> list[Any]:
