@@ -44,9 +44,7 @@ def small(kind: type, settings: type, **more: object) -> PreTrainedModel:
 def gpt2() -> PreTrainedModel:
     torch.manual_seed(0)
     shape = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 256}
-    return GPT2LMHeadModel(
-        GPT2Config(vocab_size=VOCABULARY, initializer_range=0.3, **shape)
-    ).eval()
+    return GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, initializer_range=0.3, **shape)).eval()
 
 
 MODELS: dict[str, Callable[[], PreTrainedModel]] = {
@@ -117,7 +115,7 @@ def edited(rows: Tokens, share: float) -> Tokens:
     for row in rows:
         draft: list[int] = []
         for token in row:
-            kind = draw.choice("other missing new".split()) if draw.random() < share else "same"
+            kind = draw.choice(["other", "missing", "new"]) if draw.random() < share else "same"
             draft += {
                 "same": [token],
                 "other": [draw.randrange(VOCABULARY)],

@@ -16,7 +16,9 @@ _TRUE, _TRIED = 7, 8
 _WIDTHS = (0, 1, 2, 4, 8, 16, 32)
 _PASS, _ROW = 32, 1
 """What a pass costs besides its tokens, and for each row besides them, in tokens. Small models on a
-CPU take more (docs/reference/performance.md): guesses are tried rather too seldom than too often."""
+CPU cost more (docs/design/0007-drafts.md): guesses are tried rather too seldom than too often."""
+_PRICE = 1.15
+"""Of a pass with guesses beside one without: they have to be kept, compared and taken back."""
 _POSITIONS = 512
 """Of one pass: their logits exist at the same time."""
 
@@ -72,7 +74,8 @@ class Drafts:
                 count * yields[run][min(width, known)]
                 for (run, known), count in rows_by_kind.items()
             )
-            return tokens / (_PASS + len(rows) * (_ROW + 1 + width))
+            cost = _PASS + len(rows) * (_ROW + 1 + width)
+            return tokens / (cost * _PRICE if width else cost)
 
         most = _POSITIONS // len(rows) - 1
         # The first of equals: no guesses where they bring nothing.
