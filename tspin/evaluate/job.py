@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from tspin.config import RunConfig
+from tspin.config import GenerateConfig, RunConfig
 from tspin.engines import SamplingParams, engine_name
 from tspin.engines.choice import find_vllm
 from tspin.errors import InputError
@@ -92,10 +92,7 @@ class EvaluationJob:
             engine=engine_name(config),
             parameters={
                 **config.evaluate.model_dump(mode="json"),
-                # Manifests of earlier releases do not have it: they are of evaluations without it.
-                "generate": config.generate.model_dump(
-                    mode="json", exclude=set() if config.generate.coupled else {"coupled"}
-                ),
+                "generate": _decoding(config.generate),
                 "max_length": token_limit(folder, config.model, config.prompt),
                 "over_long": config.prompt.over_long,
                 **({} if temperature is None else {"temperature": temperature}),
@@ -225,6 +222,11 @@ def _chat(config: RunConfig, template: PromptTemplate) -> PromptTemplate | None:
     return PromptTemplate.load(
         template.tokenizer, config.prompt.model_copy(update={"template": "chat"})
     )
+
+
+def _decoding(settings: GenerateConfig) -> dict[str, Any]:
+    # Manifests of earlier releases do not have it: they are of evaluations without it.
+    return settings.model_dump(mode="json", exclude=set() if settings.coupled else {"coupled"})
 
 
 def _input_hashes(annotated: Path, proto: Path | None, tasks: Path | None) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
@@ -67,7 +67,7 @@ class Batch:
     @property
     def takes_guesses(self) -> bool:
         """Whether tokens can be taken back: positions must not count what the mask hides."""
-        return _is_plain(self.cache) and "position_ids" in _parameters(type(self.model))
+        return _is_plain(self.cache) and "position_ids" in _parameters(type(self.model).forward)
 
     def joined(self, other: Batch) -> Batch:
         """Both batches as one, the shorter padded on the left."""
@@ -148,7 +148,7 @@ def _forward(
     count: int = 1,
 ) -> torch.Tensor:
     """Logits (rows, count, vocabulary) after each of the last `ids`, which join the cache."""
-    parameters = _parameters(type(model))
+    parameters = _parameters(type(model).forward)
     extra: dict[str, Any] = {}
     if "position_ids" in parameters:
         # Padding counts for nothing, wherever it stands.
@@ -164,8 +164,8 @@ def _forward(
 
 
 @cache
-def _parameters(kind: type[PreTrainedModel]) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(kind.forward).parameters
+def _parameters(forward: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(forward).parameters
 
 
 def _layers(cache: DynamicCache) -> list[Any]:
