@@ -83,8 +83,7 @@ def write_responses(
         records, template, seed_of=seed_of, max_prompt=room, over_long=over_long, source=source
     )
     own = {"template": template.hash, "sampling": dataclasses.asdict(sampling)}
-    key = plan.key({**decisive, **own})
-    with Journal.opened(out, key, frozenset(plan.ids)) as journal:
+    with Journal.opened(out, plan.key({**decisive, **own}), frozenset(plan.ids)) as journal:
         _answer(plan, journal, opened_drafts(drafts, template), open_engine, sampling, label)
         counts = _assemble(plan, journal, out)
         journal_path(out).unlink()
