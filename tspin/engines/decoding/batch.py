@@ -40,7 +40,13 @@ class Batch:
     def of(
         cls, model: PreTrainedModel, prompts: Sequence[tuple[int, ...]], pad_token_id: int
     ) -> Batch:
-        """Run the prompts through the model, what all of them begin with only once."""
+        """Run the prompts through the model, what all of them begin with only once.
+
+        Args:
+            model: In evaluation mode, on its device.
+            prompts: Token ids, at least one each.
+            pad_token_id: Stands where a prompt is shorter; it is never looked at.
+        """
         device = model.device
         cache = DynamicCache(config=model.config)
         shared = _shared(prompts) if _is_plain(cache) else 0
