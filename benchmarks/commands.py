@@ -55,7 +55,7 @@ def measured(arguments: Sequence[str], folder: Path, log: Path | None = None) ->
         command = [sys.executable, "-c", _TOLD, str(peak), *arguments]
         began = time.perf_counter()
         with open(os.devnull if log is None else log, "ab") as out:  # noqa: PTH123
-            process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out)  # noqa: S603
+            process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out)
             _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -21,7 +21,7 @@ __all__ = ["small_model"]
 _STEPS, _ROWS, _LENGTH = 150, 12, 192
 
 
-def small_model(folder: Path, pairs: Sequence[tuple[str, str]]) -> Path:
+def small_model(folder: Path, pairs: Sequence[tuple[str, str]], *, steps: int = _STEPS) -> Path:
     """A model folder, made once: about 2 million parameters, a minute on two cores."""
     if (folder / "config.json").is_file():
         return folder
@@ -42,7 +42,7 @@ def small_model(folder: Path, pairs: Sequence[tuple[str, str]]) -> Path:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    _train(model, tokenizer, pairs)
+    _train(model, tokenizer, pairs, steps)
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
     return folder
@@ -65,7 +65,10 @@ def _tokenizer(pairs: Sequence[tuple[str, str]]) -> PreTrainedTokenizerFast:
 
 
 def _train(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs: Sequence[tuple[str, str]]
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    pairs: Sequence[tuple[str, str]],
+    steps: int,
 ) -> None:
     template = PromptTemplate.load(tokenizer, "instruction")
     rows = [
@@ -74,8 +77,8 @@ def _train(
     ]
     rows = [row for row in rows if len(row) <= _LENGTH]
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=_STEPS)
-    for step in range(_STEPS):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+    for step in range(steps):
         batch = [rows[at % len(rows)] for at in range(step * _ROWS, (step + 1) * _ROWS)]
         longest = max(map(len, batch))
         labels = torch.tensor([row + [-100] * (longest - len(row)) for row in batch])

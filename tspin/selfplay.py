@@ -118,6 +118,7 @@ def _generate(
 ) -> None:
     # The initial policy plays once: at iteration 0 its responses are y0 and y' alike.
     synthetic = folder.iteration(iteration).synthetic
+    before = folder.iteration(iteration - 1).synthetic if iteration else None
     generate(
         config,
         model=policy,
@@ -125,6 +126,7 @@ def _generate(
         out=synthetic if iteration else folder.proto,
         iteration=iteration,
         arithmetic=folder.begun(),
+        drafts=before,
     )
     if iteration == 0:
         _copy_output(folder.proto, synthetic)

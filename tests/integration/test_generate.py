@@ -42,7 +42,7 @@ if order["largest_file"]:
 config = RunConfig.model_validate_json(json.dumps(order["config"]))
 try:
     generate(config, model=config.model.path, annotated=Path(config.data.annotated),
-             out=Path(order["out"]), iteration=1)
+             out=Path(order["out"]), iteration=1, drafts=Path(order["drafts"]))
 except TspinError as error:
     sys.exit(f"refused: {error}")
 """
@@ -87,10 +87,13 @@ def run(config: RunConfig, out: Path, *, annotated: Path | None = None):
     return generate(config, model=config.model.path, annotated=source, out=out, iteration=1)
 
 
-def start(config: RunConfig, out: Path, *, largest_file: int = 0) -> subprocess.Popen[str]:
+def start(
+    config: RunConfig, out: Path, *, largest_file: int = 0, drafts: Path = Path("absent.jsonl")
+) -> subprocess.Popen[str]:
     order = {
         "config": config.model_dump(mode="json"),
         "out": str(out),
+        "drafts": str(drafts),
         "largest_file": largest_file,
     }
     command = [sys.executable, "-c", PROCESS, json.dumps(order)]

@@ -133,6 +133,9 @@ class GenerateConfig(Strict):
     """Longest response, in tokens; a longer one is cut off, with finish reason `length`."""
     stop: tuple[str, ...] = ()
     """A response ends before the first of these strings."""
+    coupled: bool = False
+    """Draw the responses to a prompt with the same random numbers in every iteration, so that they
+    differ only where the policies do. Each is a sample of its policy either way."""
     engine_args: dict[str, Any] = Field(default_factory=dict)
     """For the engine vllm, as vLLM's own: gpu_memory_utilization, max_num_seqs ..."""
 
@@ -182,6 +185,9 @@ class SystemConfig(Strict):
     triplet still runs, alone. How many triplets a step has is train.global_batch_size."""
     generate_batch_size: int = Field(32, gt=0)
     """Prompts a batch."""
+    drafts: bool = True
+    """With the engine transformers, coupled or greedy responses of the iteration before are drafts
+    of the next ones: of what comes true, several tokens are computed in one pass."""
     logps_chunk_size: int = Field(1024, gt=0)
     """Response positions whose logits are made at one time."""
     shard: Literal["auto", "on", "off"] = "auto"

@@ -58,6 +58,9 @@ class GenerationRequest:
     prompt_ids: tuple[int, ...]
     seed: int
     """In [0, 2**63); decides the draws of this request alone."""
+    draft_ids: tuple[int, ...] = ()
+    """What the response may come to be, such as that of an earlier policy under the same seed. It
+    saves time where it comes true, and decides nothing; engines may leave it aside."""
 
 
 @dataclass(frozen=True)

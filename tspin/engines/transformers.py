@@ -33,6 +33,9 @@ class TransformersEngine:
     nor then do their responses, in any precision. Requests that are sorted by the length of their
     prompts need the least padding.
 
+    Drafts are used in float32 only. A pass over several tokens rounds otherwise than one over a
+    single token, which in float32 decides next to no draw, and in bfloat16 many a one.
+
     Of the model's own generation settings only the end tokens are used, which the template has
     (`PromptTemplate.stop_ids`); not top-k 50, repetition penalties and the like: responses are
     drawn from the policy itself, as the method needs.
@@ -49,6 +52,7 @@ class TransformersEngine:
         self._model: PreTrainedModel | None = cast(PreTrainedModel, inner)
         self._template = template
         self._batch_size = batch_size
+        self._drafts = inner.dtype == torch.float32
 
     def generate(
         self, requests: Iterable[GenerationRequest], sampling: SamplingParams
@@ -84,6 +88,7 @@ class TransformersEngine:
                     sampling, [request.seed for request in group], self._model.device
                 ),
                 ended=ended,
+                drafts=[request.draft_ids for request in group] if self._drafts else (),
             )
         except torch.OutOfMemoryError as error:
             raise TspinError(

@@ -19,7 +19,7 @@ from tspin.evaluate.job import EvaluationJob, Mode, shard_parameters
 from tspin.generate.responses import write_responses
 from tspin.records.manifest import Manifest, forget, is_current, write_manifest
 from tspin.records.records import Response, read_records
-from tspin.runs.folder import EvaluationFiles
+from tspin.runs.folder import BASE, EvaluationFiles
 from tspin.seeds import derive_seed
 
 __all__ = ["LentEngine", "heldout_answers"]
@@ -95,7 +95,7 @@ def heldout_answers(
             sampling=sampling,
             # Other draws than those that are trained on, should a prompt be in both sets.
             seed_of=lambda record: derive_seed(
-                config.seed, "heldout", manifest.iteration or 0, record
+                config.seed, "heldout", _drawn_as(evaluation), record
             ),
             out=path,
             decisive={
@@ -111,6 +111,12 @@ def heldout_answers(
     return {response.id: response for response in read_records(path, Response)}
 
 
+def _drawn_as(evaluation: EvaluationJob) -> int:
+    """The iteration whose random numbers the answers are drawn with."""
+    coupled = evaluation.config.generate.coupled
+    return BASE if coupled else evaluation.wanted.iteration or 0
+
+
 def _manifest(evaluation: EvaluationJob, sampling: SamplingParams) -> Manifest:
     """Of the answers of one decoding, but for its counts."""
     config, metrics = evaluation.config, evaluation.wanted
@@ -122,6 +128,7 @@ def _manifest(evaluation: EvaluationJob, sampling: SamplingParams) -> Manifest:
         "over_long": config.prompt.over_long,
         **engine_parameters(config),
         **shard_parameters(evaluation.shard, evaluation.block_size),
+        **({} if _drawn_as(evaluation) == metrics.iteration else {"coupled": True}),
     }
     inputs = {"annotated": metrics.inputs["annotated"]}
     update = {"kind": "responses", "inputs": inputs, "parameters": parameters}

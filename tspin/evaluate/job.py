@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 import torch
 
-from tspin.config import EvaluateConfig, RunConfig
+from tspin.config import EvaluateConfig, GenerateConfig, RunConfig
 from tspin.engines import BATCHES_A_GROUP, SamplingParams, engine_name
 from tspin.engines.choice import find_vllm
 from tspin.errors import InputError
 from tspin.evaluate.heldout import Heldout
 from tspin.evaluate.sharing import Measurement, Temperature
-from tspin.files import sha256_folder
 from tspin.generate.shards import WHOLE, Shard
+from tspin.harness.folders import task_files_hash
 from tspin.harness.loading import harness_version
 from tspin.models.configuration import context_length, token_limit
 from tspin.models.device import numerics, resolve_device
@@ -27,15 +27,12 @@ from tspin.store import fetch
 from tspin.tokens.loading import load_template
 from tspin.tokens.prompts import PromptTemplate
 
-__all__ = ["BLOCK", "EvaluationJob", "Mode", "modes_of", "shard_parameters", "task_files_hash"]
+__all__ = ["BLOCK", "EvaluationJob", "Mode", "modes_of", "shard_parameters"]
 
 Mode = Literal["greedy", "sampled", "fitted"]
 
 BLOCK = "shard_block"
 """Parameter of a shard's manifests: `EvaluationJob.block_size`."""
-
-_TASK_FILES = ("*yaml", "*.py", "*.json", "*.jsonl", "*.csv", "*.parquet", "*.txt")
-"""What decides the tasks of a folder; not the byte code that Python leaves there."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +234,7 @@ def _settings(config: RunConfig, temperature: float | None) -> dict[str, Any]:
     """Whatever of the configuration decides the metrics."""
     return {
         **config.evaluate.model_dump(mode="json"),
-        "generate": config.generate.model_dump(mode="json"),
+        "generate": _decoding(config.generate),
         "over_long": config.prompt.over_long,
         **({} if temperature is None else {"temperature": temperature}),
         **numerics(config.model, resolve_device(config.system)),
@@ -260,6 +257,11 @@ def _chat(config: RunConfig, template: PromptTemplate) -> PromptTemplate | None:
     )
 
 
+def _decoding(settings: GenerateConfig) -> dict[str, Any]:
+    # Manifests of earlier releases do not have it: they are of evaluations without it.
+    return settings.model_dump(mode="json", exclude=set() if settings.coupled else {"coupled"})
+
+
 def _input_hashes(annotated: Path, proto: Path | None, tasks: Path | None) -> dict[str, str]:
     """Content hashes of what is evaluated on, by role."""
     hashes = {}
@@ -271,11 +273,6 @@ def _input_hashes(annotated: Path, proto: Path | None, tasks: Path | None) -> di
     if tasks is not None:
         hashes["task_folder"] = task_files_hash(tasks)
     return hashes
-
-
-def task_files_hash(folder: Path) -> str:
-    """Hash of what decides the tasks of a folder."""
-    return sha256_folder(folder, *_TASK_FILES)
 
 
 def _tasks(config: RunConfig) -> tuple[Path | None, dict[str, str]]:

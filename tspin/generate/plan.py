@@ -95,11 +95,19 @@ class ResponsePlan:
             digest.update(self.prompts[at].tobytes())
         return digest.hexdigest()
 
-    def requests(self, answered: Container[str]) -> Iterator[GenerationRequest]:
-        """What is left to ask when some ids are answered, longest prompt first."""
+    def requests(
+        self, answered: Container[str], draft_of: Callable[[str], tuple[int, ...]]
+    ) -> Iterator[GenerationRequest]:
+        """What is left to ask when some ids are answered, longest prompt first.
+
+        Args:
+            answered: Ids that are not asked again.
+            draft_of: An id to the token ids of its draft, () where there is none.
+        """
         for at in self.order:
-            if self.ids[at] not in answered:
-                yield GenerationRequest(self.ids[at], tuple(self.prompts[at]), self.seeds[at])
+            if (identity := self.ids[at]) not in answered:
+                prompt = tuple(self.prompts[at])
+                yield GenerationRequest(identity, prompt, self.seeds[at], draft_of(identity))
 
 
 def _prompt(record: AnnotatedRecord, template: PromptTemplate) -> list[int]:

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import orjson
 from tspin.engines import Completion, Engine, SamplingParams
 from tspin.errors import InputError, TspinError
 from tspin.files import atomic_file
+from tspin.generate.drafts import opened_drafts
 from tspin.generate.journal import Journal, journal_path
 from tspin.generate.plan import ResponsePlan
 from tspin.progress import progress
@@ -50,12 +51,12 @@ def write_responses(
     max_length: int,
     over_long: Literal["error", "drop"],
     source: Path | None = None,
+    drafts: Path | None = None,
     label: str = "generate",
 ) -> ResponseCounts:
     """Answer every prompt and write response records in the order of the input.
 
-    Finished groups go to the `Journal` beside `out`, and a killed run asks for the rest. Prompts (4
-    bytes a token) are kept in memory, responses are not.
+    Finished groups go to the `Journal` beside `out`; a killed run asks for the rest.
 
     Args:
         open_engine: Loads the engine; not called when nothing is left to do.
@@ -68,6 +69,7 @@ def write_responses(
         max_length: Tokens of prompt and response together.
         over_long: What becomes of a prompt that leaves no room for the response.
         source: The file of records that are given one by one.
+        drafts: Responses to the same prompts that these may equal; they decide nothing.
         label: For the progress display.
 
     Raises:
@@ -81,9 +83,8 @@ def write_responses(
         records, template, seed_of=seed_of, max_prompt=room, over_long=over_long, source=source
     )
     own = {"template": template.hash, "sampling": dataclasses.asdict(sampling)}
-    key = plan.key({**decisive, **own})
-    with Journal.opened(out, key, frozenset(plan.ids)) as journal:
-        _answer(plan, journal, open_engine, sampling, label)
+    with Journal.opened(out, plan.key({**decisive, **own}), frozenset(plan.ids)) as journal:
+        _answer(plan, journal, opened_drafts(drafts, template), open_engine, sampling, label)
         counts = _assemble(plan, journal, out)
         journal_path(out).unlink()
     return ResponseCounts(counts, {"over_long": plan.over_long} if plan.over_long else {})
@@ -102,6 +103,7 @@ def _room(max_length: int, sampling: SamplingParams) -> int:
 def _answer(
     plan: ResponsePlan,
     journal: Journal,
+    drafts: AbstractContextManager[Callable[[str], tuple[int, ...]]],
     open_engine: Callable[[], Engine],
     sampling: SamplingParams,
     label: str,
@@ -109,8 +111,12 @@ def _answer(
     done = len(journal)
     if done == len(plan):
         return
-    with closing(open_engine()) as engine, progress(label, len(plan), done=done) as shown:
-        for group in engine.generate(plan.requests(journal), sampling):
+    with (
+        drafts as draft_of,
+        closing(open_engine()) as engine,
+        progress(label, len(plan), done=done) as shown,
+    ):
+        for group in engine.generate(plan.requests(journal, draft_of), sampling):
             responses = [_as_record(completion) for completion in group]
             journal.append(responses)
             shown.advance(

@@ -39,6 +39,7 @@ def generate(
     iteration: int,
     shard: Shard = WHOLE,
     arithmetic: Arithmetic | None = None,
+    drafts: Path | None = None,
 ) -> Manifest:
     """Sample a response to every prompt of an annotated file from a policy.
 
@@ -54,6 +55,9 @@ def generate(
         iteration: Part of every seed, so that iterations draw anew.
         shard: Which of the records to answer; `merge_responses` joins them.
         arithmetic: What the run was begun with; None outside of a run (`tspin.models.threads`).
+        drafts: Responses of the iteration before, if there are any. Where both are drawn with the
+            same noise, the engine `transformers` needs fewer forward passes by them. They decide
+            nothing but rounding, and are no part of the manifest.
 
     Returns:
         The manifest of `out`, with the finish reasons counted and the over-long records listed.
@@ -70,7 +74,7 @@ def generate(
     forget(out)
     work = Work(config.system, manifest, begun_path(out), arithmetic, inputs={"the policy": model})
     with work.computing() as signed:
-        answered = _answer(config, folder, template, annotated, shard, manifest, out)
+        answered = _answer(config, folder, template, annotated, shard, manifest, out, drafts)
         results = {"counts": answered.counts, "dropped_ids": answered.dropped_ids}
         return write_manifest(out, signed.model_copy(update=results))
 
@@ -83,20 +87,29 @@ def _answer(
     shard: Shard,
     manifest: Manifest,
     out: Path,
+    drafts: Path | None,
 ) -> ResponseCounts:
-    iteration = manifest.iteration or 0
+    # Coupled, all iterations draw as the first one does, whose responses are then the same.
+    drawn = 0 if config.generate.coupled else manifest.iteration or 0
     return write_responses(
         open_engine=lambda: open_engine(config, folder, template),
         template=template,
         records=shard.select(read_records(annotated, AnnotatedRecord)),
         source=annotated,
         sampling=SamplingParams.of(config.generate),
-        seed_of=lambda record: derive_seed(config.seed, "synthetic", iteration, record),
+        seed_of=lambda record: derive_seed(config.seed, "synthetic", drawn, record),
         out=out,
         decisive={"model": manifest.model, "engine": manifest.engine, **engine_parameters(config)},
         max_length=token_limit(folder, config.model, config.prompt),
         over_long=config.prompt.over_long,
+        drafts=drafts if _alike(config) else None,
     )
+
+
+def _alike(config: RunConfig) -> bool:
+    """Whether responses of two iterations share what they can: then drafts are worth it."""
+    sampling = config.generate
+    return config.system.drafts and (sampling.coupled or sampling.temperature == 0)
 
 
 def _wanted(
@@ -124,6 +137,7 @@ def _wanted(
             "over_long": config.prompt.over_long,
             **engine_parameters(config),
             **({} if shard == WHOLE else {"shard": str(shard)}),
+            **({"coupled": True} if config.generate.coupled and iteration else {}),
         },
         seed=config.seed,
     )

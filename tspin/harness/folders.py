@@ -16,12 +16,20 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tspin.errors import InputError
-from tspin.files import atomic_folder
+from tspin.files import atomic_folder, sha256_folder
 from tspin.store.location import cache_folder
 
-__all__ = ["TaskFolders", "plain_folder"]
+__all__ = ["TaskFolders", "plain_folder", "task_files_hash"]
 
 _NAME = re.compile(r"""^["']?(?:task|group)["']?:[ \t]*["']?([\w.:+-]+)""", re.MULTILINE)
+
+_TASK_FILES = ("*yaml", "*.py", "*.json", "*.jsonl", "*.csv", "*.parquet", "*.txt")
+"""What decides the tasks of a folder; not the byte code that Python leaves there."""
+
+
+def task_files_hash(folder: Path) -> str:
+    """Hash of what decides the tasks of a folder."""
+    return sha256_folder(folder, *_TASK_FILES)
 
 
 class TaskFolders:

@@ -38,6 +38,19 @@ def test_draws_follow_the_warped_distribution(temperature, top_p, expected):
         assert abs(share - wanted) <= 5 * math.sqrt(wanted * (1 - wanted) / count)
 
 
+def test_two_distributions_share_their_noise_and_are_each_drawn_exactly():
+    shares = [[0.5, 0.3, 0.15, 0.05], [0.4, 0.3, 0.1, 0.2]]
+    count, apart = 20_000, 0.15  # Total variation: 0.1 less of the first, 0.05 of the third.
+    first, second = (_draws(torch.tensor(p).log(), SAMPLED, range(count)) for p in shares)
+    for draws, wanted in ((first, shares[0]), (second, shares[1])):
+        found = (torch.bincount(draws, minlength=4) / count).tolist()
+        for share, expected in zip(found, wanted, strict=True):
+            assert abs(share - expected) <= 5 * math.sqrt(expected * (1 - expected) / count)
+    # Gumbel noise that is shared draws the same at least (1 - d) / (1 + d) of the time, where d is
+    # the total variation between them (Daliri et al., arXiv 2408.07978); drawn apart 0.315 of it.
+    assert float((first == second).float().mean()) > (1 - apart) / (1 + apart)
+
+
 def test_a_row_draws_the_same_alone_and_among_others():
     scores = torch.randn(50, generator=torch.Generator().manual_seed(0))
     together = _draws(scores, SAMPLED, range(8))

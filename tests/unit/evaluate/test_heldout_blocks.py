@@ -14,6 +14,10 @@ from tspin.records.records import AnnotatedRecord, Message, write_records
 from tspin.tokens.prompts import PromptTemplate
 
 
+def no_draft(_: str) -> tuple[int, ...]:
+    return ()
+
+
 def test_a_block_is_a_group_of_the_engine(
     tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
@@ -36,7 +40,7 @@ def test_a_block_is_a_group_of_the_engine(
     plan = ResponsePlan.of(
         records, template, seed_of=lambda _: 0, max_prompt=192, over_long="error"
     )
-    requests = plan.requests(())
+    requests = plan.requests((), no_draft)
     groups = []
     while group := [request.id for request in islice(requests, size)]:
         groups.append(group)
@@ -47,7 +51,7 @@ def test_a_block_is_a_group_of_the_engine(
     part = ResponsePlan.of(
         own.records, template, seed_of=lambda _: 0, max_prompt=192, over_long="error"
     )
-    assert [request.id for request in part.requests(())] == [*groups[0], *groups[2]]
+    assert [request.id for request in part.requests((), no_draft)] == [*groups[0], *groups[2]]
     assert [record.id for record in own.records] == [
         record.id for record in records if blocks[record.id] != 1
     ]

@@ -12,7 +12,7 @@ import orjson
 
 from tspin.config import EvaluateConfig
 from tspin.errors import InputError
-from tspin.evaluate.job import BLOCK, Mode, modes_of, shard_parameters, task_files_hash
+from tspin.evaluate.job import BLOCK, Mode, modes_of, shard_parameters
 from tspin.evaluate.shards.measurements import (
     Likelihoods,
     Measurements,
@@ -25,6 +25,7 @@ from tspin.evaluate.temperature import FittedTemperature, copy_temperature, read
 from tspin.files import atomic_file, write_json
 from tspin.generate.shards import WHOLE, Shard, shards_by_index, whole_manifest
 from tspin.harness.blocks import ReplayedModel, joined_answers
+from tspin.harness.folders import task_files_hash
 from tspin.harness.loading import harness_version, load_task
 from tspin.harness.requests import TaskRequest, task_requests
 from tspin.harness.scoring import score
