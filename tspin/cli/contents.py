@@ -96,11 +96,11 @@ class Contents(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         """As Typer makes it; what it has registered is not looked at."""
         super().__init__(**attributes)
-        self.commands = _Commands()
+        self.commands = self._commands = _Commands()
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """As in every help page, without importing what is only to be named."""
-        added = {name: group.help or "" for name, group in self.commands.added.items()}
+        added = {name: group.help or "" for name, group in self._commands.added.items()}
         named = {name: sentence for name, (_, sentence) in CONTENTS.items()} | added
         with formatter.section("Commands"):
             formatter.write_dl([*named.items()])

@@ -139,7 +139,7 @@ class _TokenLogps(torch.autograd.Function):
         return logps_NV.gather(-1, targets[:, None]).squeeze(-1)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         logps_NV, targets = ctx.saved_tensors
         gradient_N1 = gradient[:, None]
@@ -168,7 +168,7 @@ def _in_chunks(
     again = 0 if len(targets) <= kept else len(sizes) - max(kept // chunk_size, 1)
     chunk_scores = []
     for at, (value, target) in enumerate(
-        zip(values.split(sizes), targets.split(sizes), strict=True)
+        zip(torch.split(values, sizes), torch.split(targets, sizes), strict=True)
     ):
         if at < again:
             chunk_scores.append(checkpoint(scores, value, target, use_reentrant=False))
