@@ -61,8 +61,14 @@ def main(
         replace_section(document, "scale", text)
 
 
-def prepare(folder: Path, count: int) -> None:
-    """Conversations to import, a model of one layer, a configuration."""
+def prepare(folder: Path, count: int, iterations: int = ITERATIONS) -> None:
+    """Conversations to import, a model of one layer, a configuration.
+
+    Args:
+        folder: Where they go.
+        count: Of the conversations.
+        iterations: Of the configuration.
+    """
     draw = random.Random(0)
     with (folder / "source.jsonl").open("w") as file:
         for number in range(count):
@@ -85,7 +91,7 @@ def prepare(folder: Path, count: int) -> None:
     LlamaForCausalLM(shape).save_pretrained(folder / "base")  # type: ignore[no-untyped-call]
     config = {
         "run_dir": "runs/scale",
-        "iterations": ITERATIONS,
+        "iterations": iterations,
         "model": {"path": "base"},
         "data": {"annotated": "annotated.jsonl"},
         "prompt": {"template": "instruction", "max_length": 512},
@@ -96,8 +102,19 @@ def prepare(folder: Path, count: int) -> None:
     (folder / "run.yaml").write_text(yaml.safe_dump(config))
 
 
-def stages(folder: Path, tell: Callable[[str, Taken], None]) -> dict[str, Taken]:
-    """Run all stages of all iterations; a stage's seconds are those of the iterations together."""
+def stages(
+    folder: Path, tell: Callable[[str, Taken], None], iterations: int = ITERATIONS
+) -> dict[str, Taken]:
+    """Run all stages of all iterations.
+
+    Args:
+        folder: As `prepare` leaves it.
+        tell: Called with the name of each stage that has run, and what it took.
+        iterations: As the configuration has them.
+
+    Returns:
+        By name of the stage; its seconds are those of all iterations.
+    """
     config, run = ["--config", "run.yaml"], "runs/scale"
     annotated = ["--annotated", "annotated.jsonl"]
     found: dict[str, Taken] = {}
@@ -113,7 +130,7 @@ def stages(folder: Path, tell: Callable[[str, Taken], None]) -> dict[str, Taken]
     stage("import", "data", "import", "source.jsonl", "--out", "annotated.jsonl")
     model, proto = "base", f"{run}/proto.jsonl"
     stage("generate", "generate", *config, "--model", model, *annotated, "--out", proto)
-    for t in range(ITERATIONS):
+    for t in range(iterations):
         here = f"{run}/iter-{t}"
         synthetic, triplets = f"{here}/synthetic.jsonl", f"{here}/triplets.jsonl"
         number = ["--iteration", str(t)]
