@@ -15,6 +15,8 @@ from tspin.files import atomic_file, sha256_file, sha256_folder, write_json
 from tspin.outputs import artifact_folder, check_output
 from tspin.records.estimate import read_estimates
 from tspin.records.manifest import is_shard, manifest_path
+from tspin.records.seconds import carry_seconds
+from tspin.records.step_clock import count_process_start
 from tspin.records.training_log import TRAIN_LOG, read_train_log
 
 __all__ = [
@@ -53,6 +55,7 @@ def output_in(artifact: str, name: str) -> Path:
     ours = artifact_folder(name, TRAIN_LOG, manifest_path(Path(MODEL)).name)
     check_output(folder, ours, folder=True, grows=True)
     folder.mkdir(parents=True, exist_ok=True)
+    count_process_start()  # A task's process is there for the step that follows.
     return folder / name
 
 
@@ -142,6 +145,7 @@ def publish_training(model: Path, trained: Any, training: Any, scalars: Any) -> 
         The URI of the model.
     """
     log = model.with_name(TRAIN_LOG)
+    carry_seconds([model], output_in(training.path, model.name))
     for path in (log, manifest_path(model)):
         with atomic_file(output_in(training.path, path.name)) as file:
             file.write(path.read_bytes())

@@ -11,6 +11,7 @@ from tspin.config import RunConfig, resolved
 from tspin.files import write_json
 from tspin.records.manifest import Manifest, write_manifest
 from tspin.records.records import AnnotatedRecord, Message, Response, Triplet, write_records
+from tspin.records.seconds import WORK, Phase, StepName, StepSeconds, seconds_path
 
 SCRIPT = "<script>document.title = 'taken over'; console.error('ran')</script>"
 """What a hostile model might write."""
@@ -70,11 +71,22 @@ def make_iteration(path: Path, number: int, *, method: str, heldout: bool, steps
         write_records(path / "triplets.jsonl", records)
         counts = {"triplets": len(records)}
         write_manifest(path / "triplets.jsonl", Manifest(kind="triplets", counts=counts))
+        if number != 1:  # One that nobody has timed.
+            make_seconds(path / "triplets.jsonl", "generate", 100.0)
+    make_seconds(path / "model", "train", 40.0 * (number + 1))
     rows = (log_row(step, steps, number, method) for step in range(1, steps + 1))
     (path / "train_log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def make_seconds(out: Path, step: StepName, spent: float) -> None:
+    """Where the time of an output went: a fifth of it before the step's own work."""
+    before: dict[Phase, float] = {"imports": 0.1 * spent, "loading": 0.1 * spent}
+    seconds = StepSeconds(step=step, work="w", before=before, after={WORK[step]: 0.8 * spent})
+    write_json(seconds_path(out), seconds.model_dump(mode="json"))
+
+
 def make_evaluation(path: Path, number: int, method: str) -> None:
+    make_seconds(path / "metrics.json", "evaluate", 20.0)
     write_json(path / "metrics.json", metrics(number, method))
     shown = [triplet(row, number) for row in range(3)]
     records = [

@@ -8,6 +8,7 @@ from pathlib import Path
 from tspin.errors import TspinError
 from tspin.files import atomic_file, atomic_folder, remove
 from tspin.records.manifest import manifest_path
+from tspin.records.seconds import carry_seconds
 from tspin.records.training_log import TRAIN_LOG
 
 __all__ = ["Staging"]
@@ -71,6 +72,7 @@ class Staging:
                 "mount the same claim at the same path as the task that started them?"
             )
         _copy_file(self.model.with_name(TRAIN_LOG), out.with_name(TRAIN_LOG))
+        carry_seconds([self.model], out)
         _copy_folder(self.model, out)
         _copy_file(manifest_path(self.model), manifest_path(out))
 

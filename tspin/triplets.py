@@ -30,6 +30,7 @@ from tspin.records.records import (
     read_records,
     write_records,
 )
+from tspin.records.seconds import carry_seconds
 
 __all__ = ["TripletSources", "build_triplets"]
 
@@ -142,6 +143,8 @@ def build_triplets(
         return read_manifest(out) or manifest
     join = _Join(config, sources, extract)
     join.write(out)
+    if out.parent.resolve() != synthetic.parent.resolve():  # In a run they are side by side.
+        carry_seconds([synthetic], out)
     return write_manifest(
         out, manifest.model_copy(update={"counts": join.counts, "dropped_ids": join.dropped_ids})
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_runs import finish, make_job, start, wait_for, write_sayings, write_triplets
+from training_runs import asked_of, finish, make_job, start, wait_for, write_sayings, write_triplets
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from tests import warm
@@ -27,6 +27,7 @@ from tspin.config import load_config
 from tspin.evaluate.step import evaluate
 from tspin.generate.step import generate
 from tspin.records.manifest import Manifest, content_hash, read_manifest
+from tspin.records.seconds import SECONDS
 from tspin.selfplay import run as play
 from tspin.train.job import TrainJob
 from tspin.train.step import run_job, train
@@ -98,6 +99,7 @@ class Project:
             str(path.relative_to(self.run_dir)): content_hash(path)
             for path in files
             if path.name not in (".lock", "config.json", "report.html")
+            and not path.match(f"*{SECONDS}")
         }
 
 
@@ -214,7 +216,7 @@ def trained_with_two(
 
 
 def run_train(job: TrainJob) -> None:
-    train(**{name: getattr(job, name) for name in TrainJob.model_fields if name != "mirror"})
+    train(**asked_of(job))
 
 
 @pytest.mark.usefixtures("one_thread")

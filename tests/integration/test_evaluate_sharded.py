@@ -29,6 +29,7 @@ from tspin.errors import InputError
 from tspin.evaluate.sharing import Findings, Measurement, Temperature
 from tspin.evaluate.step import evaluate
 from tspin.models.device import resolve_dtype
+from tspin.records.seconds import seconds_path
 
 pytestmark = [pytest.mark.integration, pytest.mark.long]
 
@@ -39,6 +40,7 @@ from pathlib import Path
 from tspin.config import RunConfig
 from tspin.errors import TspinError
 from tspin.evaluate.step import evaluate
+from tspin.records.seconds import seconds_path
 from tspin.models.device import resolve_dtype
 config, model, annotated, out = sys.argv[1:]
 config = RunConfig.model_validate_json(config)
@@ -186,6 +188,7 @@ def test_files_of_a_shared_evaluation_are_those_of_one_process(
             proto=None,
             iteration=-1,
         )
+        seconds_path(out).unlink()
         folders.append({path.name: path.read_bytes() for path in out.parent.iterdir()})
     alone, together = folders
     assert len(alone) > 8
@@ -233,7 +236,8 @@ def test_processes_that_are_ended_leave_nothing(
     else:
         assert "StoppedError: stopped by SIGTERM; run again to continue" in printed
     assert process.returncode == (1 if target == "one" else 143)
-    assert [path.name for path in out.parent.iterdir()] == [".metrics.json.begun.json"]
+    left = {path.name for path in out.parent.iterdir()}
+    assert left == {".metrics.json.begun.json", seconds_path(out).name}
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -270,5 +274,5 @@ def test_processes_of_torchrun_share(models: dict[str, Path], tmp_path: Path) ->
         proto=None,
         iteration=-1,
     )
-    for file in sorted(alone.parent.iterdir()):
+    for file in {*alone.parent.iterdir()} - {seconds_path(alone)}:
         assert (out.parent / file.name).read_bytes() == file.read_bytes(), file.name

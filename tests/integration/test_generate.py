@@ -125,6 +125,7 @@ def test_killed_and_started_again_gives_the_same_bytes(tiny_model_dir, annotated
     assert out.read_bytes() == whole.read_bytes()
     assert manifest_path(out).read_bytes() == manifest_path(whole).read_bytes()
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
+        ".synthetic.jsonl.seconds.json",
         "synthetic.jsonl",
         "synthetic.jsonl.manifest.json",
     ]

@@ -64,6 +64,8 @@ def test_the_report_is_a_page_and_a_summary(kubeflow: LocalKubeflow) -> None:
     page = kubeflow.one("report", "page", 0).read_text()
     assert page.startswith("<!doctype html>")
     assert "All 2 iterations ran." in page
+    assert "Where the time went" in page
+    assert "Nobody timed" not in page
     summary = kubeflow.one("report", "summary", 0).read_text()
     assert "| Iteration |" in summary
     assert len([line for line in summary.splitlines() if line.startswith("| ")]) == 5

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_runs import finish, make_job, start, wait_for, write_sayings, write_triplets
+from training_runs import asked_of, finish, make_job, start, wait_for, write_sayings, write_triplets
 from transformers import AutoModelForCausalLM
 
 from tests import warm
@@ -125,7 +125,7 @@ def test_two_processes_are_one(
     settings = {"epochs": 1, "lora": {"r": 4}, "method": "tspin_ref"}
     two = {"num_processes": 2, "tokens_per_device": 1}
     shared = four_bits(folder, tiny_model_dir, "two", system=two, **settings)
-    train(**{name: getattr(shared, name) for name in TrainJob.model_fields if name != "mirror"})
+    train(**asked_of(shared))
     alone = four_bits(folder, tiny_model_dir, "one", **settings)
     run_job(alone)
     ours, theirs = (load_file(job.out / "adapter_model.safetensors") for job in (shared, alone))

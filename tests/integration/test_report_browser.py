@@ -77,12 +77,13 @@ def console(browser: webdriver.Chrome) -> list[str]:
 
 
 def drawn_shapes(browser: webdriver.Chrome) -> dict[str, int]:
-    """By figure, the curves and points that are really there: SVG paths with an extent."""
+    """By figure, the curves, points and bars that are really there: SVG paths with an extent."""
     found: dict[str, int] = browser.execute_script(
         """
         const drawn = (path) => path.getBoundingClientRect().width > 0;
         const count = (plot) =>
-          [...plot.querySelectorAll("svg .scatterlayer .trace path[d]")].filter(drawn).length;
+          [...plot.querySelectorAll("svg :is(.scatterlayer, .barlayer) .trace path[d]")]
+            .filter(drawn).length;
         const plots = [...document.querySelectorAll("[data-figure]")];
         return Object.fromEntries(plots.map((plot) => [plot.id, count(plot)]));
         """
@@ -92,7 +93,7 @@ def drawn_shapes(browser: webdriver.Chrome) -> dict[str, int]:
 
 def test_every_figure_is_drawn(page: webdriver.Chrome) -> None:
     shapes = drawn_shapes(page)
-    assert len(shapes) == len(page.find_elements(By.CSS_SELECTOR, "figure")) == 16
+    assert len(shapes) == len(page.find_elements(By.CSS_SELECTOR, "figure")) == 17
     assert all(shapes.values()), shapes
     for plot in page.find_elements(By.CSS_SELECTOR, "[data-figure]"):
         assert plot.rect["width"] > 300

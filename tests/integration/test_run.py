@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from whole_runs import Project
 
+from tspin.records.seconds import WORK, read_seconds
+from tspin.runs.folder import BASE, RunFolder
+
 pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
@@ -15,6 +18,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path) -> 
     code, out, err = project.run()
     assert code == 0, err
     assert "report: runs/r/report.html" in out
+    for step, times in {"generate": 3, "train": 2, "evaluate": 3}.items():
+        lines = [line for line in err.splitlines() if f" INFO {step}: " in line]
+        assert sum(" s before the first " in line for line in lines) == times, lines
     return project
 
 
@@ -29,6 +35,26 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(
     code, _, err = project.run()
     assert code == 0, err
     assert project.outputs() == finished.outputs()
+
+
+def test_each_step_says_where_its_time_went(finished: Project) -> None:
+    folder = RunFolder(finished.run_dir)
+    first = read_seconds(folder.heldout_proto)
+    assert first is not None
+    assert first.before["imports"] > 0  # The process was started for it.
+    outs = [folder.proto, folder.iteration(1).synthetic, folder.iteration(BASE).metrics]
+    outs += [
+        out for at in (0, 1) for out in (folder.iteration(at).model, folder.iteration(at).metrics)
+    ]
+    for out in outs:
+        seconds = read_seconds(out)
+        assert seconds is not None
+        assert (seconds.finished, seconds.starts) == (True, 1)
+        assert seconds.before["imports"] == 0
+        assert {"loading", "tokenising"} <= seconds.before.keys()
+        assert seconds.after[WORK[seconds.step]] > 0
+    assert "Nobody timed" not in folder.report.read_text()
+    assert "Where the time went" in folder.report.read_text()
 
 
 def test_the_run_folder_holds_every_iterations_data(finished: Project) -> None:

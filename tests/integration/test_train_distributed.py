@@ -14,6 +14,7 @@ from training_runs import finish, make_job, start, wait_for, write_triplets
 from tests import warm
 from tspin.errors import InputError, TspinError
 from tspin.processes.launch import check_world, processes_wanted
+from tspin.records.seconds import read_seconds
 from tspin.records.training_log import read_train_log
 from tspin.train.job import TrainJob
 from tspin.train.step import run_job, train
@@ -35,7 +36,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_train(job: TrainJob) -> None:
-    train(**{name: getattr(job, name) for name in TrainJob.model_fields if name != "mirror"})
+    train(
+        **{
+            name: getattr(job, name)
+            for name in TrainJob.model_fields
+            if name not in ("mirror", "began")
+        }
+    )
 
 
 def test_two_processes_are_one(folder: Path, tiny_model_dir: Path) -> None:
@@ -57,6 +64,13 @@ def test_two_processes_are_one(folder: Path, tiny_model_dir: Path) -> None:
     for name, weight in ours.items():
         assert_close(weight, theirs[name], rtol=1e-4, atol=1e-5)
     assert not shared.checkpoints.exists()
+    seconds = [read_seconds(job.out) for job in (shared, alone)]
+    for one in seconds:
+        assert one is not None
+        assert {"imports", "waiting", "tokenising", "loading"} <= one.before.keys()
+        assert one.after["training"] > 0
+    # The launch of the processes belongs to the step; a step that is only called has no imports.
+    assert [one.before["imports"] > 0 for one in seconds if one] == [True, False]
 
 
 def test_error_of_a_process_is_the_error(tmp_path: Path, tiny_model_dir: Path) -> None:

@@ -41,7 +41,7 @@ def test_manifest_and_what_is_left(folder: Path, tiny_model_dir: Path) -> None:
     assert manifest.counts["triplets"] == 11
     assert manifest.counts["steps"] == 6
     left = sorted(path.name for path in job.out.parent.iterdir())
-    assert left == ["model", "model.manifest.json", "train_log.jsonl"]
+    assert left == [".model.seconds.json", "model", "model.manifest.json", "train_log.jsonl"]
     kept = {path.suffix for path in job.out.iterdir()}
     assert kept <= {".json", ".safetensors", ".jinja"}
     assert json.loads((job.out / "config.json").read_bytes())["use_cache"] is True

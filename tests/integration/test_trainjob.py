@@ -16,7 +16,7 @@ import pytest
 from kubernetes_server import KubernetesServer, kubernetes_server
 from safetensors.torch import load_file
 from torch.testing import assert_close
-from training_runs import finish, make_job, wait_for, write_triplets
+from training_runs import asked_of, finish, make_job, wait_for, write_triplets
 
 from tests import warm
 from tests.local_pipelines import LocalKubeflow
@@ -121,7 +121,7 @@ def test_two_nodes_are_one_training(
     assert process.returncode == 0, printed
     two = {"tokens_per_device": 120, "num_processes": 2}
     alone = make_job(tmp_path, tiny_model_dir, "alone", system=two)
-    train(**{name: getattr(alone, name) for name in TrainJob.model_fields if name != "mirror"})
+    train(**asked_of(alone))
     ours, theirs = (load_file(j.out / "model.safetensors") for j in (job, alone))
     for name, weight in ours.items():
         assert_close(weight, theirs[name], rtol=0, atol=0)

@@ -23,7 +23,8 @@ from tspin.train.step import train
 from tspin.train.job import TrainJob
 job = TrainJob.model_validate_json(sys.argv[1])
 try:
-    asked = {name: getattr(job, name) for name in TrainJob.model_fields if name != "mirror"}
+    asked = dict(job)
+    del asked["mirror"], asked["began"]
     if job.config.system.checkpoints:
         asked["checkpoints"] = None
     train(**asked)
@@ -31,6 +32,11 @@ except TspinError as error:
     sys.exit(f"{type(error).__name__}: {error}" if error.exit_code < 3 else error.exit_code)
 """
 """What the command line does: train, and end with the error's message or its exit code."""
+
+
+def asked_of(job: TrainJob) -> dict[str, Any]:
+    """What `tspin.train.step.train` is asked for a job; the rest it finds by itself."""
+    return {name: value for name, value in job if name not in ("mirror", "began")}
 
 
 def write_sayings(folder: Path, **counts: int) -> None:

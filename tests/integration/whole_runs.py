@@ -12,6 +12,7 @@ from training_runs import wait_for, write_sayings
 
 from tests import warm
 from tspin.records.manifest import content_hash
+from tspin.records.seconds import SECONDS
 
 
 class Project:
@@ -60,10 +61,10 @@ class Project:
         assert process.returncode == -signal.SIGKILL
 
     def outputs(self) -> dict[str, str]:
-        """Hashes of everything a run leaves, but for logs of the report's own making."""
+        """Hashes of everything a run leaves, but for what tells how long it took."""
         files = (path for path in self.run_dir.rglob("*") if path.is_file())
         return {
             str(path.relative_to(self.run_dir)): content_hash(path)
             for path in files
-            if path.name != ".lock"
+            if path.name not in (".lock", "report.html") and not path.match(f"*{SECONDS}")
         }

@@ -17,6 +17,7 @@ import tspin
 from tspin.cli.contents import Contents
 from tspin.errors import TspinError
 from tspin.processes.runner import end_with_runner
+from tspin.records.step_clock import count_process_start
 
 __all__ = ["app", "main"]
 
@@ -68,6 +69,7 @@ def main() -> None:
         # The kernel spares a container's first process every signal that it has no handler for.
         signal.signal(signal.SIGTERM, _stop)
     _log_to_stderr()
+    count_process_start()
     end_with_runner()
     try:
         app()

@@ -37,6 +37,7 @@ from tspin.models.threads import threads_held
 from tspin.processes.group import errors_only, join_group, patient_group, wait_for_all
 from tspin.processes.launch import check_world, launch, launched, processes_wanted
 from tspin.records.estimate import Estimate
+from tspin.records.step_clock import phase, working
 
 __all__ = [
     "FINDINGS",
@@ -99,6 +100,10 @@ class Measurement(BaseModel):
 
     def by(self, policy: Policy) -> Findings:
         """Measured by a policy: a whole one, or with all processes that have a shard of it."""
+        with working():
+            return self._by(policy)
+
+    def _by(self, policy: Policy) -> Findings:
         system = self.config.system
         settings: dict[str, Any] = {
             "pad_token_id": self.pad_token_id,
@@ -138,16 +143,17 @@ class Measurement(BaseModel):
         if processes == 1:
             system = self.config.system
             device = resolve_device(system)
-            return self.by(
-                load_policy(self.model, self.config.model, device=device, trainable=False)
-            )
+            with phase("loading"):
+                policy = load_policy(self.model, self.config.model, device=device, trainable=False)
+            return self.by(policy)
         log.info("the weights are spread over %d processes", processes)
         if launched():
             _hand_out(self.model_dump_json())
             return self.found_with_others()
         with TemporaryDirectory(prefix="tspin-evaluate-") as folder:
             Path(folder, JOB).write_text(self.model_dump_json())
-            launch(processes, "tspin.evaluate.worker", folder, kind="evaluation")
+            with working():  # With what each of them loads.
+                launch(processes, "tspin.evaluate.worker", folder, kind="evaluation")
             return Findings.model_validate_json(Path(folder, FINDINGS).read_bytes())
 
     def found_with_others(self) -> Findings:
@@ -159,7 +165,9 @@ class Measurement(BaseModel):
             nullcontext() if first else errors_only(),
         ):
             try:
-                return self.by(self._shard())
+                with phase("loading"):
+                    policy = self._shard()
+                return self.by(policy)
             finally:
                 gc.collect()
                 if torch.cuda.is_available():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,12 @@ from tspin.records.arithmetic import Arithmetic, begun_path
 from tspin.records.estimate import Likelihood, read_metrics
 from tspin.records.manifest import forget, is_current
 from tspin.records.records import Response
+from tspin.records.step_clock import kept, phase, timed_step, working
 
 __all__ = ["evaluate", "is_evaluated"]
 
 
+@timed_step("evaluate")
 def evaluate(
     config: RunConfig,
     *,
@@ -82,16 +84,22 @@ def evaluate(
     )
     with leading(config.system) as first:
         if first and not is_current(out, evaluation.wanted):
-            with _work(evaluation, out, arithmetic).computing() as signed:
-                _make(dataclasses.replace(evaluation, wanted=signed), out)
+            with _computing(evaluation, out, arithmetic) as signed:
+                _make(signed, out)
     return read_metrics(out) if shard == WHOLE else read_object(out)
 
 
-def _work(evaluation: EvaluationJob, out: Path, arithmetic: Arithmetic | None) -> Work:
+@contextmanager
+def _computing(
+    evaluation: EvaluationJob, out: Path, arithmetic: Arithmetic | None
+) -> Iterator[EvaluationJob]:
+    """Yields the evaluation, signed with how it is computed."""
     named = {"the policy": evaluation.model, "the proto-synthetic responses": evaluation.proto}
     inputs = {name: path for name, path in named.items() if path is not None}
     system = evaluation.config.system
-    return Work(system, evaluation.wanted, begun_path(out), arithmetic, inputs)
+    work = Work(system, evaluation.wanted, begun_path(out), arithmetic, inputs)
+    with work.computing() as signed, kept(out, evaluation.wanted):
+        yield dataclasses.replace(evaluation, wanted=signed)
 
 
 def is_evaluated(
@@ -122,7 +130,9 @@ def is_evaluated(
 def _make(evaluation: EvaluationJob, out: Path) -> None:
     """All files of the evaluation, or of its shard; `out` and its manifest last."""
     check_quantization(evaluation.config.model)
-    settings, heldout = evaluation.config.evaluate, evaluation.heldout()
+    settings = evaluation.config.evaluate
+    with phase("tokenising"):
+        heldout = evaluation.heldout()
     tasks = TaskEvaluation.of(evaluation, out)
     # Before hours of generation: whatever can be wrong with the inputs.
     verifiable_answers(heldout.records, settings.extractors)
@@ -135,7 +145,8 @@ def _make(evaluation: EvaluationJob, out: Path) -> None:
         temperature = fitted_temperature(evaluation, heldout, out, processes=sharing)
     workers = 1 if sharing > 1 else workers_wanted(evaluation, heldout)
     if workers > 1:
-        evaluate_in_processes(evaluation, out, workers)
+        with working():  # With what each of them loads, of which it tells by itself.
+            evaluate_in_processes(evaluation, out, workers)
         return
     measurements = _measure(evaluation, heldout, proto, temperature, tasks, out, sharing)
     if evaluation.shard == WHOLE:
@@ -194,7 +205,8 @@ def _processes(evaluation: EvaluationJob, tasks: TaskEvaluation) -> int:
 def _whole_policy(evaluation: EvaluationJob) -> Policy:
     config = evaluation.config
     device = resolve_device(config.system)
-    return load_policy(evaluation.model, config.model, device=device, trainable=False)
+    with phase("loading"):
+        return load_policy(evaluation.model, config.model, device=device, trainable=False)
 
 
 def _likelihoods(

@@ -40,6 +40,7 @@ from tspin.models.generation import generation_settings, write_end_ids
 from tspin.models.policy import Policy, load_tokenizer
 from tspin.records.estimate import Estimate
 from tspin.records.manifest import Manifest, forget, is_current, write_manifest
+from tspin.records.step_clock import phase, working
 from tspin.runs.folder import EvaluationFiles
 
 __all__ = ["TaskEvaluation", "TaskResults"]
@@ -136,7 +137,11 @@ class TaskEvaluation:
         arguments |= shared_by(config, folder, own, self.evaluation.context)
         lifeline = Lifeline()
         try:
-            with vllm_environment(lifeline.mark), TemporaryDirectory(prefix="tspin-ends-") as place:
+            with (
+                phase("loading"),
+                vllm_environment(lifeline.mark),
+                TemporaryDirectory(prefix="tspin-ends-") as place,
+            ):
                 # A folder of generation settings is how vLLM is told of end tokens.
                 settings = generation_settings(folder, config.model)
                 write_end_ids(Path(place), self.evaluation.template.stop_ids, settings or {})
@@ -208,11 +213,13 @@ class TaskEvaluation:
             )
             path = self._path(task.request)
             forget(path)
-            if shard == WHOLE:
-                write_json(path, score(asked, task, chat_template=self._asks_chat, seed=seed))
-            else:
-                ask(asked, task, chat_template=self._asks_chat, seed=seed)
-                write_json(path, asked.shares)
+            with working():
+                if shard == WHOLE:
+                    given = score(asked, task, chat_template=self._asks_chat, seed=seed)
+                else:
+                    ask(asked, task, chat_template=self._asks_chat, seed=seed)
+                    given = asked.shares
+            write_json(path, given)
             write_manifest(path, self._wanted(task.request))
 
     @property

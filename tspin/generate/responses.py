@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from tspin.generate.journal import Journal, journal_path
 from tspin.generate.plan import ResponsePlan
 from tspin.progress import progress
 from tspin.records.records import AnnotatedRecord, Response, read_records
+from tspin.records.step_clock import phase, working
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["ResponseCounts", "write_responses"]
@@ -79,14 +80,14 @@ def write_responses(
     if isinstance(records, Path):
         source, records = records, read_records(records, AnnotatedRecord)
     room = _room(max_length, sampling)
-    plan = ResponsePlan.of(
-        records, template, seed_of=seed_of, max_prompt=room, over_long=over_long, source=source
-    )
+    with phase("tokenising"):
+        plan = ResponsePlan.of(
+            records, template, seed_of=seed_of, max_prompt=room, over_long=over_long, source=source
+        )
     own = {"template": template.hash, "sampling": dataclasses.asdict(sampling)}
     with Journal.opened(out, plan.key({**decisive, **own}), frozenset(plan.ids)) as journal:
         _answer(plan, journal, opened_drafts(drafts, template), open_engine, sampling, label)
         counts = _assemble(plan, journal, out)
-        journal_path(out).unlink()
     return ResponseCounts(counts, {"over_long": plan.over_long} if plan.over_long else {})
 
 
@@ -111,11 +112,11 @@ def _answer(
     done = len(journal)
     if done == len(plan):
         return
-    with (
-        drafts as draft_of,
-        closing(open_engine()) as engine,
-        progress(label, len(plan), done=done) as shown,
-    ):
+    with drafts as draft_of, ExitStack() as opened:
+        with phase("loading"):
+            engine = opened.enter_context(closing(open_engine()))
+        shown = opened.enter_context(progress(label, len(plan), done=done))
+        opened.enter_context(working())
         for group in engine.generate(plan.requests(journal, draft_of), sampling):
             responses = [_as_record(completion) for completion in group]
             journal.append(responses)
@@ -139,7 +140,7 @@ def _as_record(completion: Completion) -> Response:
 
 
 def _assemble(plan: ResponsePlan, journal: Journal, out: Path) -> dict[str, int]:
-    """Write the journal's lines in the order of the input, and count them."""
+    """Write the journal's lines in the order of the input, count them, and drop the journal."""
     counts = Counter({"records": len(plan), "stop": 0, "length": 0, "empty": 0})
     with atomic_file(out) as file:
         for identity in plan.ids:
@@ -150,6 +151,7 @@ def _assemble(plan: ResponsePlan, journal: Journal, out: Path) -> dict[str, int]
             counts["empty"] += not response["response"]
             if response.get("special_tokens"):
                 counts["special_tokens"] += 1
+    journal_path(out).unlink()
     if special := counts.get("special_tokens", 0):
         log.warning(
             "%s: %d of %d responses have special tokens inside, which stand in them by their "

@@ -23,6 +23,7 @@ from tspin.records.manifest import (
     write_manifest,
 )
 from tspin.records.records import AnnotatedRecord, read_records
+from tspin.records.seconds import carry_seconds
 
 __all__ = [
     "WHOLE",
@@ -101,6 +102,7 @@ def merge_responses(shards: Sequence[Path], *, annotated: Path, out: Path) -> Ma
             if lines.readline():
                 raise InputError(f"{path}: holds responses that belong to no record of {annotated}")
         announce(out)
+    carry_seconds([path for path, _ in parts], out)
     return write_manifest(out, merged)
 
 

@@ -27,8 +27,6 @@ schedule their threads themselves.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import re
@@ -81,7 +79,7 @@ class Work:
         known = [self.run, before, *self._input_records().values()]
         here = arithmetic_here(self.system, _threads(self.system, known), self.processes)
         if before is None:
-            write_arithmetic(self.begun, here, self._key())
+            write_arithmetic(self.begun, here, self.manifest.key)
         return here
 
     @contextmanager
@@ -112,11 +110,7 @@ class Work:
             self.begun.unlink(missing_ok=True)
 
     def _before(self) -> Arithmetic | None:
-        return read_arithmetic(self.begun, self._key())
-
-    def _key(self) -> str:
-        asked = json.dumps(self.manifest.asked(), sort_keys=True)
-        return hashlib.sha256(asked.encode()).hexdigest()
+        return read_arithmetic(self.begun, self.manifest.key)
 
     def _input_records(self) -> dict[str, Arithmetic | None]:
         return {name: computed_with(Path(path)) for name, path in self.inputs.items()}

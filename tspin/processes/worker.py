@@ -11,6 +11,7 @@ from collections.abc import Callable
 from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
 
 from tspin.errors import TspinError
+from tspin.records.step_clock import count_process_start
 
 __all__ = ["run_worker"]
 
@@ -30,6 +31,7 @@ def run_worker(work: Callable[[str], object]) -> None:
     if sys.platform == "linux":
         # A launcher killed by SIGKILL cannot tell its processes; they must not work on unseen.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    count_process_start()
     try:
         work(sys.argv[1])
     except TspinError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 from collections.abc import Mapping
@@ -98,6 +100,11 @@ class Manifest(BaseModel):
         results = {"sha256", "counts", "dropped_ids"}
         makers = {"versions", "git_commit", "tspin_commit", "arithmetic", "bytes_may_differ"}
         return self.model_dump(mode="json", exclude=results | makers)
+
+    @property
+    def key(self) -> str:
+        """Hex SHA-256 of what was asked for: names the work."""
+        return hashlib.sha256(json.dumps(self.asked(), sort_keys=True).encode()).hexdigest()
 
 
 def manifest_path(output: Path) -> Path:

@@ -23,6 +23,7 @@ __all__ = [
     "over_steps",
     "points",
     "running_mean",
+    "stacked_bars",
     "style_at",
     "style_of",
     "with_breaks",
@@ -194,6 +195,32 @@ def over_steps(
     figure.update_xaxes(title_text="optimiser step, all iterations in a row", rangemode="tozero")
     for before, after in pairwise(steps):
         figure.add_vline((before[-1] + after[0]) / 2, line={"width": 1, "dash": "dot"})
+    return figure
+
+
+def stacked_bars(
+    parts: Mapping[str, Sequence[float]], labels: Sequence[str], *, colors: Sequence[str], unit: str
+) -> go.Figure:
+    """One bar an iteration, of parts that add up.
+
+    Args:
+        parts: Name in the legend to one value a bar.
+        labels: Of the bars.
+        colors: One a part.
+        unit: Title of the vertical axis.
+    """
+    figure = go.Figure()
+    for (name, values), color in zip(parts.items(), colors, strict=True):
+        figure.add_bar(
+            x=list(labels),
+            y=list(values),
+            name=name,
+            marker={"color": color},
+            hovertemplate="%{y:.3~g}",
+        )
+    lay_out(figure, unit=unit, percent=False, height=HEIGHT, legend=True)
+    figure.update_layout(barmode="stack", bargap=0.4)
+    figure.update_xaxes(type="category", title_text="iteration")
     return figure
 
 

@@ -17,6 +17,7 @@ from tspin.report.overview import (
     warnings,
 )
 from tspin.report.panels import evaluation_panels, gap_panels, length_panels, training_panels
+from tspin.report.time import time_panels
 from tspin.report.wording import METHODS
 from tspin.runs.folder import RunFolder
 from tspin.runs.history import History, read_history
@@ -71,4 +72,5 @@ def _render(history: History) -> str:
         training=list(training_panels(history)),
         gaps=list(gap_panels(history)),
         lengths=list(length_panels(history)),
+        time=list(time_panels(history)),
     )

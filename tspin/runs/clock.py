@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from tspin.files import write_json
+from tspin.records.step_clock import saved_now_and_then
 
 __all__ = ["Clock", "Timed", "untimed"]
 
 Timed = Callable[[str], AbstractContextManager[None]]
 """Called with a step's name around the step."""
-
-_SAVED = 5.0
-"""Seconds between two writes: what a kill may lose."""
 
 
 def untimed(step: str) -> AbstractContextManager[None]:
@@ -50,17 +47,5 @@ class Clock:
             self.seconds[step] = before + time.perf_counter() - began
             write_json(self._path, self.seconds)
 
-        done = threading.Event()
-
-        def save_now_and_then() -> None:
-            while not done.wait(_SAVED):
-                save()
-
-        saver = threading.Thread(target=save_now_and_then, daemon=True)
-        saver.start()
-        try:
+        with saved_now_and_then(save):
             yield
-        finally:
-            done.set()
-            saver.join()
-            save()

@@ -12,6 +12,7 @@ from tspin.config import RunConfig, resolved
 from tspin.errors import GateRefusedError, InputError
 from tspin.files import atomic_folder, write_json
 from tspin.outputs import check_output, history_folder
+from tspin.records.seconds import carry_seconds
 from tspin.runs.best import Best
 from tspin.runs.folder import BASE, IterationFolder, RunFolder
 from tspin.runs.samples import write_shown
@@ -118,6 +119,7 @@ def _add(outputs: IterationFolder, step: Step) -> None:
         shutil.copytree(step.training, outputs.path, dirs_exist_ok=True)
     if step.triplets is not None:
         write_shown(step.triplets, outputs.triplets)
+        carry_seconds([step.triplets], outputs.triplets)
 
 
 def _best(config: RunConfig, folder: RunFolder, last: int) -> Best:

@@ -14,6 +14,7 @@ from tspin.errors import InputError
 from tspin.records.estimate import Estimate, estimates_of, read_metrics
 from tspin.records.manifest import Manifest, read_manifest
 from tspin.records.records import Response, read_records
+from tspin.records.seconds import StepSeconds, read_seconds
 from tspin.records.training_log import read_train_log
 from tspin.runs.folder import BASE, RunFolder
 from tspin.runs.samples import Sample, heldout_samples, training_samples
@@ -33,6 +34,8 @@ class Played:
     """Of train_log.jsonl, one entry a logged optimiser step."""
     lm_eval: dict[str, Any] = field(default_factory=dict)
     """`version` of the harness and `tasks`, where tasks were asked."""
+    seconds: tuple[StepSeconds, ...] = ()
+    """What the time of its steps went to, as far as that is known."""
 
     @property
     def label(self) -> str:
@@ -171,7 +174,17 @@ def _read_played(folder: RunFolder, number: int) -> Played:
         records=evaluation.get("records", 0),
         steps=steps,
         lm_eval=evaluation.get("lm_eval", {}),
+        seconds=_read_seconds(folder, number),
     )
+
+
+def _read_seconds(folder: RunFolder, number: int) -> tuple[StepSeconds, ...]:
+    outputs = folder.iteration(number)
+    # At iteration 0 the responses are y0; a history has triplets, and no responses.
+    responses = {BASE: folder.heldout_proto, 0: folder.proto}.get(number, outputs.synthetic)
+    generated = read_seconds(responses) or read_seconds(outputs.triplets)
+    steps = (generated, read_seconds(outputs.model), read_seconds(outputs.metrics))
+    return tuple(step for step in steps if step is not None)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

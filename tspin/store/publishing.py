@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from tspin.errors import InputError
 from tspin.files import remove, sha256_file
+from tspin.records.seconds import SECONDS
 from tspin.store.location import RemoteLocation, cache_folder, is_remote
 
 __all__ = ["Output", "making_key", "output_at"]
@@ -83,8 +84,10 @@ class _RemoteOutput(Output):
         found |= {path for path in self.folder.rglob("*") if not path.name.endswith(_MANIFEST)}
         for path in sorted(found):
             parts = path.relative_to(self.folder).parts
-            # Journals and half-written files begin with a dot.
-            on_the_way = any(part.startswith(".") or part.endswith(_CHECKPOINTS) for part in parts)
+            # Journals and half-written files begin with a dot; of what does, a folder keeps only
+            # where its time went.
+            kept = parts[:-1] if len(parts) > 1 and parts[-1].endswith(SECONDS) else parts
+            on_the_way = any(part.startswith(".") or part.endswith(_CHECKPOINTS) for part in kept)
             if path.is_file() and not on_the_way:
                 yield path
 

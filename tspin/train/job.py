@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -38,6 +36,8 @@ class TrainJob(BaseModel):
     """Prefix of a store that gets each checkpoint as well."""
     arithmetic: Arithmetic | None = None
     """What the run was begun with; None outside of a run."""
+    began: float | None = None
+    """When the step began (see `StepClock`), where another process launches this one."""
 
     def kept_in(self, root: str, manifest: Manifest) -> TrainJob:
         """The same job with its checkpoints below `root`, in a place of this work alone.
@@ -46,8 +46,7 @@ class TrainJob(BaseModel):
             root: A folder, or `s3://bucket/prefix`, where checkpoints are copied to.
             manifest: Of the model.
         """
-        work = json.dumps(manifest.asked(), sort_keys=True).encode()
-        place = hashlib.sha256(work).hexdigest()[:16]
+        place = manifest.key[:16]
         if "://" in root:
             return self.model_copy(update={"mirror": f"{root.rstrip('/')}/{place}"})
         return self.model_copy(update={"checkpoints": Path(root) / place})

@@ -41,6 +41,7 @@ from tspin.processes.group import (
 )
 from tspin.processes.launch import StoppedError, Termination
 from tspin.records.manifest import Manifest, announce, write_manifest
+from tspin.records.step_clock import kept, phase
 from tspin.records.training_log import TRAIN_LOG
 from tspin.seeds import derive_seed
 from tspin.tokens.ends import name_end_token
@@ -67,7 +68,8 @@ def train_here(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> N
         manifest: The model's manifest but for its counts; also what checkpoints belong to.
         template: Of the policy's tokenizer.
     """
-    examples = _examples(job, template)
+    with phase("tokenising"):
+        examples = _examples(job, template)
     args = trainer_arguments(job)
     leave_group_at_exit()
     sharding = _sharding(job, args)
@@ -90,10 +92,15 @@ def train_here(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> N
     ):
         if first:
             work.begin()  # Here the other processes read with how many threads they compute.
-        wait_for_all()
+        with phase("waiting"):
+            wait_for_all()
         refuse_other_disks(job.checkpoints)
-        with work.computing() as signed:
-            policy = _policy(job, args, sharding)
+        with (
+            work.computing() as signed,
+            kept(job.out, manifest) if first else nullcontext(),
+        ):
+            with phase("loading"):
+                policy = _policy(job, args, sharding)
             training = _Training(job, signed, template, args, policy, examples, checkpoints)
             training.run(reference_key(manifest))
             training.finish()
@@ -205,7 +212,8 @@ class _Training:
         ):
             trainer.add_callback(callback)
         last = self.checkpoints.last()
-        with closing(log_rows), closing(progress), termination.noted():
+        # Until the first step (`TSPINTrainer.get_batch_samples`) the trainer only sets itself up.
+        with closing(log_rows), closing(progress), termination.noted(), phase("loading"):
             trainer.train(resume_from_checkpoint=None if last is None else str(last))
         if termination.stopped_at is not None:
             raise StoppedError(
@@ -244,7 +252,8 @@ class _Training:
         if is_sharded(self.policy):
             weights = full_state_dict(self.policy, trained_only=saves_adapter_only(self.policy))
         if self.args.should_save:
-            self._save(weights)
+            with phase("saving"):
+                self._save(weights)
         if self.checkpoints.mirror is not None:
             self.checkpoints.mirror.settle()
         wait_for_all()

@@ -23,6 +23,7 @@ from tspin.checkpoints.state import (
 from tspin.models.policy import Policy
 from tspin.processes.group import any_process, wait_for_all
 from tspin.processes.launch import Termination
+from tspin.records.step_clock import phase
 
 __all__ = ["CheckpointCallback", "CheckpointTrainer"]
 
@@ -56,7 +57,10 @@ class CheckpointCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Mark the checkpoint once every process has written its part."""
-        step = state.global_step
+        with phase("checkpointing"):
+            self._mark(args, state.global_step)
+
+    def _mark(self, args: TrainingArguments, step: int) -> None:
         self._checkpoints.sync(step, args.process_index)
         wait_for_all()
         # All processes copy the same checkpoints: of one that only some have copied nobody could
@@ -108,6 +112,10 @@ class CheckpointTrainer(Trainer):
 
     _policy: Policy
     """Without accelerate's wrappers."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        with phase("checkpointing"):
+            super()._save_checkpoint(model, trial)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """A checkpoint has the weights in its state, below."""

@@ -13,6 +13,7 @@ from tspin.models.quantization import check_quantization
 from tspin.processes.launch import check_world, launch, launched, processes_wanted
 from tspin.records.arithmetic import Arithmetic
 from tspin.records.manifest import Manifest, is_current, read_manifest
+from tspin.records.step_clock import timed_step
 from tspin.tokens.loading import load_template
 from tspin.tokens.prompts import PromptTemplate
 from tspin.train.job import TrainJob
@@ -57,16 +58,18 @@ def train(
             folder, or a training process failed.
         StoppedError: SIGTERM; the last checkpoint is saved. Exit code 143.
     """
-    job = TrainJob(
-        config=config,
-        model=model,
-        triplets=triplets,
-        iteration=iteration,
-        out=out,
-        checkpoints=checkpoints or out.with_name(f"{out.name}.checkpoints"),
-        arithmetic=arithmetic,
-    )
-    return _train(job, keep_apart=checkpoints is None)
+    with timed_step("train") as clock:
+        job = TrainJob(
+            config=config,
+            model=model,
+            triplets=triplets,
+            iteration=iteration,
+            out=out,
+            checkpoints=checkpoints or out.with_name(f"{out.name}.checkpoints"),
+            arithmetic=arithmetic,
+            began=clock.began,
+        )
+        return _train(job, keep_apart=checkpoints is None)
 
 
 def _train(job: TrainJob, *, keep_apart: bool) -> Manifest:
@@ -90,13 +93,14 @@ def _train(job: TrainJob, *, keep_apart: bool) -> Manifest:
 
 def run_job(job: TrainJob) -> Manifest:
     """Train in this process, alone or as one of several that a launcher has started."""
-    if launched():
-        check_world(job.config.system)
-    template = load_template(job.model, job.config.model, job.config.prompt)
-    manifest = job.wanted(template)
-    if is_current(job.out, manifest):
-        return read_manifest(job.out) or manifest
-    return _fitted(job, manifest, template)
+    with timed_step("train", began=job.began):
+        if launched():
+            check_world(job.config.system)
+        template = load_template(job.model, job.config.model, job.config.prompt)
+        manifest = job.wanted(template)
+        if is_current(job.out, manifest):
+            return read_manifest(job.out) or manifest
+        return _fitted(job, manifest, template)
 
 
 def _fitted(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> Manifest:

@@ -17,6 +17,7 @@ from tspin.forward.flops import PassFlops
 from tspin.forward.passes import ForwardPasses
 from tspin.models.device import denormals_flushed, freed_memory_kept
 from tspin.models.policy import Policy
+from tspin.records.step_clock import begin_work
 from tspin.tokens.examples import Examples
 from tspin.tokens.steps import PassDataset, StepCollator, StepSampler
 from tspin.train.arguments import TSPINConfig
@@ -122,6 +123,7 @@ class TSPINTrainer(CheckpointTrainer):
             num_batches: Steps that are taken together; always 1 here.
             device: For the number of items.
         """
+        begin_work()
         self._speed.begin()
         samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         parts = [batch["items"] for step in samples for batch in step["passes"]]

@@ -131,6 +131,27 @@ def test_equal_run_folders_give_equal_bytes(run: Path, tmp_path: Path) -> None:
     assert write_report(copy).read_bytes() == (run / "report.html").read_bytes()
 
 
+def test_each_iteration_has_a_bar_of_what_its_time_went_to(page: Page, run: Path) -> None:
+    figure = page.titled("Time by iteration")
+    bars = {part["name"]: part["y"] for part in figure["data"]}
+    assert figure["layout"]["barmode"] == "stack"
+    assert figure["layout"]["yaxis"]["title"]["text"] == "minutes"
+    assert all(part["x"] == ["base", "0", "1", "2"] for part in figure["data"])
+    assert bars["generating"] == pytest.approx([0, 80 / 60, 0, 80 / 60])
+    assert bars["training"] == pytest.approx([0, 32 / 60, 64 / 60, 96 / 60])
+    assert bars["evaluating"] == pytest.approx([16 / 60] * 4)
+    whole = [sum(parts) for parts in zip(*bars.values(), strict=True)]
+    assert whole == pytest.approx([20 / 60, 160 / 60, 100 / 60, 240 / 60])
+    assert "checkpoints and saving" not in bars
+    assert "Nobody timed: generate of 1." in page.text
+
+
+def test_a_run_that_nobody_timed_has_no_bars(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "words"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns(".*.seconds.json"))
+    assert "Where the time went" not in Page(write_report(copy)).text
+
+
 def test_configuration_and_hashes_stand_at_the_end(page: Page, run: Path) -> None:
     manifest = json.loads((run / "iter-1" / "model.manifest.json").read_bytes())
     assert manifest["sha256"] in page.text

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tspin.errors import TspinError
+from tspin.generate.journal import journal_path
+from tspin.records.seconds import seconds_path
 from tspin.store import output_at
 from tspin.store.folder import FolderStore
 
@@ -34,6 +36,19 @@ def publish(location: str, content: str) -> None:
     with output_at(location) as output:
         output.path.with_name("y.jsonl.manifest.json").write_text(content)
         output.path.write_text(content)
+
+
+def test_where_the_time_of_a_run_went_is_published_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TSPIN_CACHE", str(tmp_path / "cache"))
+    with output_at(f"file://{tmp_path}/store/run") as output:
+        model = output.path / "iter-0/model"
+        model.mkdir(parents=True)
+        for path in (seconds_path(model), journal_path(model), model / "config.json"):
+            path.write_text("{}")
+    files = (path for path in (tmp_path / "store").rglob("*") if path.is_file())
+    assert {path.name for path in files} == {".model.seconds.json", "config.json"}
 
 
 @pytest.mark.parametrize("changes", range(5))

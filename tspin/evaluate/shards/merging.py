@@ -32,6 +32,7 @@ from tspin.harness.scoring import score
 from tspin.records.estimate import Likelihood
 from tspin.records.manifest import Manifest, forget, is_current, read_manifest, write_manifest
 from tspin.records.records import AnnotatedRecord, Response, read_records
+from tspin.records.seconds import carry_seconds
 from tspin.runs.folder import EvaluationFiles
 from tspin.store import fetch
 
@@ -82,6 +83,8 @@ def merge_evaluations(
         write_evaluation(out, merged, measurements, settings, results)
     else:
         write_shard(out, merged, measurements)
+    if signed is None:  # Else the one who asked for the shards has been timed.
+        carry_seconds(shards, out)
     return read_manifest(out) or merged
 
 
