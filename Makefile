@@ -16,7 +16,7 @@
 # test-s3  stores, commands and faults on a real S3 server (needs memcached and npm)
 # test-vllm  the vLLM engine on the CPU (an environment of 4 GB)
 # test-containers  build and run the four images (as root: podman, buildah, debootstrap)
-# bench  each BENCHMARK (training_step, generation, drafts, scale): beside TRL, vLLM, no drafts, itself
+# bench  each BENCHMARK (training_step, generation, drafts, scale, overhead) on this machine
 # bench-gpu  what only a GPU can show, in twelve minutes (GPUS, TSPIN_VLLM_PYTHON)
 PYTHON ?= python3
 # A laptop without a GPU saves gigabytes with TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -41,7 +41,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ENGINE ?= $(firstword $(notdir $(shell command -v docker podman buildah)))
 REGISTRY ?= tspin
 TARGET ?= cpu
-BENCHMARK ?= training_step generation drafts scale
+BENCHMARK ?= training_step generation drafts scale overhead
 GPUS ?= 1
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' tspin/__init__.py)
 REVISION = $(shell git rev-parse HEAD)$(if $(shell git status --porcelain),-dirty)
@@ -50,7 +50,7 @@ IMAGE = $(REGISTRY)/$(TARGET):$(IMAGE_TAG)
 
 .PHONY: setup demo check check-types check-style check-imports check-k8s test test-long test-random test-processes docs dist test-wheel \
 	release-tag release-dry-run publish build-containers test-containers test-s3 test-dvc \
-	test-bench test-study test-vllm bench bench-training_step bench-generation bench-drafts bench-scale bench-gpu image-bases image-commit image push sbom \
+	test-bench test-study test-vllm bench bench-training_step bench-generation bench-drafts bench-scale bench-overhead bench-gpu image-bases image-commit image push sbom \
 	locks check-locks clean
 
 setup: $(VENV)/installed
@@ -159,6 +159,9 @@ test-vllm: $(VENV_VLLM)/installed
 
 bench-scale: setup
 	$(BIN)/python -m benchmarks.scale --json build/bench/scale.json --document docs/reference/performance.md
+
+bench-overhead: setup
+	$(BIN)/python -m benchmarks.overhead --json build/bench/overhead.json --document docs/reference/performance.md
 
 bench-drafts: setup
 	$(BIN)/python -m benchmarks.drafts --json build/bench/drafts.json
