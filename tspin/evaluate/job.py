@@ -202,7 +202,8 @@ class EvaluationJob:
         refuse_contradiction(
             "prompt template", {self.model: self.template.hash, there: proto_manifest.template}
         )
-        known = {response.id: response for response in read_records(self.proto, Response)}
+        responses = read_records(self.proto, Response)
+        known = {response.id: response for response in responses if response.sample == 0}
         left_out = {identity for ids in proto_manifest.dropped_ids.values() for identity in ids}
         for identity in heldout.prompts.keys() - left_out:
             if identity not in known:

@@ -69,6 +69,15 @@ def test_supervised_fine_tuning_has_no_responses_and_no_triplets(project: Path) 
     assert set(stages(project)) == {"check", "evaluate-initial", "train", "evaluate", "finish"}
 
 
+def test_held_out_prompts_have_one_response(project: Path) -> None:
+    generate = yaml.safe_load((project / "params.yaml").read_text())["generate"]
+    change(project, generate=generate | {"samples": 4})
+    sync_stages(project)
+    found = stages(project)
+    assert found["heldout-proto"]["cmd"].endswith(" --set generate.samples=1")
+    assert "samples" not in found["proto"]["cmd"]
+
+
 def test_without_heldout_records_nothing_is_evaluated(project: Path) -> None:
     change(project, data={"annotated": "sample/annotated.jsonl"}, gate={"metric": "nll_per_token"})
     sync_stages(project)
