@@ -249,7 +249,8 @@ def responses_per_triplet(config: RunConfig) -> int:
     """Sequences a triplet in the iteration that has most of them."""
     if config.train.method == "sft":
         return 1
-    return 3 if config.train.beta_at(config.iterations - 1) > 0 else 2
+    history = config.train.beta_at(config.iterations - 1) > 0
+    return 1 + config.generate.samples + history
 
 
 def largest_triplet(config: RunConfig) -> int:

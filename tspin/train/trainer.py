@@ -204,9 +204,10 @@ class TSPINTrainer(CheckpointTrainer):
         batch, items = inputs, inputs["items"]
         with self.accelerator.autocast():
             logps, tokens = self.passes.logps(model, batch)
-        size = max(len(batch["ids"]), 1)
+        weights: Tensor | None = batch.get("weights")
+        size = max(len(batch["ids"]), 1) if weights is None else len(weights)
         logps, tokens = logps.view(-1, size), tokens.view(-1, size)
-        terms = method_loss(self.args, logps, tokens, batch.get("reference_logps"))
+        terms = method_loss(self.args, logps, tokens, batch.get("reference_logps"), weights)
         self._losses.append((batch["ids"], terms.loss.detach()))
         values = sample_metrics(
             terms,
@@ -215,7 +216,7 @@ class TSPINTrainer(CheckpointTrainer):
             batch.get("identical"),
             saturated_gradient=self.args.saturated_gradient,
         )
-        self._metrics.add(values, counts=bool(batch["ids"]))
+        self._metrics.add(values, triplets=len(batch["ids"]), weights=weights)
         total = items if num_items_in_batch is None else num_items_in_batch
         # The step's loss is one mean over its B triplets, however they are cut into passes and
         # shared out over processes. A pass of b triplets gives a mean over its own b, so it counts
