@@ -42,6 +42,9 @@ def test_every_prompt_has_its_samples_and_one_y0(finished: Project) -> None:
     for triplet in read_records(run / "iter-1/triplets.jsonl", Triplet):
         assert triplet.proto_synthetic == first[triplet.id]
         assert len(triplet.further_synthetic or ()) == 2
+    # Evaluations draw one response, and stay current whatever is trained on.
+    metrics = json.loads((run / "iter-1/metrics.json.manifest.json").read_bytes())
+    assert "samples" not in metrics["parameters"]["generate"]
     # A step has so many prompts as ever: 12, 4 a step.
     assert counts(run / "iter-1/model")["triplets"] == 12
     assert len(read_train_log(run / "iter-1/train_log.jsonl")) == 3

@@ -260,7 +260,8 @@ def _chat(config: RunConfig, template: PromptTemplate) -> PromptTemplate | None:
 
 def _decoding(settings: GenerateConfig) -> dict[str, Any]:
     # Manifests of earlier releases do not have it: they are of evaluations without it.
-    return settings.model_dump(mode="json", exclude=set() if settings.coupled else {"coupled"})
+    exclude = {"samples"} if settings.coupled else {"samples", "coupled"}
+    return settings.model_dump(mode="json", exclude=exclude)
 
 
 def _input_hashes(annotated: Path, proto: Path | None, tasks: Path | None) -> dict[str, str]:
