@@ -60,3 +60,16 @@ def test_a_run_killed_in_a_generation_and_a_training_ends_with_the_same_bytes(
     code, _, errors = killed.run(*SAMPLES)
     assert code == 0, errors
     assert killed.outputs() == finished.outputs()
+
+
+def test_a_run_on_right_answers(tmp_path: Path, tiny_model_dir: Path) -> None:
+    project = Project(tmp_path / "rft", tiny_model_dir)
+    method = ("--set", "train.method=rft", "--set", "train.rft_extractor=exact")
+    code, _, errors = project.run(*SAMPLES, *method)
+    assert code == 0, errors
+    run = project.run_dir
+    # Right by this extractor is only the annotation word for word, which is no new example.
+    assert "this trains on the annotations alone" in errors
+    found = counts(run / "iter-1/model")
+    assert (found["triplets"], found["right_answers"]) == (12, 0)
+    assert counts(run / "iter-1/synthetic.jsonl")["records"] == 36

@@ -161,5 +161,4 @@ def _assemble(plan: ResponsePlan, journal: Journal, out: Path) -> ResponseCounts
             special,
             len(plan),
         )
-    journal_path(out).unlink()
     return ResponseCounts(dict(counts), {"over_long": plan.over_long} if plan.over_long else {})

@@ -166,6 +166,8 @@ class _Counts:
         parts = []
         for one in self._trained():
             emitted = one.emitted(limit, most=self.most)
+            if train.method == "rft":
+                parts += self._right_answers(one, emitted)
             further = self.config.generate.samples - 1 if roles > 1 else 0
             responses = [one.annotated, *[emitted] * (roles - 1 + further)]
             tokens, flops = self.sizes.passes(one.prompt, responses, backward=True)
@@ -179,6 +181,14 @@ class _Counts:
         return _scaled(parts, self.annotated.each) + Work(
             steps=steps, written=self.sizes.model_bytes
         )
+
+    def _right_answers(self, one: RecordLengths, emitted: int) -> list[Work]:
+        """As if all of the policy's responses were right and none was like another."""
+        train = self.config.train
+        most = self.config.generate.samples
+        tokens, flops = self.sizes.passes(one.prompt, [emitted], backward=True)
+        work = Work(trained_tokens=train.epochs * tokens, training_flops=train.epochs * flops)
+        return [work] * (most if train.rft_cap is None else min(most, train.rft_cap))
 
     def _evaluation(self, *, compared: bool) -> Work:
         if self.heldout is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from tspin.config import Method
+from tspin.config import SUPERVISED, Method
 from tspin.errors import InputError, located
 from tspin.records.records import (
     AnnotatedRecord,
@@ -21,6 +21,7 @@ from tspin.records.records import (
     is_annotated,
     read_records,
 )
+from tspin.records.samples import Selection, all_samples
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["ROLES", "Example", "Examples", "load_examples", "roles_of"]
@@ -33,7 +34,7 @@ ROLES = ("annotated", "synthetic", "proto_synthetic")
 
 def roles_of(method: Method, beta: float) -> tuple[str, ...]:
     """The responses that a method's loss reads; y0 only where the historical advantage counts."""
-    if method == "sft":
+    if method in SUPERVISED:
         return ROLES[:1]
     return ROLES if beta > 0 else ROLES[:2]
 
@@ -126,6 +127,11 @@ class Examples(Dataset[dict[str, Any]]):
             "reference_logps": None if known is None else known[place].tolist(),
         }
 
+    @property
+    def further(self) -> int:
+        """Examples beside the first of their prompt: what a `Selection` has added."""
+        return len(self.rows) - len({row.id for row in self.rows})
+
     def sizes(self) -> list[tuple[int, int, int]]:
         """Of each example its tokens packed, of its longest sequence, and its responses."""
         return [(row.packed_length, row.length, len(row.responses)) for row in self.rows]
@@ -158,6 +164,7 @@ def load_examples(
     roles: tuple[str, ...],
     max_length: int,
     over_long: Literal["error", "drop"],
+    selection: Selection | None = None,
 ) -> Examples:
     """Read and tokenise triplets; with the one role `annotated`, annotated records too.
 
@@ -170,6 +177,8 @@ def load_examples(
         max_length: Of prompt and response together, in tokens
             (`tspin.models.configuration.token_limit`).
         over_long: Refuse a longer record, or leave it out and note its id.
+        selection: Of triplets, the samples that are examples of their own beside y; only with the
+            one role `annotated`.
 
     Raises:
         InputError: a broken line, a record that is too long, or no record left; with file and
@@ -179,15 +188,18 @@ def load_examples(
     dropped: list[str] = []
     for line, record in enumerate(_records(path, roles), start=1):
         try:
-            example = _tokenise(record, template, roles)
+            examples = [_tokenise(record, template, roles)]
+            if selection is not None and isinstance(record, Triplet):
+                examples += _selected(record, examples[0], template, selection)
         except InputError as error:
             raise located(path, line, str(error)) from None
-        if example.length <= max_length:
-            rows.append(example)
-        elif over_long == "drop":
-            dropped.append(record.id)
-        else:
-            raise located(path, line, _too_long(example, roles, max_length))
+        for example in examples:
+            if example.length <= max_length:
+                rows.append(example)
+            elif over_long == "drop":
+                dropped.append(record.id)
+            else:
+                raise located(path, line, _too_long(example, roles, max_length))
     if not rows:
         left_out = f" that fit {max_length} tokens" if dropped else ""
         raise InputError(f"{path}: no records{left_out} to train on")
@@ -218,23 +230,34 @@ def _tokenise(
     )
 
 
+def _selected(
+    record: Triplet, annotated: Example, template: PromptTemplate, selection: Selection
+) -> list[Example]:
+    """An example for each sample that is trained on like an annotation."""
+    return [
+        replace(annotated, responses=(np.array(response, dtype=np.int32),))
+        for sample in selection(record)
+        if (
+            response := template.response_ids(
+                sample.response, finished=True, specials=sample.special_tokens > 0
+            )
+        )
+    ]
+
+
 def _generated(
     record: Triplet | AnnotatedRecord, roles: tuple[str, ...]
 ) -> tuple[list[tuple[str, FinishReason, int]], int]:
     """Texts of every y' and of y0 as far as they are read, how they ended; the number of y'."""
     if isinstance(record, AnnotatedRecord) or len(roles) == 1:
         return [], 1
-    further = [
-        (one.response, one.finish_reason, one.special_tokens)
-        for one in record.further_synthetic or ()
-    ]
-    first = record.synthetic, record.synthetic_finish_reason, record.synthetic_special_tokens
+    played = [(one.response, one.finish_reason, one.special_tokens) for one in all_samples(record)]
     proto = (
         record.proto_synthetic,
         record.proto_synthetic_finish_reason,
         record.proto_synthetic_special_tokens,
     )
-    return [first, *further, *([proto] if len(roles) > 2 else [])], 1 + len(further)
+    return [*played, *([proto] if len(roles) > 2 else [])], len(played)
 
 
 def _refuse_end_inside(identity: str, annotated: list[int], template: PromptTemplate) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from tspin.config import SUPERVISED
 from tspin.errors import InputError
 from tspin.losses import (
     LossTerms,
@@ -38,7 +39,7 @@ def method_loss(
         weights: (B,) where a prompt may have several y', each in a triplet of its own: those of a
             prompt add up to 1. The loss is then the mean over prompts of the mean over their y'.
     """
-    if args.method == "sft":
+    if args.method in SUPERVISED:
         return sft_loss(logps[0], tokens[0])
     terms = _preference_loss(args, logps, tokens, reference)
     if weights is not None and terms.losses is not None:

@@ -41,6 +41,7 @@ from tspin.processes.group import (
 )
 from tspin.processes.launch import StoppedError, Termination
 from tspin.records.manifest import Manifest, announce, write_manifest
+from tspin.records.samples import selection
 from tspin.records.step_clock import kept, phase
 from tspin.records.training_log import TRAIN_LOG
 from tspin.seeds import derive_seed
@@ -48,7 +49,7 @@ from tspin.tokens.ends import name_end_token
 from tspin.tokens.examples import Examples, load_examples, roles_of
 from tspin.tokens.prompts import PromptTemplate
 from tspin.train.arguments import TSPINConfig, trainer_arguments
-from tspin.train.guards import Guards, refuse_flat_loss
+from tspin.train.guards import Guards, refuse_flat_loss, warn_of_no_right_answer
 from tspin.train.job import TrainJob
 from tspin.train.log import DVCLIVE, TrainingProgress, TrainLog, dvclive_callback
 from tspin.train.reference import needs_reference, reference_key, reference_logps
@@ -114,6 +115,7 @@ def _examples(job: TrainJob, template: PromptTemplate) -> Examples:
         roles=roles_of(settings.method, settings.beta_at(job.iteration)),
         max_length=token_limit(job.model, job.config.model, prompt),
         over_long=prompt.over_long,
+        selection=selection(settings.method, settings.rft_extractor, settings.rft_cap),
     )
     refuse_flat_loss(examples, settings.method, sft_weight=settings.sft_weight)
     return examples
@@ -237,6 +239,7 @@ class _Training:
             examples.reference_logps = reference_logps(
                 self.policy, examples, cache, key=reference, passes=passes, args=args
             )
+        warn_of_no_right_answer(examples, args.method)
         self.guards.check_lengths(examples)
         return TSPINTrainer(self.policy, args, examples, passes=passes)
 
@@ -265,6 +268,7 @@ class _Training:
         job, examples, template = self.job, self.examples, self.template
         counts = {
             "triplets": len(examples),
+            **({"right_answers": examples.further} if self.args.method == "rft" else {}),
             "over_long": len(examples.dropped),
             "steps": self.steps,
         } | {f"past_{kind}": count for kind, count in self.guards.counts.items()}

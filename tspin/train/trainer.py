@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 
+from tspin.config import SUPERVISED
 from tspin.forward.flops import PassFlops
 from tspin.forward.passes import ForwardPasses
 from tspin.models.device import denormals_flushed, freed_memory_kept
@@ -68,7 +69,7 @@ class TSPINTrainer(CheckpointTrainer):
         total = math.ceil(len(self.sampler) * args.num_train_epochs)
         refuse_unmoved_policy(total, args.get_warmup_steps(total))
         collator = StepCollator(
-            passes.collate, stand_in=examples.shortest(), per_token=args.method == "sft"
+            passes.collate, stand_in=examples.shortest(), per_token=args.method in SUPERVISED
         )
         self._metrics = StepMetrics()
         self._losses: list[tuple[list[str], Tensor]] = []  # Of each pass of a step, with its ids.

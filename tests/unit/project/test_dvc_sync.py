@@ -69,6 +69,16 @@ def test_supervised_fine_tuning_has_no_responses_and_no_triplets(project: Path) 
     assert set(stages(project)) == {"check", "evaluate-initial", "train", "evaluate", "finish"}
 
 
+def test_methods_that_play_have_the_same_stages(project: Path) -> None:
+    train = yaml.safe_load((project / "params.yaml").read_text())["train"]
+    change(project, train=train | {"method": "spin"})
+    sync_stages(project)
+    found = (project / "dvc.yaml").read_bytes()
+    change(project, train=train | {"method": "rft", "rft_extractor": "last_number"})
+    sync_stages(project, check=True)
+    assert (project / "dvc.yaml").read_bytes() == found
+
+
 def test_held_out_prompts_have_one_response(project: Path) -> None:
     generate = yaml.safe_load((project / "params.yaml").read_text())["generate"]
     change(project, generate=generate | {"samples": 4})
