@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +17,7 @@ from tspin.forward.passes import choose_passes
 from tspin.machine.hardware import available_memory
 from tspin.machine.memory import Hardware, sharded
 from tspin.models.configuration import token_limit
-from tspin.models.device import dtype_name, node_processes
+from tspin.models.device import dtype_name, node_processes, same_bytes
 from tspin.models.folder import find_model
 from tspin.models.generation import generation_settings
 from tspin.models.policy import (
@@ -89,7 +88,7 @@ def train_here(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> N
         nullcontext() if first else errors_only(),
         without_bars(),
         checkpoints.held() if first else nullcontext(),
-        _same_bytes(args.device),
+        same_bytes(args.device),
     ):
         if first:
             work.begin()  # Here the other processes read with how many threads they compute.
@@ -288,15 +287,3 @@ class _Training:
         dropped = {"over_long": examples.dropped} if examples.dropped else {}
         counted = {"counts": counts, "dropped_ids": dropped}
         write_manifest(job.out, self.manifest.model_copy(update=counted))
-
-
-@contextmanager
-def _same_bytes(device: torch.device) -> Iterator[None]:
-    """Choose GPU kernels that add in a fixed order: a resumed training must not differ."""
-    before = torch.are_deterministic_algorithms_enabled()
-    if device.type == "cuda":
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
