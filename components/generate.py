@@ -1,4 +1,4 @@
-"""Component: one response from a policy to every prompt."""
+"""Component: responses from a policy to every prompt."""
 
 from kfp import dsl
 
@@ -15,6 +15,7 @@ def generate(
     annotated: dsl.Input[dsl.Dataset],
     responses: dsl.Output[dsl.Dataset],
     shard: str = "0/1",
+    samples: int = 0,
 ) -> None:
     """Sample a response from a policy to every prompt.
 
@@ -25,6 +26,7 @@ def generate(
         annotated: The prompts; their responses are not looked at.
         responses: Folder with responses.jsonl and its manifest.
         shard: `i/n` answers every n-th prompt, from the i-th.
+        samples: Responses to each; 0 are those of the settings.
     """
     from tspin.config import RunConfig
     from tspin.generate.shards import Shard
@@ -39,5 +41,6 @@ def generate(
         out=out,
         iteration=int(iteration),
         shard=Shard.parse(shard),
+        samples=int(samples) or None,
     )
     responses.metadata.update(describe(out))

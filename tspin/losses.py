@@ -34,10 +34,12 @@ Link = Literal["logistic", "exponential"]
 
 @dataclass(frozen=True)
 class LossTerms:
-    """A loss and what it was made of. Everything but the loss is detached from the graph."""
+    """A loss and what it was made of. All but `loss` and `losses` is detached from the graph."""
 
     loss: Tensor
     """Scalar, the mean over the batch; in nats for the logistic link and for SFT."""
+    losses: Tensor | None = None
+    """(B,) what the loss is the mean of, with its gradient, for other means of it; not for SFT."""
     current_advantage: Tensor | None = None
     """(B,) reward(y) - reward(y'), the margin that the loss widens."""
     historical_advantage: Tensor | None = None
@@ -194,6 +196,7 @@ def space_loss(
     slopes = torch.sigmoid(shift - annotated), noise_ratio * torch.sigmoid(synthetic - shift)
     return LossTerms(
         loss=losses.mean(),
+        losses=losses,
         current_advantage=(annotated - synthetic).detach(),
         annotated_rewards=annotated.detach(),
         synthetic_rewards=synthetic.detach(),
@@ -242,6 +245,7 @@ def _triplet_terms(
         losses = losses + beta * value(historical)
     return LossTerms(
         loss=losses.mean(),
+        losses=losses,
         current_advantage=current.detach(),
         historical_advantage=None if historical is None else historical.detach(),
         annotated_rewards=annotated.detach(),

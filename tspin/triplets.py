@@ -23,6 +23,7 @@ from tspin.records.manifest import (
 )
 from tspin.records.records import (
     AnnotatedRecord,
+    FurtherSample,
     Response,
     Triplet,
     read_located,
@@ -119,7 +120,11 @@ def build_triplets(
 ) -> Manifest:
     """Join annotated, synthetic and proto-synthetic responses by id into triplets.
 
-    Memory holds one byte offset a prompt and no texts. Returns at once if `out` is current.
+    Where there are several responses to a prompt, all of `synthetic` are y' of its triplet, and the
+    first of `proto` is y0: the papers' y0 is one response a prompt. A doubtful y' is dropped by
+    itself, and the triplet where none is left.
+
+    Memory holds one byte offset a response and no texts. Returns at once if `out` is current.
 
     Args:
         config: What becomes of identical, empty and truncated responses, and of right ones.
@@ -129,8 +134,8 @@ def build_triplets(
         out: Where the triplets go, in the order of `annotated`.
 
     Returns:
-        The manifest; its counts say how many triplets there are and how many are doubtful or
-        were dropped, by reason.
+        The manifest; its counts say how many triplets there are (and how many y' besides their
+        first ones), and how many are doubtful or were dropped, by reason.
 
     Raises:
         InputError: a file is broken, a response is missing or has no prompt, the manifests
@@ -151,27 +156,35 @@ def build_triplets(
 
 
 class _Lookup:
-    """Responses of one file by id, read from the disk when asked for."""
+    """Responses of one file by the prompt's id, read from the disk when asked for."""
 
     def __init__(self, path: Path, manifest: Manifest | None) -> None:
         self.path = path
-        self.offsets = {response.id: offset for offset, response in read_located(path, Response)}
+        self.offsets: dict[str, list[int]] = {}
+        for offset, response in read_located(path, Response):
+            offsets = self.offsets.setdefault(response.id, [])
+            if response.sample != len(offsets):
+                raise InputError(
+                    f"{path}: sample {response.sample} of the response to {response.id!r} stands "
+                    f"where sample {len(offsets)} belongs; generate again"
+                )
+            offsets.append(offset)
         self.unused = len(self.offsets)
         dropped = manifest.dropped_ids if manifest else {}
         self.dropped = {identity for ids in dropped.values() for identity in ids}
 
-    def get(self, identity: str, file: IO[bytes]) -> Response | None:
-        """The response, or None where generation dropped the prompt and its manifest says so."""
-        offset = self.offsets.get(identity)
-        if offset is None:
+    def get(self, identity: str, file: IO[bytes]) -> list[Response]:
+        """The responses, or none where generation dropped the prompt and its manifest says so."""
+        offsets = self.offsets.get(identity)
+        if offsets is None:
             if identity in self.dropped:
-                return None
+                return []
             raise InputError(
                 f"{self.path}: no response for id {identity!r}; generate again from the same "
                 "annotated records"
             )
         self.unused -= 1
-        return read_record_at(file, offset, Response)
+        return [read_record_at(file, offset, Response) for offset in offsets]
 
 
 def _said(text: str) -> str:
@@ -205,9 +218,9 @@ class _Join:
         kept = 0
         with synthetic.path.open("rb") as synthetic_file, proto.path.open("rb") as proto_file:
             for record in read_records(self.sources.annotated, AnnotatedRecord):
-                y1 = synthetic.get(record.id, synthetic_file)
-                y0 = y1 if same else proto.get(record.id, proto_file)
-                triplet = self._join(record, y1, y0)
+                played = synthetic.get(record.id, synthetic_file)
+                initial = played if same else proto.get(record.id, proto_file)
+                triplet = self._join(record, played, initial)
                 if triplet is not None:
                     kept += 1
                     yield triplet
@@ -222,27 +235,20 @@ class _Join:
         announce(out)  # All of them are written, and get their name next.
 
     def _join(
-        self, record: AnnotatedRecord, y1: Response | None, y0: Response | None
+        self, record: AnnotatedRecord, played: list[Response], initial: list[Response]
     ) -> Triplet | None:
-        if y1 is None or y0 is None:
+        if not played or not initial:
             self._drop("not_generated", record.id)
             return None
-        doubts = {
-            "identical": _said(y1.response) == _said(record.response),
-            "empty": not (y1.response and y0.response),
-            "truncated": "length" in (y1.finish_reason, y0.finish_reason),
-            "same_answer": self._same_answer(y1.response, record.response),
-        }
-        reasons = [reason for reason, holds in doubts.items() if holds]
-        self._counter.update(reasons)
-        refused = [
-            reason
-            for reason in reasons
-            if reason == "same_answer" or getattr(self.config, reason) == "drop"
-        ]
-        if refused:
-            self._drop(refused[0], record.id)
+        y0 = initial[0]
+        refusals = [self._refusal(record, y1, y0) for y1 in played]
+        kept = [y1 for y1, refusal in zip(played, refusals, strict=True) if refusal is None]
+        if not kept:
+            self._drop(str(refusals[0]), record.id)
             return None
+        y1, *further = kept
+        if further:
+            self._counter["further_synthetic"] += len(further)
         return Triplet(
             id=record.id,
             messages=record.messages,
@@ -256,7 +262,25 @@ class _Join:
             proto_synthetic_finish_reason=y0.finish_reason,
             synthetic_special_tokens=y1.special_tokens,
             proto_synthetic_special_tokens=y0.special_tokens,
+            further_synthetic=[FurtherSample.of(one) for one in further] or None,
         )
+
+    def _refusal(self, record: AnnotatedRecord, y1: Response, y0: Response) -> str | None:
+        """Why y' is dropped, or None; all doubts are counted."""
+        doubts = {
+            "identical": _said(y1.response) == _said(record.response),
+            "empty": not (y1.response and y0.response),
+            "truncated": "length" in (y1.finish_reason, y0.finish_reason),
+            "same_answer": self._same_answer(y1.response, record.response),
+        }
+        reasons = [reason for reason, holds in doubts.items() if holds]
+        self._counter.update(reasons)
+        refused = [
+            reason
+            for reason in reasons
+            if reason == "same_answer" or getattr(self.config, reason) == "drop"
+        ]
+        return refused[0] if refused else None
 
     def _same_answer(self, response: str, annotation: str) -> bool:
         """Whether both give the same answer; where none is found, none is the same."""

@@ -25,6 +25,7 @@ class GenerationTasks:
         inputs = {
             "settings": str,
             "iteration": int,
+            "samples": int,
             "policy": dsl.Input[dsl.Model],
             "annotated": dsl.Input[dsl.Dataset],
         }
@@ -37,7 +38,14 @@ class GenerationTasks:
         )
 
     def responses(
-        self, title: str, *, settings: Any, iteration: Any, policy: Any, annotated: Any
+        self,
+        title: str,
+        *,
+        settings: Any,
+        iteration: Any,
+        policy: Any,
+        annotated: Any,
+        samples: int = 0,
     ) -> Any:
         """Sample a response of a policy to every prompt.
 
@@ -47,10 +55,12 @@ class GenerationTasks:
             iteration: Number of the iteration.
             policy: Artifact of the policy.
             annotated: Artifact of the records to answer.
+            samples: Responses to each; 0 are those of the settings.
         """
         inputs = {
             "settings": settings,
             "iteration": iteration,
+            "samples": samples,
             "policy": policy,
             "annotated": annotated,
         }

@@ -78,14 +78,21 @@ class Start:
         task = import_data(settings=self.settings, role=role, sha256=self._checked.outputs[role])
         return self.plan.placed(task, "light", f"import {role} records").outputs["data"]
 
-    def proto(self, records: Any, title: str) -> Any:
-        """Responses of the initial policy."""
+    def proto(self, records: Any, title: str, samples: int = 0) -> Any:
+        """Responses of the initial policy.
+
+        Args:
+            records: What it answers.
+            title: Of the task in Kubeflow's graph.
+            samples: Responses to each; 0 are those of the settings.
+        """
         return self._generation.responses(
             title,
             settings=self.settings,
             iteration=0,
             policy=self.initial,
             annotated=records,
+            samples=samples,
         )
 
     def shared(self) -> dict[str, Any]:
@@ -98,7 +105,7 @@ class Start:
             inputs["heldout"] = self.records("heldout")
         if self.plan.pairs and self.plan.measures:
             inputs["heldout_proto"] = self.proto(
-                inputs["heldout"], "proto-synthetic responses, held-out"
+                inputs["heldout"], "proto-synthetic responses, held-out", samples=1
             )
         return inputs
 

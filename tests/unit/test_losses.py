@@ -177,7 +177,9 @@ def test_a_y0_without_probability_does_not_reach_the_loss_at_beta_0() -> None:
 def test_only_the_loss_carries_gradients() -> None:
     terms = tspin_loss(column(-1.0), column(-2.0), column(-3.0), alpha=1.0, beta=0.1)
     assert terms.loss.requires_grad
-    others = [value for name, value in vars(terms).items() if name != "loss"]
+    assert terms.losses is not None
+    assert terms.losses.requires_grad
+    others = [value for name, value in vars(terms).items() if name not in ("loss", "losses")]
     assert len(others) == 6
     assert not any(value.requires_grad for value in others)
 

@@ -7,7 +7,14 @@ import pytest
 from tspin.config import TripletsConfig
 from tspin.errors import InputError
 from tspin.records.manifest import Manifest, manifest_path, write_manifest
-from tspin.records.records import AnnotatedRecord, Response, Triplet, read_records, write_records
+from tspin.records.records import (
+    AnnotatedRecord,
+    FurtherSample,
+    Response,
+    Triplet,
+    read_records,
+    write_records,
+)
 from tspin.triplets import build_triplets
 
 
@@ -229,3 +236,64 @@ def test_memory_does_not_hold_the_texts(case: Case) -> None:
         )
         peaks.append(int(done.stdout) * 1024)
     assert peaks[1] - peaks[0] < 40e6
+
+
+def sample(identity: str, number: int, text: str, finish: str = "stop") -> Response:
+    return response(identity, text, finish).model_copy(update={"sample": number})
+
+
+def two_samples(case: Case) -> None:
+    """Two y' to each of two prompts: one of `a` is its annotation, those of `b` are cut off."""
+    write_records(case.annotated, [annotated_record(i, f"y {i}") for i in "ab"])
+    write_records(
+        case.synthetic,
+        [
+            sample("a", 0, "y a"),
+            sample("a", 1, "y' a"),
+            sample("b", 0, "b", "length"),
+            sample("b", 1, "b b", "length"),
+        ],
+    )
+    write_records(case.proto, [sample(i, k, f"y0 {i}{k}") for i in "ab" for k in range(2)])
+
+
+def test_samples_of_a_prompt_are_one_triplet_with_one_y0(case: Case) -> None:
+    two_samples(case)
+    manifest = case.build()
+    first, second = case.triplets()
+    assert (first.synthetic, first.proto_synthetic) == ("y a", "y0 a0")
+    assert first.further_synthetic == [FurtherSample(response="y' a")]
+    assert second.further_synthetic == [FurtherSample(response="b b", finish_reason="length")]
+    assert manifest.counts == {
+        "triplets": 2,
+        "further_synthetic": 2,
+        "identical": 1,
+        "empty": 0,
+        "truncated": 2,
+        "not_generated": 0,
+    }
+
+
+def test_a_doubtful_sample_is_dropped_alone_and_a_triplet_without_any(case: Case) -> None:
+    two_samples(case)
+    manifest = case.build(identical="drop", truncated="drop")
+    (triplet,) = case.triplets()
+    assert (triplet.id, triplet.synthetic, triplet.further_synthetic) == ("a", "y' a", None)
+    assert (manifest.counts["triplets"], manifest.counts["truncated"]) == (1, 2)
+    assert "further_synthetic" not in manifest.counts
+    assert manifest.dropped_ids == {"truncated": ["b"]}
+
+
+def test_at_iteration_0_every_sample_of_the_initial_policy_is_a_y1(case: Case) -> None:
+    two_samples(case)
+    case.synthetic = case.proto
+    case.build()
+    first, _ = case.triplets()
+    assert (first.synthetic, first.proto_synthetic) == ("y0 a0", "y0 a0")
+    assert [one.response for one in first.further_synthetic or ()] == ["y0 a1"]
+
+
+def test_a_missing_sample_is_named(case: Case) -> None:
+    write_records(case.synthetic, [sample("a", 0, "x"), sample("a", 2, "x")])
+    with pytest.raises(InputError, match="sample 2 of the response to 'a' stands where sample 1"):
+        case.build()

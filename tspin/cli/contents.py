@@ -36,7 +36,10 @@ CONTENTS: dict[str, tuple[str, str]] = {
         "compare.compare",
         "Methods side by side on the same model and data, with what each costs; or continue.",
     ),
-    "generate": ("steps.generate", "Sample one response a prompt; started again, it continues."),
+    "generate": (
+        "steps.generate",
+        "Sample responses to every prompt; started again, it continues.",
+    ),
     "merge-responses": (
         "steps.merge_responses",
         "Put the shards of a generation together, as if there had been one.",

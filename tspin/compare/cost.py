@@ -11,6 +11,7 @@ from tspin.forward.flops import PassFlops
 from tspin.models.configuration import token_limit
 from tspin.models.shape import empty_model
 from tspin.records.records import Response, read_records
+from tspin.records.samples import selection
 from tspin.runs.folder import RunFolder
 from tspin.tokens.examples import Example, load_examples, roles_of
 from tspin.tokens.loading import load_template
@@ -94,6 +95,7 @@ class Meter:
             roles=roles_of(method, config.train.beta_at(iteration)),
             max_length=token_limit(config.model.path, config.model, config.prompt),
             over_long=config.prompt.over_long,
+            selection=selection(method, config.train.rft_extractor, config.train.rft_cap),
         )
         rows = [(len(row.prompt), _different(row)) for row in examples.rows]
         forward = sum(self._sizes.of_lengths(*row, backward=False) for row in rows)

@@ -13,9 +13,10 @@ from tspin.config.run import (
     TripletsConfig,
 )
 from tspin.config.structure import parse_compiled, step_settings, structure
-from tspin.config.training import GuardConfig, LoraConfig, Method, TrainConfig
+from tspin.config.training import SUPERVISED, GuardConfig, LoraConfig, Method, TrainConfig
 
 __all__ = [
+    "SUPERVISED",
     "DataConfig",
     "EvaluateConfig",
     "GateConfig",

@@ -129,6 +129,9 @@ class GenerateConfig(Strict):
     """0 is greedy."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Sample from the likeliest tokens whose probabilities add up to this."""
+    samples: int = Field(1, gt=0)
+    """Responses to each prompt, with a seed of its own each. A prompt's loss is the mean over them,
+    and y0 the first one of the initial policy. The papers draw one."""
     max_new_tokens: int = Field(1024, gt=0)
     """Longest response, in tokens; a longer one is cut off, with finish reason `length`."""
     stop: tuple[str, ...] = ()
@@ -138,6 +141,15 @@ class GenerateConfig(Strict):
     differ only where the policies do. Each is a sample of its policy either way."""
     engine_args: dict[str, Any] = Field(default_factory=dict)
     """For the engine vllm, as vLLM's own: gpu_memory_utilization, max_num_seqs ..."""
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Self:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(
+                f"samples is {self.samples}, but at temperature 0 all of them are the same; set "
+                "samples to 1, or temperature above 0"
+            )
+        return self
 
 
 class TripletsConfig(Strict):

@@ -6,11 +6,15 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from tspin.config.evaluation import ExtractorName
 from tspin.config.strict import Strict
 
-__all__ = ["GuardConfig", "LoraConfig", "Method", "TrainConfig"]
+__all__ = ["SUPERVISED", "GuardConfig", "LoraConfig", "Method", "TrainConfig"]
 
-Method = Literal["tspin", "tspin_no_history", "tspin_ref", "spin", "space", "sft"]
+Method = Literal["tspin", "tspin_no_history", "tspin_ref", "spin", "space", "rft", "sft"]
+
+SUPERVISED = ("rft", "sft")
+"""Methods whose loss is the likelihood of single responses, token by token."""
 
 
 class LoraConfig(Strict):
@@ -45,7 +49,8 @@ class TrainConfig(Strict):
     """One iteration of training; lists give one value an iteration, the last one stays."""
 
     method: Method = "tspin"
-    """The objective (docs/reference/papers.md); sft trains on the annotations alone."""
+    """The objective (docs/reference/papers.md); sft trains on the annotations alone, rft on these
+    and on the policy's own right answers."""
     alpha: float = Field(1.0, gt=0)
     """Entropy-regularisation coefficient."""
     beta: float = Field(0.1, ge=0)
@@ -56,10 +61,16 @@ class TrainConfig(Strict):
     """Only for method spin."""
     noise_ratio: float = Field(1.0, gt=0)
     """Only for method space: its paper's mu, how often a synthetic response counts."""
+    rft_extractor: ExtractorName | None = None
+    """Only for method rft, which needs it: a response is right where this extractor (as in
+    `evaluate.extractors`) finds the annotated answer in it."""
+    rft_cap: int | None = Field(None, gt=0)
+    """Only for method rft: right responses to a prompt that are trained on, at most."""
     length_normalised: bool = False
     """Divide each summed logp by its number of tokens: not the papers' method."""
     sft_weight: float = Field(0.0, ge=0)
-    """Weight of -logp(y) per token, in the loss of every method but sft: not the papers' method."""
+    """Weight of -logp(y) per token, in the loss of every method but sft and rft: not the papers'
+    method."""
     epochs: int = Field(2, gt=0)
     """Passes over the triplets, in each iteration."""
     learning_rate: float | tuple[float, ...] = (5e-7, 5e-7, 1e-7)
@@ -96,6 +107,15 @@ class TrainConfig(Strict):
             raise ValueError(
                 f"link is '{self.link}', but method 'space' has no advantage to take it of; "
                 "remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _right_answers_can_be_found(self) -> Self:
+        if self.method == "rft" and self.rft_extractor is None:
+            raise ValueError(
+                "method 'rft' trains on right answers; give rft_extractor, which finds them, such "
+                "as gsm8k or last_number"
             )
         return self
 

@@ -61,6 +61,8 @@ class GenerationRequest:
     draft_ids: tuple[int, ...] = ()
     """What the response may come to be, such as that of an earlier policy under the same seed. It
     saves time where it comes true, and decides nothing; engines may leave it aside."""
+    sample: int = 0
+    """Which response to the prompt it is, where several are asked for."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Completion:
     seed: int
     special_tokens: int = 0
     """Special tokens in the text; their names in it stand for them."""
+    sample: int = 0
+    """Of the request."""
 
 
 class Engine(Protocol):
@@ -139,4 +143,5 @@ def finished_completion(
         seed=request.seed,
         # A stop string may have cut some of them off.
         special_tokens=min(len(names), sum(text.count(name) for name in set(names))),
+        sample=request.sample,
     )

@@ -46,4 +46,5 @@ class FakeEngine:
             prompt_tokens=len(request.prompt_ids),
             response_tokens=len(emitted),
             seed=request.seed,
+            sample=request.sample,
         )

@@ -135,7 +135,7 @@ class VllmEngine:
         outputs = self._llm.generate(
             tokens_input(list(request.prompt_ids)),
             _vllm_sampling(request, sampling, self._template),
-            request_id=request.id,
+            request_id=f"{request.id}/{request.sample}",
             lora_request=self._lora,
         )
         try:

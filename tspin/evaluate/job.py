@@ -202,7 +202,8 @@ class EvaluationJob:
         refuse_contradiction(
             "prompt template", {self.model: self.template.hash, there: proto_manifest.template}
         )
-        known = {response.id: response for response in read_records(self.proto, Response)}
+        responses = read_records(self.proto, Response)
+        known = {response.id: response for response in responses if response.sample == 0}
         left_out = {identity for ids in proto_manifest.dropped_ids.values() for identity in ids}
         for identity in heldout.prompts.keys() - left_out:
             if identity not in known:
@@ -259,7 +260,8 @@ def _chat(config: RunConfig, template: PromptTemplate) -> PromptTemplate | None:
 
 def _decoding(settings: GenerateConfig) -> dict[str, Any]:
     # Manifests of earlier releases do not have it: they are of evaluations without it.
-    return settings.model_dump(mode="json", exclude=set() if settings.coupled else {"coupled"})
+    exclude = {"samples"} if settings.coupled else {"samples", "coupled"}
+    return settings.model_dump(mode="json", exclude=exclude)
 
 
 def _input_hashes(annotated: Path, proto: Path | None, tasks: Path | None) -> dict[str, str]:

@@ -46,6 +46,7 @@ class PolicyEvaluation(BaseModel):
                     annotated=self.heldout,
                     out=folder.heldout_proto,
                     iteration=0,
+                    samples=1,  # y0 is one response a prompt.
                     arithmetic=folder.begun(),
                 )
         with timed("base" if self.iteration == BASE else "evaluate"):

@@ -1,1 +1,1 @@
-"""One response a prompt: resumable, in shards, the same for the same seed."""
+"""Responses to every prompt: resumable, in shards, the same for the same seed."""

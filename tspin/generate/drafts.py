@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tspin.errors import InputError
-from tspin.records.records import Response, read_located, read_record_at
+from tspin.records.records import Response, ResponseKey, read_located, read_record_at
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["opened_drafts"]
@@ -16,8 +16,8 @@ __all__ = ["opened_drafts"]
 @contextmanager
 def opened_drafts(
     path: Path | None, template: PromptTemplate
-) -> Iterator[Callable[[str], tuple[int, ...]]]:
-    """A record's id to the token ids of its draft, () where there is none.
+) -> Iterator[Callable[[ResponseKey], tuple[int, ...]]]:
+    """A response (id and sample) to the token ids of its draft, () where there is none.
 
     Texts stay on the disk until they are asked for. A text may have other token ids than were
     emitted: then less of the draft comes true, and nothing else happens.
@@ -30,13 +30,13 @@ def opened_drafts(
         InputError: a record of the file is broken.
     """
     if path is None or not path.is_file():
-        yield lambda identity: ()
+        yield lambda key: ()
         return
-    offsets = {response.id: offset for offset, response in read_located(path, Response)}
+    offsets = {response.key: offset for offset, response in read_located(path, Response)}
     with path.open("rb") as file:
 
-        def draft_of(identity: str) -> tuple[int, ...]:
-            offset = offsets.get(identity)
+        def draft_of(key: ResponseKey) -> tuple[int, ...]:
+            offset = offsets.get(key)
             if offset is None:
                 return ()
             return _ids(read_record_at(file, offset, Response), template)

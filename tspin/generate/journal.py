@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 
 from tspin.errors import TspinError
-from tspin.records.records import Response
+from tspin.records.records import Response, ResponseKey
 
 __all__ = ["Journal", "journal_path"]
 
@@ -40,18 +40,18 @@ class Journal:
 
     def __init__(self, file: FileIO) -> None:
         self._file = file
-        self._starts: dict[str, int] = {}
+        self._starts: dict[ResponseKey, int] = {}
         self._end = 0
 
     @classmethod
     @contextmanager
-    def opened(cls, out: Path, key: str, ids: Container[str]) -> Iterator[Journal]:
+    def opened(cls, out: Path, key: str, asked: Container[ResponseKey]) -> Iterator[Journal]:
         """The journal of an output file, locked against other processes for the block.
 
         Args:
             out: The output; the journal is `.<name>.partial.jsonl` beside it.
             key: Of the plan; a journal with another key is discarded.
-            ids: Of the plan.
+            asked: The responses of the plan.
 
         Raises:
             TspinError: another process is at the same output, or the disk is full.
@@ -65,15 +65,15 @@ class Journal:
             _lock(file, out)
             journal = cls(file)
             with _told(path):
-                journal._resume(path, key, ids)
+                journal._resume(path, key, asked)
             with _told(path):
                 yield journal
 
     def __len__(self) -> int:
         return len(self._starts)
 
-    def __contains__(self, identity: object) -> bool:
-        return identity in self._starts
+    def __contains__(self, key: object) -> bool:
+        return key in self._starts
 
     def append(self, responses: Sequence[Response]) -> None:
         """Add a finished group; when this returns it is on the disk."""
@@ -81,12 +81,12 @@ class Journal:
         at = self._end
         self._write(b"".join(lines) + b"\n")
         for response, line in zip(responses, lines, strict=True):
-            self._starts[response.id] = at
+            self._starts[response.key] = at
             at += len(line)
 
-    def line(self, identity: str) -> bytes:
+    def line(self, key: ResponseKey) -> bytes:
         """The line of one response, its newline included."""
-        start, line = self._starts[identity], b""
+        start, line = self._starts[key], b""
         while b"\n" not in line:
             line += os.pread(self._file.fileno(), _BLOCK, start + len(line))
         return line[: line.index(b"\n") + 1]
@@ -99,30 +99,30 @@ class Journal:
         os.fsync(self._file.fileno())
         self._end += len(content)
 
-    def _resume(self, path: Path, key: str, ids: Container[str]) -> None:
+    def _resume(self, path: Path, key: str, asked: Container[ResponseKey]) -> None:
         header = orjson.dumps({"key": key}) + b"\n"
         with path.open("rb") as lines:
             first = lines.readline()
             if first == header:
                 self._end = len(header)
-                self._read_groups(lines, ids)
+                self._read_groups(lines, asked)
             elif first:
                 log.warning("%s: was made from other inputs and is discarded", path)
         self._file.truncate(self._end)
         if not self._end:
             self._write(header)
 
-    def _read_groups(self, lines: Iterable[bytes], ids: Container[str]) -> None:
-        at, group = self._end, dict[str, int]()
+    def _read_groups(self, lines: Iterable[bytes], asked: Container[ResponseKey]) -> None:
+        at, group = self._end, dict[ResponseKey, int]()
         for line in lines:
             if line == b"\n":
                 self._starts |= group
                 self._end, group = at + 1, {}
             else:
-                identity = _identity(line)
-                if identity is None or identity not in ids:
+                key = _key(line)
+                if key is None or key not in asked:
                     return
-                group[identity] = at
+                group[key] = at
             at += len(line)
 
 
@@ -131,8 +131,8 @@ def journal_path(out: Path) -> Path:
     return out.with_name(f".{out.name}.partial.jsonl")
 
 
-def _identity(line: bytes) -> str | None:
-    """The id of a whole line with a response; None for anything else."""
+def _key(line: bytes) -> ResponseKey | None:
+    """Id and sample of a whole line with a response; None for anything else."""
     if not line.endswith(b"\n"):
         return None
     try:
@@ -140,7 +140,7 @@ def _identity(line: bytes) -> str | None:
     except orjson.JSONDecodeError:
         return None
     identity = row.get("id") if isinstance(row, dict) else None
-    return identity if isinstance(identity, str) else None
+    return (identity, row.get("sample", 0)) if isinstance(identity, str) else None
 
 
 def _lock(file: FileIO, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which prompts are answered, in which order: the same plan whenever it is made."""
+"""Which responses to which prompts are made, in which order: the same plan at any time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import orjson
 
 from tspin.engines import GenerationRequest
 from tspin.errors import InputError
-from tspin.records.records import AnnotatedRecord, record_error
+from tspin.records.records import AnnotatedRecord, ResponseKey, record_error
+from tspin.seeds import derive_seed
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["ResponsePlan"]
@@ -21,18 +22,19 @@ __all__ = ["ResponsePlan"]
 
 @dataclass
 class ResponsePlan:
-    """Prompts in input order, and the order in which they are answered.
+    """Responses in the order of the input, all to one prompt together, and that of the work.
 
-    Prompts are kept as token ids (4 bytes a token); the records are not.
+    Prompts are kept as token ids (4 bytes a token), once; the records are not.
     """
 
-    ids: list[str] = field(default_factory=list)
+    keys: list[ResponseKey] = field(default_factory=list)
     prompts: list[array[int]] = field(default_factory=list)
+    """Of each response."""
     seeds: array[int] = field(default_factory=lambda: array("q"))
     over_long: list[str] = field(default_factory=list)
     """Ids of the records left out because their prompts are too long."""
     order: list[int] = field(default_factory=list)
-    """Indices of `ids`, longest prompt first: if memory does not suffice it shows at once."""
+    """Indices of `keys`, longest prompt first: if memory does not suffice it shows at once."""
 
     @classmethod
     def of(
@@ -43,6 +45,7 @@ class ResponsePlan:
         seed_of: Callable[[str], int],
         max_prompt: int,
         over_long: Literal["error", "drop"],
+        samples: int = 1,
         source: Path | None = None,
     ) -> ResponsePlan:
         """Tokenise all prompts and sort them by length.
@@ -50,9 +53,11 @@ class ResponsePlan:
         Args:
             records: To be answered, in order.
             template: Renders their prompts.
-            seed_of: A record's id to the seed of its response.
+            seed_of: A record's id to the seed of its first response, from which those of further
+                ones are derived.
             max_prompt: Longest prompt in tokens.
             over_long: Whether a longer one is an error or is dropped.
+            samples: Responses to each prompt.
             source: The file of the records, for errors.
 
         Raises:
@@ -70,44 +75,53 @@ class ResponsePlan:
                     raise
                 raise record_error(source, record.id, str(error)) from None
             if len(prompt) <= max_prompt:
-                plan.ids.append(record.id)
-                plan.prompts.append(array("i", prompt))
-                plan.seeds.append(seed_of(record.id))
+                plan._add(record.id, array("i", prompt), seed_of(record.id), samples)
                 continue
             plan.over_long.append(record.id)
         # The id decides among equals, so that the order of the input does not.
-        places = range(len(plan.ids))
-        plan.order = sorted(places, key=lambda at: (-len(plan.prompts[at]), plan.ids[at]))
+        places = range(len(plan.keys))
+        plan.order = sorted(places, key=lambda at: (-len(plan.prompts[at]), plan.keys[at]))
         if any(
-            plan.ids[a] == plan.ids[b] for a, b in zip(plan.order, plan.order[1:], strict=False)
+            plan.keys[a] == plan.keys[b] for a, b in zip(plan.order, plan.order[1:], strict=False)
         ):
             raise InputError("two records have the same id; ids must be unique")
         return plan
 
+    def _add(self, identity: str, prompt: array[int], seed: int, samples: int) -> None:
+        for sample in range(samples):
+            self.keys.append((identity, sample))
+            self.prompts.append(prompt)
+            self.seeds.append(derive_seed(seed, "sample", sample) if sample else seed)
+
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.keys)
 
     def key(self, decisive: Mapping[str, Any]) -> str:
         """Hex SHA-256 over all prompts, their seeds, and what else decides the responses."""
         digest = hashlib.sha256(orjson.dumps(decisive, option=orjson.OPT_SORT_KEYS))
         for at in self.order:
-            digest.update(orjson.dumps([self.ids[at], self.seeds[at], len(self.prompts[at])]))
+            identity, sample = self.keys[at]
+            parts = [identity, self.seeds[at], len(self.prompts[at]), *([sample] if sample else [])]
+            digest.update(orjson.dumps(parts))
             digest.update(self.prompts[at].tobytes())
         return digest.hexdigest()
 
     def requests(
-        self, answered: Container[str], draft_of: Callable[[str], tuple[int, ...]]
+        self,
+        answered: Container[ResponseKey],
+        draft_of: Callable[[ResponseKey], tuple[int, ...]],
     ) -> Iterator[GenerationRequest]:
-        """What is left to ask when some ids are answered, longest prompt first.
+        """What is left to ask when some responses are there, longest prompt first.
 
         Args:
-            answered: Ids that are not asked again.
-            draft_of: An id to the token ids of its draft, () where there is none.
+            answered: Responses that are not asked for again.
+            draft_of: A response to the token ids of its draft, () where there is none.
         """
         for at in self.order:
-            if (identity := self.ids[at]) not in answered:
-                prompt = tuple(self.prompts[at])
-                yield GenerationRequest(identity, prompt, self.seeds[at], draft_of(identity))
+            if (key := self.keys[at]) not in answered:
+                identity, sample = key
+                prompt, seed = tuple(self.prompts[at]), self.seeds[at]
+                yield GenerationRequest(identity, prompt, seed, draft_of(key), sample)
 
 
 def _prompt(record: AnnotatedRecord, template: PromptTemplate) -> list[int]:

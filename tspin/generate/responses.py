@@ -1,4 +1,4 @@
-"""One response a prompt, in a file that appears whole; a killed run continues where it stopped."""
+"""Responses to prompts, in a file that appears whole; a killed run continues where it stopped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tspin.generate.drafts import opened_drafts
 from tspin.generate.journal import Journal, journal_path
 from tspin.generate.plan import ResponsePlan
 from tspin.progress import progress
-from tspin.records.records import AnnotatedRecord, Response, read_records
+from tspin.records.records import AnnotatedRecord, Response, ResponseKey, read_records
 from tspin.records.step_clock import phase, working
 from tspin.tokens.prompts import PromptTemplate
 
@@ -51,24 +51,24 @@ def write_responses(
     decisive: Mapping[str, Any],
     max_length: int,
     over_long: Literal["error", "drop"],
+    samples: int = 1,
     source: Path | None = None,
     drafts: Path | None = None,
     label: str = "generate",
 ) -> ResponseCounts:
     """Answer every prompt and write response records in the order of the input.
 
-    Finished groups go to the `Journal` beside `out`; a killed run asks for the rest.
-
     Args:
         open_engine: Loads the engine; not called when nothing is left to do.
         template: Tokenises the prompts.
         records: A file of annotated records, or the records.
         sampling: For all prompts.
-        seed_of: Record id to the seed of its response.
+        seed_of: Record id to the seed of its response, of several the first.
         out: The output; an older one is replaced.
         decisive: What else decides the responses (JSON); with other values a journal is discarded.
         max_length: Tokens of prompt and response together.
         over_long: What becomes of a prompt that leaves no room for the response.
+        samples: Responses to each prompt.
         source: The file of records that are given one by one.
         drafts: Responses to the same prompts that these may equal; they decide nothing.
         label: For the progress display.
@@ -80,15 +80,14 @@ def write_responses(
     if isinstance(records, Path):
         source, records = records, read_records(records, AnnotatedRecord)
     room = _room(max_length, sampling)
+    rules: dict[str, Any] = {"max_prompt": room, "over_long": over_long, "samples": samples}
     with phase("tokenising"):
-        plan = ResponsePlan.of(
-            records, template, seed_of=seed_of, max_prompt=room, over_long=over_long, source=source
-        )
+        plan = ResponsePlan.of(records, template, seed_of=seed_of, source=source, **rules)
     own = {"template": template.hash, "sampling": dataclasses.asdict(sampling)}
-    with Journal.opened(out, plan.key({**decisive, **own}), frozenset(plan.ids)) as journal:
+    key = plan.key({**decisive, **own})
+    with Journal.opened(out, key, frozenset(plan.keys)) as journal:
         _answer(plan, journal, opened_drafts(drafts, template), open_engine, sampling, label)
-        counts = _assemble(plan, journal, out)
-    return ResponseCounts(counts, {"over_long": plan.over_long} if plan.over_long else {})
+        return _assemble(plan, journal, out)
 
 
 def _room(max_length: int, sampling: SamplingParams) -> int:
@@ -104,7 +103,7 @@ def _room(max_length: int, sampling: SamplingParams) -> int:
 def _answer(
     plan: ResponsePlan,
     journal: Journal,
-    drafts: AbstractContextManager[Callable[[str], tuple[int, ...]]],
+    drafts: AbstractContextManager[Callable[[ResponseKey], tuple[int, ...]]],
     open_engine: Callable[[], Engine],
     sampling: SamplingParams,
     label: str,
@@ -136,15 +135,16 @@ def _as_record(completion: Completion) -> Response:
         response_tokens=completion.response_tokens,
         seed=completion.seed,
         special_tokens=completion.special_tokens,
+        sample=completion.sample,
     )
 
 
-def _assemble(plan: ResponsePlan, journal: Journal, out: Path) -> dict[str, int]:
+def _assemble(plan: ResponsePlan, journal: Journal, out: Path) -> ResponseCounts:
     """Write the journal's lines in the order of the input, count them, and drop the journal."""
     counts = Counter({"records": len(plan), "stop": 0, "length": 0, "empty": 0})
     with atomic_file(out) as file:
-        for identity in plan.ids:
-            line = journal.line(identity)
+        for key in plan.keys:
+            line = journal.line(key)
             file.write(line)
             response = orjson.loads(line)
             counts[response["finish_reason"]] += 1
@@ -161,4 +161,4 @@ def _assemble(plan: ResponsePlan, journal: Journal, out: Path) -> dict[str, int]
             special,
             len(plan),
         )
-    return dict(counts)
+    return ResponseCounts(dict(counts), {"over_long": plan.over_long} if plan.over_long else {})

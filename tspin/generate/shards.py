@@ -22,7 +22,7 @@ from tspin.records.manifest import (
     read_manifest,
     write_manifest,
 )
-from tspin.records.records import AnnotatedRecord, read_records
+from tspin.records.records import AnnotatedRecord, ResponseKey, read_records
 from tspin.records.seconds import carry_seconds
 
 __all__ = [
@@ -97,7 +97,8 @@ def merge_responses(shards: Sequence[Path], *, annotated: Path, out: Path) -> Ma
         for position, record in enumerate(read_records(annotated, AnnotatedRecord)):
             index = position % len(parts)
             if record.id not in dropped[index]:
-                file.write(_line(opened[index], parts[index][0], record.id))
+                for sample in range(merged.parameters.get("samples", 1)):
+                    file.write(_line(opened[index], parts[index][0], (record.id, sample)))
         for lines, (path, _) in zip(opened, parts, strict=True):
             if lines.readline():
                 raise InputError(f"{path}: holds responses that belong to no record of {annotated}")
@@ -106,11 +107,17 @@ def merge_responses(shards: Sequence[Path], *, annotated: Path, out: Path) -> Ma
     return write_manifest(out, merged)
 
 
-def _line(lines: IO[bytes], path: Path, identity: str) -> bytes:
+def _line(lines: IO[bytes], path: Path, key: ResponseKey) -> bytes:
     line = lines.readline()
-    shown = orjson.loads(line)["id"] if line else "the end of the file"
-    if shown != identity:
-        raise InputError(f"{path}: expected the response to {identity!r}, found {shown!r}")
+    response = orjson.loads(line) if line else {}
+    if (response.get("id"), response.get("sample", 0)) != key:
+        identity, sample = key
+        which = f"sample {sample} of " if sample else ""
+        shown = response.get("id", "the end of the file")
+        raise InputError(
+            f"{path}: expected {which}the response to {identity!r}, found {shown!r}"
+            + (f", sample {response['sample']}" if "sample" in response else "")
+        )
     return line
 
 

@@ -1,4 +1,4 @@
-"""The generate step: one synthetic response from a policy to every annotated prompt."""
+"""The generate step: synthetic responses from a policy to every annotated prompt."""
 
 from __future__ import annotations
 
@@ -40,10 +40,11 @@ def generate(
     out: Path,
     iteration: int,
     shard: Shard = WHOLE,
+    samples: int | None = None,
     arithmetic: Arithmetic | None = None,
     drafts: Path | None = None,
 ) -> Manifest:
-    """Sample a response to every prompt of an annotated file from a policy.
+    """Sample a response to every prompt of an annotated file from a policy, or several.
 
     Returns at once if `out` is current, and continues where a killed run stopped (see
     `tspin.generate.responses.write_responses`).
@@ -56,10 +57,10 @@ def generate(
         out: Response records, in the order of `annotated`.
         iteration: Part of every seed, so that iterations draw anew.
         shard: Which of the records to answer; `merge_responses` joins them.
+        samples: Responses to each; None are `generate.samples`.
         arithmetic: What the run was begun with; None outside of a run (`tspin.models.threads`).
-        drafts: Responses of the iteration before, if there are any. Where both are drawn with the
-            same noise, the engine `transformers` needs fewer forward passes by them. They decide
-            nothing but rounding, and are no part of the manifest.
+        drafts: Responses of the iteration before, if there are any: drawn with the same noise, they
+            spare `transformers` forward passes. They decide rounding alone, and no manifest.
 
     Returns:
         The manifest of `out`, with the finish reasons counted and the over-long records listed.
@@ -68,6 +69,7 @@ def generate(
         InputError: broken records or configuration, no such model, an over-long prompt.
         TspinError: the work failed; run again to continue.
     """
+    config = config if samples is None else _with_samples(config, samples)
     folder = find_model(model, config.model, weights=False)
     template = load_template(folder, config.model, config.prompt)
     manifest = _wanted(config, folder, annotated, iteration, template, shard)
@@ -79,6 +81,11 @@ def generate(
         answered = _answer(config, folder, template, annotated, shard, manifest, out, drafts)
         results = {"counts": answered.counts, "dropped_ids": answered.dropped_ids}
         return write_manifest(out, signed.model_copy(update=results))
+
+
+def _with_samples(config: RunConfig, samples: int) -> RunConfig:
+    settings = config.generate.model_copy(update={"samples": samples})
+    return config.model_copy(update={"generate": settings})
 
 
 def _answer(
@@ -105,6 +112,7 @@ def _answer(
         max_length=token_limit(folder, config.model, config.prompt),
         over_long=config.prompt.over_long,
         drafts=drafts if _alike(config) else None,
+        samples=config.generate.samples,
     )
 
 
@@ -122,7 +130,7 @@ def _wanted(
     template: PromptTemplate,
     shard: Shard,
 ) -> Manifest:
-    sampling = SamplingParams.of(config.generate)
+    sampling, samples = SamplingParams.of(config.generate), config.generate.samples
     if not annotated.is_file():
         raise InputError(f"{annotated}: no such file; expected annotated records (JSON Lines)")
     return Manifest(
@@ -140,6 +148,8 @@ def _wanted(
             **engine_parameters(config),
             **({} if shard == WHOLE else {"shard": str(shard)}),
             **({"coupled": True} if config.generate.coupled and iteration else {}),
+            # One is no news: responses that were made before there was a choice stay current.
+            **({} if samples == 1 else {"samples": samples}),
         },
         seed=config.seed,
     )

@@ -59,7 +59,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields, replace
 
-from tspin.config import RunConfig
+from tspin.config import SUPERVISED, RunConfig
 from tspin.forward.logprobs import KEPT
 from tspin.models.shape import ModelShape
 
@@ -247,9 +247,9 @@ def _step(shape: ModelShape, hardware: Hardware) -> int:
 
 def responses_per_triplet(config: RunConfig) -> int:
     """Sequences a triplet in the iteration that has most of them."""
-    if config.train.method == "sft":
+    if config.train.method in SUPERVISED:
         return 1
-    return 3 if config.train.beta_at(config.iterations - 1) > 0 else 2
+    return 1 + config.generate.samples + (config.train.beta_at(config.iterations - 1) > 0)
 
 
 def largest_triplet(config: RunConfig) -> int:

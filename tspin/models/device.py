@@ -22,6 +22,7 @@ __all__ = [
     "numerics",
     "resolve_device",
     "resolve_dtype",
+    "same_bytes",
     "training_processes",
 ]
 
@@ -127,3 +128,15 @@ def denormals_flushed() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(before)
+
+
+@contextmanager
+def same_bytes(device: torch.device) -> Iterator[None]:
+    """Choose GPU kernels that add in a fixed order: a resumed training must not differ."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from tspin.config import RunConfig
+from tspin.config import SUPERVISED, RunConfig
 from tspin.engines import SamplingParams
 from tspin.engines.decoding import decode
 from tspin.engines.sampling import RowSampler
@@ -192,7 +192,7 @@ def _decoded(
 def _cost(piece: Piece, one: Example, other: Example, iteration: int) -> float:
     train_section = piece.config.train
     beta = train_section.beta_at(iteration)
-    others = 0 if train_section.method == "sft" else 2 if beta > 0 else 1
+    others = 0 if train_section.method in SUPERVISED else 2 if beta > 0 else 1
     responses = [one.annotated, other.annotated + 1, other.annotated + 1][: 1 + others]
     return piece.sizes.passes(len(one.prompt), responses, backward=True)[1]
 

@@ -123,7 +123,9 @@ class _Counts:
         if kind == "heldout_proto" and self.heldout is not None:
             return _scaled(self._answers(self.heldout.lengths, new), self.heldout.each)
         if kind in ("proto", "generate"):
-            work = _scaled(self._answers(self.annotated.lengths, new), self.annotated.each)
+            samples = self.config.generate.samples
+            answers = self._answers(self.annotated.lengths, new)
+            work = _scaled(answers, self.annotated.each * samples)
             # At iteration 0 the responses are y0 and y' alike, in two files.
             return work + Work(written=work.written if kind == "proto" else 0)
         if kind == "triplets":
@@ -154,7 +156,9 @@ class _Counts:
 
     def _triplet_bytes(self, one: RecordLengths) -> float:
         emitted = one.emitted(self.config.generate.max_new_tokens, most=self.most)
-        return one.triplet_bytes + 2 * one.longer(emitted)  # y' and y0; y stays as it is.
+        further = self.config.generate.samples - 1
+        played = 2 * one.longer(emitted)  # y' and y0; y stays as it is.
+        return one.triplet_bytes + played + further * (one.text_bytes + one.longer(emitted))
 
     def _training(self, iteration: int) -> Work:
         train, limit = self.config.train, self.config.generate.max_new_tokens
@@ -162,7 +166,10 @@ class _Counts:
         parts = []
         for one in self._trained():
             emitted = one.emitted(limit, most=self.most)
-            responses = [one.annotated, *[emitted] * (roles - 1)]
+            if train.method == "rft":
+                parts += self._right_answers(one, emitted)
+            further = self.config.generate.samples - 1 if roles > 1 else 0
+            responses = [one.annotated, *[emitted] * (roles - 1 + further)]
             tokens, flops = self.sizes.passes(one.prompt, responses, backward=True)
             work = Work(trained_tokens=train.epochs * tokens, training_flops=train.epochs * flops)
             if needs_reference(train.method):
@@ -174,6 +181,14 @@ class _Counts:
         return _scaled(parts, self.annotated.each) + Work(
             steps=steps, written=self.sizes.model_bytes
         )
+
+    def _right_answers(self, one: RecordLengths, emitted: int) -> list[Work]:
+        """As if all of the policy's responses were right and none was like another."""
+        train = self.config.train
+        most = self.config.generate.samples
+        tokens, flops = self.sizes.passes(one.prompt, [emitted], backward=True)
+        work = Work(trained_tokens=train.epochs * tokens, training_flops=train.epochs * flops)
+        return [work] * (most if train.rft_cap is None else min(most, train.rft_cap))
 
     def _evaluation(self, *, compared: bool) -> Work:
         if self.heldout is None:

@@ -61,7 +61,7 @@ class Stages:
         if self._pairs:
             stages["proto"] = self._initial_responses(self._annotated, "proto.jsonl")
         if self._pairs and self._measures:
-            stages["heldout-proto"] = self._initial_responses(self._heldout, "heldout_proto.jsonl")
+            stages["heldout-proto"] = self._heldout_responses()
         if self._measures:
             stages["evaluate-initial"] = self._evaluate_initial()
         if self._pairs:
@@ -108,10 +108,16 @@ class Stages:
         """A path in the run folder as a command has it; a number of DVC's is no quoted text."""
         return f"{quote(self._run)}/{name}"
 
-    def _initial_responses(self, records: str, name: str) -> dict[str, Any]:
+    def _heldout_responses(self) -> dict[str, Any]:
+        """y0 is one response a prompt."""
+        several = self._config.generate.samples > 1
+        options = " --set generate.samples=1" if several else ""
+        return self._initial_responses(self._heldout, "heldout_proto.jsonl", options)
+
+    def _initial_responses(self, records: str, name: str, options: str = "") -> dict[str, Any]:
         return stage(
             f"generate --model {quote(self._model)} --annotated {quote(records)} "
-            f"--out {self._shown(name)}",
+            f"--out {self._shown(name)}{options}",
             deps=[self._initial, records, *self._template()],
             params=_SAMPLING,
             outs=with_manifest(f"{self._run}/{name}"),

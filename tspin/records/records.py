@@ -17,8 +17,10 @@ from tspin.records.messages import Message, Objects, Strict, content_id, order_p
 __all__ = [
     "AnnotatedRecord",
     "FinishReason",
+    "FurtherSample",
     "Message",
     "Response",
+    "ResponseKey",
     "Triplet",
     "check_first_record",
     "content_id",
@@ -35,10 +37,13 @@ FinishReason = Literal["stop", "length"]
 
 Thought = Annotated[str, Field(min_length=1)]
 
+ResponseKey = tuple[str, int]
+"""Id of a prompt, and number of the response to it."""
 
-def _without_zero_counts(fields: dict[str, Any]) -> dict[str, Any]:
-    """Without counts of special tokens that are 0, as nearly all are."""
-    return {k: v for k, v in fields.items() if v or not k.endswith("special_tokens")}
+
+def _without_zeros(fields: dict[str, Any]) -> dict[str, Any]:
+    """Without counts of special tokens, and numbers of samples, that are 0, as nearly all are."""
+    return {k: v for k, v in fields.items() if v or not k.endswith(("special_tokens", "sample"))}
 
 
 class _Prompted(Strict):
@@ -104,10 +109,39 @@ class Response(Strict):
     seed: int
     special_tokens: int = Field(0, ge=0)
     """Special tokens that the model emitted before its end; `response` has their names."""
+    sample: int = Field(0, ge=0)
+    """Which of the responses to the prompt it is, from 0."""
+
+    @property
+    def key(self) -> ResponseKey:
+        """What it is among the responses to all prompts."""
+        return self.id, self.sample
 
     def as_json(self) -> dict[str, Any]:
         """The record as it stands in a file."""
-        return _without_zero_counts(self.model_dump())
+        return _without_zeros(self.model_dump())
+
+
+class FurtherSample(Strict):
+    """A synthetic response beside the first one."""
+
+    response: str
+    finish_reason: FinishReason = "stop"
+    special_tokens: int = Field(0, ge=0)
+    """As of the response that it was."""
+
+    @classmethod
+    def of(cls, response: Response) -> Self:
+        """What a triplet keeps of a response."""
+        return cls(
+            response=response.response,
+            finish_reason=response.finish_reason,
+            special_tokens=response.special_tokens,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The sample as it stands in a file."""
+        return _without_zeros(self.model_dump())
 
 
 class Triplet(_Prompted):
@@ -123,10 +157,15 @@ class Triplet(_Prompted):
     synthetic_special_tokens: int = Field(0, ge=0)
     """As of the response that it was."""
     proto_synthetic_special_tokens: int = Field(0, ge=0)
+    further_synthetic: Annotated[list[FurtherSample], Field(min_length=1)] | None = None
+    """Where the policy gave several responses, those besides `synthetic`."""
 
     def as_json(self) -> dict[str, Any]:
         """The record as it stands in a file."""
-        return _without_zero_counts(super().as_json())
+        fields = _without_zeros(super().as_json())
+        if self.further_synthetic:
+            fields["further_synthetic"] = [one.as_json() for one in self.further_synthetic]
+        return fields
 
 
 Record = TypeVar("Record", AnnotatedRecord, Response, Triplet)
@@ -189,7 +228,8 @@ def read_located(path: Path, kind: type[Record]) -> Iterator[tuple[int, Record]]
 
     Raises:
         InputError: the file is missing, or a line is not UTF-8, not JSON, not such a record,
-            or has an id that an earlier line has; with file, line and field.
+            or has an id that an earlier line has (of responses: an id and a sample); with file,
+            line and field.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected {_NAMES[kind]} (JSON Lines)")
@@ -199,9 +239,12 @@ def read_located(path: Path, kind: type[Record]) -> Iterator[tuple[int, Record]]
         for number, line in enumerate(file, start=1):
             record = _parse(path, number, line, kind)
             # 8 bytes an id instead of the id: a million records stay under 100 MB.
-            key = hashlib.blake2b(record.id.encode(), digest_size=8).digest()
+            sample = record.sample if isinstance(record, Response) else 0
+            name = f"id {record.id!r}" + (f", sample {sample}," if sample else "")
+            identity = record.id.encode() + (b"\0%d" % sample if sample else b"")
+            key = hashlib.blake2b(identity, digest_size=8).digest()
             if key in seen:
-                raise located(path, number, f"id {record.id!r} stands on an earlier line too")
+                raise located(path, number, f"{name} stands on an earlier line too")
             seen.add(key)
             yield offset, record
             offset += len(line)

@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from tspin.config import PromptConfig, RunConfig
+from tspin.config import SUPERVISED, PromptConfig, RunConfig
 from tspin.records.manifest import Manifest
 from tspin.report.markdown import plain, table_text
 from tspin.report.overview import (
@@ -154,7 +154,10 @@ def _training(config: RunConfig) -> list[tuple[str, Any]]:
         coefficients = {"lambda": train.spin_lambda}
     elif train.method == "space":
         coefficients = {"mu": train.noise_ratio}
-    if train.method not in ("sft", "space"):
+    elif train.method == "rft":
+        most = "" if train.rft_cap is None else f", at most {train.rft_cap} a prompt"
+        coefficients = {"right by the extractor": f"`{train.rft_extractor}`{most}"}
+    if train.method not in (*SUPERVISED, "space"):
         coefficients["link"] = train.link
     if train.method != "sft":
         coefficients |= _departures(config)
@@ -191,7 +194,9 @@ def _departures(config: RunConfig) -> dict[str, Any]:
     train, told = config.train, dict[str, Any]()
     if train.length_normalised:
         told["length-normalised"] = "each summed log-likelihood divided by its number of tokens"
-    if train.sft_weight:
+    if config.generate.samples > 1:
+        told["responses to a prompt"] = config.generate.samples
+    if train.sft_weight and train.method not in SUPERVISED:
         told["weight of the annotation's likelihood in the loss"] = train.sft_weight
     if config.triplets.same_answer is not None:
         told["left out"] = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tspin.config import SUPERVISED
 from tspin.files import atomic_file
 from tspin.outputs import check_output, report_page
 from tspin.report.html import render
@@ -60,7 +61,7 @@ def _render(history: History) -> str:
         "report.html.j2",
         history=history,
         method=METHODS[method],
-        paired=method != "sft",
+        paired=method not in SUPERVISED,
         verdict=verdict(history),
         state=state(history),
         facts=facts(history),

@@ -38,6 +38,7 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "tspin_ref": "T-SPIN with a reference",
         "spin": "SPIN",
         "space": "SPACE",
+        "rft": "Rejection sampling fine-tuning",
         "sft": "Supervised fine-tuning",
     }
 )

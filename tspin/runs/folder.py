@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
 from tspin.config import RunConfig, config_differences, resolved
 from tspin.errors import InputError
@@ -166,6 +167,7 @@ class RunFolder:
         old_config = _read(self.path / "config.json")
         if old_config is None:
             return
+        old_config = _completed(old_config)
         new = resolved(config)
         if new["iterations"] > old_config["iterations"]:
             old_config["iterations"] = new["iterations"]  # going on is not a change
@@ -177,6 +179,14 @@ class RunFolder:
                 f"{self.path} holds a run with another configuration; what changed:\n{listed}\n"
                 "Give run_dir a new folder, or restore the old values to continue"
             )
+
+
+def _completed(config: dict[str, Any]) -> dict[str, Any]:
+    """With the defaults of settings that there were not when the run was begun."""
+    try:
+        return resolved(RunConfig.model_validate(config))
+    except ValidationError:  # It has settings that there are no longer.
+        return config
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -33,6 +34,12 @@ class TripletCollator:
     - `attention_mask` (R, L) int64, 0 on padding;
     - `response_mask` (R, L) bool, True on response tokens: those to be predicted;
     - `reference_logps` (k, B) float32, if the examples have them.
+
+    Several y' of one prompt are examples of their own, one after the other, with their number as
+    `sample`. Their y and y0 then have one row alone; besides the above the batch has
+
+    - `rows` (k * B,): which of the R rows each response is;
+    - `weights` (B,) float32: of each example, those of a prompt adding up to 1.
 
     Example:
         Two pairs, with 0 as padding and 2 as end token:
@@ -74,7 +81,7 @@ class TripletCollator:
             InputError: a prompt is empty (nothing would predict the first response token), or
                 a response is None in some examples only.
         """
-        rows = [(e["prompt_ids"], e[key]) for key in present_responses(examples) for e in examples]
+        rows, which = _rows(examples)
         longest = max(len(prompt) + len(response) for prompt, response in rows)
         length = -(-longest // self.pad_to_multiple_of) * self.pad_to_multiple_of
         padded = [
@@ -90,15 +97,37 @@ class TripletCollator:
             "attention_mask": (position_L < end_R1).long(),
             "response_mask": (position_L >= start_R1) & (position_L < end_R1),
         }
+        if len(rows) < len(which):
+            batch["rows"] = torch.tensor(which)
         return batch | collated_extras(examples)
 
 
+def _rows(
+    examples: Sequence[Mapping[str, Any]],
+) -> tuple[list[tuple[list[int], list[int]]], list[int]]:
+    """Prompt and response of each row, and for each response which row it is; role by role."""
+    rows: list[tuple[list[int], list[int]]] = []
+    which: list[int] = []
+    for key in present_responses(examples):
+        for example in examples:
+            if key == "synthetic_ids" or not example.get("sample"):
+                rows.append((example["prompt_ids"], example[key]))
+            which.append(len(rows) - 1)
+    return rows, which
+
+
 def collated_extras(examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    """What examples carry besides their tokens: `reference_logps` (k, B), if they have them."""
-    if examples[0].get("reference_logps") is None:
-        return {}
-    reference_Bk = [example["reference_logps"] for example in examples]
-    return {"reference_logps": torch.tensor(reference_Bk, dtype=torch.float32).T.contiguous()}
+    """What comes with the tokens: `reference_logps` (k, B), `weights` (B,), if there are any."""
+    extras: dict[str, Tensor] = {}
+    if examples[0].get("reference_logps") is not None:
+        reference_Bk = torch.tensor([e["reference_logps"] for e in examples], dtype=torch.float32)
+        extras["reference_logps"] = reference_Bk.T.contiguous()
+    if any(example.get("sample") for example in examples):
+        starts = [at for at, example in enumerate(examples) if not example.get("sample")]
+        sizes = [end - start for start, end in pairwise([*starts, len(examples)])]
+        weights = [1 / size for size in sizes for _ in range(size)]
+        extras["weights"] = torch.tensor(weights, dtype=torch.float32)
+    return extras
 
 
 def padded_batches(rows: Iterable[tuple[int, int, int]], budget: int) -> list[list[int]]:

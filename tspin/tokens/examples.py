@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -11,9 +12,16 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from tspin.config import Method
+from tspin.config import SUPERVISED, Method
 from tspin.errors import InputError, located
-from tspin.records.records import AnnotatedRecord, Triplet, is_annotated, read_records
+from tspin.records.records import (
+    AnnotatedRecord,
+    FinishReason,
+    Triplet,
+    is_annotated,
+    read_records,
+)
+from tspin.records.samples import Selection, all_samples
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["ROLES", "Example", "Examples", "load_examples", "roles_of"]
@@ -26,7 +34,7 @@ ROLES = ("annotated", "synthetic", "proto_synthetic")
 
 def roles_of(method: Method, beta: float) -> tuple[str, ...]:
     """The responses that a method's loss reads; y0 only where the historical advantage counts."""
-    if method == "sft":
+    if method in SUPERVISED:
         return ROLES[:1]
     return ROLES if beta > 0 else ROLES[:2]
 
@@ -39,6 +47,15 @@ class Example:
     prompt: Ids
     responses: tuple[Ids, ...]
     """In the order of `ROLES`, as many as the method reads; each with its end token."""
+    samples: int = 1
+    """How many of the responses are y'."""
+
+    def of_sample(self, sample: int) -> tuple[Ids, ...]:
+        """The responses with one y' alone: one of each role."""
+        if len(self.responses) == 1:
+            return self.responses
+        annotated, synthetic = self.responses[0], self.responses[1 + sample]
+        return (annotated, synthetic, *self.responses[1 + self.samples :])
 
     @property
     def identical(self) -> bool:
@@ -66,23 +83,54 @@ class Examples(Dataset[dict[str, Any]]):
     dropped: list[str] = field(default_factory=list)
     """Ids of the records left out because they are longer than the limit."""
     reference_logps: npt.NDArray[np.float64] | None = None
-    """Summed logps of the reference policy in nats, shape (examples, roles), if the method
-    needs them."""
+    """Summed logps of the reference policy in nats, shape (samples, roles), if the method needs
+    them; see `places`."""
+
+    def __post_init__(self) -> None:
+        self._starts = [0, *accumulate(row.samples for row in self.rows)]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = self.rows[index]
-        ids = [response.tolist() for response in row.responses]
+        return self._item(index, 0)
+
+    def items(self, index: int) -> list[dict[str, Any]]:
+        """What a collator takes of an example: an item for each y', which says its number."""
+        samples = self.rows[index].samples
+        if samples == 1:
+            return [self[index]]
+        return [self._item(index, sample) | {"sample": sample} for sample in range(samples)]
+
+    def places(self, indices: Sequence[int]) -> list[int]:
+        """Numbers of these examples' samples, among those of all examples in their order."""
+        return [
+            place
+            for index in indices
+            for place in range(self._starts[index], self._starts[index + 1])
+        ]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Samples of all examples, and roles."""
+        return self._starts[-1], len(self.rows[0].of_sample(0))
+
+    def _item(self, index: int, sample: int) -> dict[str, Any]:
+        row, known = self.rows[index], self.reference_logps
+        ids = [response.tolist() for response in row.of_sample(sample)]
         responses = dict(zip((f"{role}_ids" for role in ROLES), [*ids, None, None], strict=False))
-        known = self.reference_logps
+        place = self._starts[index] + sample
         return {
             "id": row.id,
             "prompt_ids": row.prompt.tolist(),
             **responses,
-            "reference_logps": None if known is None else known[index].tolist(),
+            "reference_logps": None if known is None else known[place].tolist(),
         }
+
+    @property
+    def further(self) -> int:
+        """Examples beside the first of their prompt: what a `Selection` has added."""
+        return len(self.rows) - len({row.id for row in self.rows})
 
     def sizes(self) -> list[tuple[int, int, int]]:
         """Of each example its tokens packed, of its longest sequence, and its responses."""
@@ -101,8 +149,12 @@ class Examples(Dataset[dict[str, Any]]):
         ]
 
     def mean_length(self, role: int) -> float:
-        """Mean tokens of one role's responses, each with its end token."""
-        return sum(len(row.responses[role]) for row in self.rows) / len(self.rows)
+        """Mean over the prompts of one role's mean tokens, each response with its end token."""
+        means = (
+            sum(len(row.of_sample(sample)[role]) for sample in range(row.samples)) / row.samples
+            for row in self.rows
+        )
+        return sum(means) / len(self.rows)
 
 
 def load_examples(
@@ -112,6 +164,7 @@ def load_examples(
     roles: tuple[str, ...],
     max_length: int,
     over_long: Literal["error", "drop"],
+    selection: Selection | None = None,
 ) -> Examples:
     """Read and tokenise triplets; with the one role `annotated`, annotated records too.
 
@@ -124,6 +177,8 @@ def load_examples(
         max_length: Of prompt and response together, in tokens
             (`tspin.models.configuration.token_limit`).
         over_long: Refuse a longer record, or leave it out and note its id.
+        selection: Of triplets, the samples that are examples of their own beside y; only with the
+            one role `annotated`.
 
     Raises:
         InputError: a broken line, a record that is too long, or no record left; with file and
@@ -133,15 +188,18 @@ def load_examples(
     dropped: list[str] = []
     for line, record in enumerate(_records(path, roles), start=1):
         try:
-            example = _tokenise(record, template, roles)
+            examples = [_tokenise(record, template, roles)]
+            if selection is not None and isinstance(record, Triplet):
+                examples += _selected(record, examples[0], template, selection)
         except InputError as error:
             raise located(path, line, str(error)) from None
-        if example.length <= max_length:
-            rows.append(example)
-        elif over_long == "drop":
-            dropped.append(record.id)
-        else:
-            raise located(path, line, _too_long(example, roles, max_length))
+        for example in examples:
+            if example.length <= max_length:
+                rows.append(example)
+            elif over_long == "drop":
+                dropped.append(record.id)
+            else:
+                raise located(path, line, _too_long(example, roles, max_length))
     if not rows:
         left_out = f" that fit {max_length} tokens" if dropped else ""
         raise InputError(f"{path}: no records{left_out} to train on")
@@ -157,31 +215,49 @@ def _records(path: Path, roles: tuple[str, ...]) -> Iterator[Triplet | Annotated
 def _tokenise(
     record: Triplet | AnnotatedRecord, template: PromptTemplate, roles: tuple[str, ...]
 ) -> Example:
-    samples = []
-    if isinstance(record, Triplet):
-        samples = [
-            (
-                record.synthetic,
-                record.synthetic_finish_reason == "stop",
-                record.synthetic_special_tokens > 0,
-            ),
-            (
-                record.proto_synthetic,
-                record.proto_synthetic_finish_reason == "stop",
-                record.proto_synthetic_special_tokens > 0,
-            ),
-        ]
     responses = [template.annotated_ids(record)]
     _refuse_end_inside(record.id, responses[0], template)
+    generated, samples = _generated(record, roles)
     responses += [
-        template.response_ids(text, finished=finished, specials=specials)
-        for text, finished, specials in samples[: len(roles) - 1]
+        template.response_ids(text, finished=reason == "stop", specials=specials > 0)
+        for text, reason, specials in generated
     ]
     return Example(
         id=record.id,
         prompt=np.array(template.record_prompt_ids(record), dtype=np.int32),
         responses=tuple(np.array(response, dtype=np.int32) for response in responses),
+        samples=samples,
     )
+
+
+def _selected(
+    record: Triplet, annotated: Example, template: PromptTemplate, selection: Selection
+) -> list[Example]:
+    """An example for each sample that is trained on like an annotation."""
+    return [
+        replace(annotated, responses=(np.array(response, dtype=np.int32),))
+        for sample in selection(record)
+        if (
+            response := template.response_ids(
+                sample.response, finished=True, specials=sample.special_tokens > 0
+            )
+        )
+    ]
+
+
+def _generated(
+    record: Triplet | AnnotatedRecord, roles: tuple[str, ...]
+) -> tuple[list[tuple[str, FinishReason, int]], int]:
+    """Texts of every y' and of y0 as far as they are read, how they ended; the number of y'."""
+    if isinstance(record, AnnotatedRecord) or len(roles) == 1:
+        return [], 1
+    played = [(one.response, one.finish_reason, one.special_tokens) for one in all_samples(record)]
+    proto = (
+        record.proto_synthetic,
+        record.proto_synthetic_finish_reason,
+        record.proto_synthetic_special_tokens,
+    )
+    return [*played, *([proto] if len(roles) > 2 else [])], len(played)
 
 
 def _refuse_end_inside(identity: str, annotated: list[int], template: PromptTemplate) -> None:
@@ -199,9 +275,10 @@ def _refuse_end_inside(identity: str, annotated: list[int], template: PromptTemp
 def _too_long(example: Example, roles: tuple[str, ...], max_length: int) -> str:
     lengths = [len(response) for response in example.responses]
     longest = lengths.index(max(lengths))
+    role = roles[0 if longest == 0 else 1 if longest <= example.samples else 2]
     return (
         f"record {example.id!r} has {len(example.prompt)} prompt tokens and {lengths[longest]} in "
-        f"'{roles[longest]}', more than {max_length}, the smaller of prompt.max_length and the "
+        f"'{role}', more than {max_length}, the smaller of prompt.max_length and the "
         "model's context; raise prompt.max_length if that is the smaller, or set prompt.over_long "
         "to drop"
     )

@@ -95,7 +95,8 @@ class PackingCollator:
     """Makes one packed row from B examples as `tspin.tokens.collator.TripletCollator` takes them.
 
     The batch is that of `pack`, with `rows` in the order of roles: all y, then all y', then all
-    y0. `reference_logps` (k, B) float32 is there if the examples have them.
+    y0. `reference_logps` (k, B) float32 is there if the examples have them, and so are `weights`
+    (B,) where a prompt has several y'; it is in the row once all the same.
     """
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -105,7 +106,12 @@ class PackingCollator:
             InputError: as `tspin.tokens.collator.TripletCollator`.
         """
         keys = present_responses(examples)
-        batch = pack([(e["prompt_ids"], [e[key] for key in keys]) for e in examples])
+        prompted: list[tuple[Sequence[int], list[Sequence[int]]]] = []
+        for example in examples:
+            if not example.get("sample"):
+                prompted.append((example["prompt_ids"], []))
+            prompted[-1][1].extend(example[key] for key in keys)
+        batch = pack(prompted)
         by_role: Tensor = batch["rows"].view(len(examples), len(keys)).T
         return batch | {"rows": by_role.flatten()} | collated_extras(examples)
 

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from tspin.seeds import derive_seed
+from tspin.tokens.examples import Examples
 
 __all__ = ["PassDataset", "StepCollator", "StepSampler"]
 
@@ -109,11 +110,11 @@ class StepSampler(Sampler[list[Pass]]):
 class PassDataset(Dataset[list[dict[str, Any]]]):
     """The examples of a whole forward pass at a time, as `StepSampler` names them."""
 
-    def __init__(self, examples: Dataset[dict[str, Any]]) -> None:
+    def __init__(self, examples: Examples) -> None:
         self._examples = examples
 
     def __getitem__(self, indices: Pass) -> list[dict[str, Any]]:
-        return [self._examples[index] for index in indices]
+        return [item for index in indices for item in self._examples.items(index)]
 
 
 class StepCollator:
@@ -137,19 +138,20 @@ class StepCollator:
     def __call__(self, passes: list[list[dict[str, Any]]]) -> dict[str, Any]:
         """The step: `passes`, a list of batches.
 
-        Each is the collator's, with `items` (scalar: triplets, or tokens for sft), `ids` and, where
-        there is a y', `identical` (B,): whether it equals y token by token.
+        Each is the collator's, with `items` (scalar: triplets, or tokens for sft), `ids` of the
+        triplets and, where there is a y', `identical` (B,): whether it equals y token by token.
         """
         return {"passes": [self._batch(examples) for examples in passes]}
 
     def _batch(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         examples_or_stand_in = examples or [self._stand_in]
         batch = self._collate(examples_or_stand_in)
-        items = len(examples)
+        triplets = [example for example in examples if not example.get("sample")]
+        items = len(triplets)
         if self._per_token:
-            items = sum(len(example["annotated_ids"]) for example in examples)
+            items = sum(len(example["annotated_ids"]) for example in triplets)
         batch["items"] = torch.tensor(items)
-        batch["ids"] = [example["id"] for example in examples]
+        batch["ids"] = [example["id"] for example in triplets]
         if examples_or_stand_in[0]["synthetic_ids"] is not None:
             same = [one["annotated_ids"] == one["synthetic_ids"] for one in examples_or_stand_in]
             batch["identical"] = torch.tensor(same)

@@ -9,18 +9,33 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tspin.config import GuardConfig
+from tspin.config import SUPERVISED, GuardConfig
 from tspin.errors import InputError, TspinError
 from tspin.records.training_log import step_rows
 from tspin.tokens.examples import Examples
 
-__all__ = ["Guards", "refuse_flat_loss", "refuse_not_finite", "refuse_unmoved_policy"]
+__all__ = [
+    "Guards",
+    "refuse_flat_loss",
+    "refuse_not_finite",
+    "refuse_unmoved_policy",
+    "warn_of_no_right_answer",
+]
 
 log = logging.getLogger(__name__)
 
 _KINDS = ("annotated_logps_drop", "saturated_share", "length_drift")
 _LONGEST_WINDOW = 10
 _NAMED_IDS = 8
+
+
+def warn_of_no_right_answer(examples: Examples, method: str) -> None:
+    """Say it where method rft has found nothing of the policy's own to train on."""
+    if method == "rft" and not examples.further:
+        log.warning(
+            "train.rft_extractor finds the annotated answer in no new response of the policy: this "
+            "trains on the annotations alone"
+        )
 
 
 def refuse_flat_loss(examples: Examples, method: str, *, sft_weight: float = 0.0) -> None:
@@ -38,7 +53,7 @@ def refuse_flat_loss(examples: Examples, method: str, *, sft_weight: float = 0.0
     Raises:
         InputError: in every example all responses that the loss reads are the same tokens.
     """
-    if method == "sft" or sft_weight > 0 or not all(row.identical for row in examples.rows):
+    if method in SUPERVISED or sft_weight > 0 or not all(row.identical for row in examples.rows):
         return
     raise InputError(
         f"the loss of method '{method}' cannot decrease: in all {len(examples)} triplets the "

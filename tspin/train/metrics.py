@@ -84,7 +84,7 @@ def sample_metrics(
     *,
     saturated_gradient: float,
 ) -> dict[str, Tensor]:
-    """The logged values of each triplet, shape (B,), by name.
+    """The logged values of each triplet, shape (B,), by name; with several y', of each of them.
 
     Args:
         terms: Of the method's loss on this batch.
@@ -125,17 +125,21 @@ class StepMetrics:
         self._sums: dict[str, Tensor] = {}
         self._count = 0
 
-    def add(self, values: dict[str, Tensor], *, counts: bool) -> None:
+    def add(
+        self, values: dict[str, Tensor], *, triplets: int, weights: Tensor | None = None
+    ) -> None:
         """Take in one forward pass.
 
         Args:
             values: (B,) by name; the same names each time, on every process.
-            counts: False for an example that only stands in (see `StepCollator`).
+            triplets: In the pass; 0 for an example that only stands in (see `StepCollator`).
+            weights: (B,) where a triplet may have several y': those of one add up to 1.
         """
         for name, value in values.items():
-            total = value.sum() if counts else torch.zeros_like(value[0])
+            weighted = value if weights is None else weights * value
+            total = weighted.sum() if triplets else torch.zeros_like(value[0])
             self._sums[name] = self._sums.get(name, torch.zeros_like(total)) + total
-        self._count += len(next(iter(values.values()))) if counts else 0
+        self._count += triplets
 
     def drain(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """The means, and start anew.

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from tspin.config import SUPERVISED
 from tspin.errors import InputError
 from tspin.losses import (
     LossTerms,
@@ -22,7 +23,11 @@ __all__ = ["method_loss"]
 
 
 def method_loss(
-    args: TSPINConfig, logps: Tensor, tokens: Tensor, reference: Tensor | None
+    args: TSPINConfig,
+    logps: Tensor,
+    tokens: Tensor,
+    reference: Tensor | None,
+    weights: Tensor | None = None,
 ) -> LossTerms:
     """The loss of the configured method on one batch.
 
@@ -31,15 +36,23 @@ def method_loss(
         logps: (k, B) summed response logps in nats: y, y', y0 as far as the method reads them.
         tokens: (k, B) numbers of response tokens.
         reference: (k, B) the same logps under the reference policy, where the method has one.
+        weights: (B,) where a prompt may have several y', each in a triplet of its own: those of a
+            prompt add up to 1. The loss is then the mean over prompts of the mean over their y'.
     """
-    if args.method == "sft":
+    if args.method in SUPERVISED:
         return sft_loss(logps[0], tokens[0])
     terms = _preference_loss(args, logps, tokens, reference)
+    if weights is not None and terms.losses is not None:
+        terms = replace(terms, loss=_mean(terms.losses, weights))
     if args.sft_weight == 0:
         return terms
     # Per token and triplet, as in eq. (1) of arXiv 2404.19733.
-    likelihood = length_normalised(logps[0], tokens[0]).mean()
+    likelihood = _mean(length_normalised(logps[0], tokens[0]), weights)
     return replace(terms, loss=terms.loss - args.sft_weight * likelihood)
+
+
+def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    return values.mean() if weights is None else (weights * values).sum() / weights.sum()
 
 
 def _preference_loss(

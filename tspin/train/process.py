@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +17,7 @@ from tspin.forward.passes import choose_passes
 from tspin.machine.hardware import available_memory
 from tspin.machine.memory import Hardware, sharded
 from tspin.models.configuration import token_limit
-from tspin.models.device import dtype_name, node_processes
+from tspin.models.device import dtype_name, node_processes, same_bytes
 from tspin.models.folder import find_model
 from tspin.models.generation import generation_settings
 from tspin.models.policy import (
@@ -41,6 +40,7 @@ from tspin.processes.group import (
 )
 from tspin.processes.launch import StoppedError, Termination
 from tspin.records.manifest import Manifest, announce, write_manifest
+from tspin.records.samples import selection
 from tspin.records.step_clock import kept, phase
 from tspin.records.training_log import TRAIN_LOG
 from tspin.seeds import derive_seed
@@ -48,7 +48,7 @@ from tspin.tokens.ends import name_end_token
 from tspin.tokens.examples import Examples, load_examples, roles_of
 from tspin.tokens.prompts import PromptTemplate
 from tspin.train.arguments import TSPINConfig, trainer_arguments
-from tspin.train.guards import Guards, refuse_flat_loss
+from tspin.train.guards import Guards, refuse_flat_loss, warn_of_no_right_answer
 from tspin.train.job import TrainJob
 from tspin.train.log import DVCLIVE, TrainingProgress, TrainLog, dvclive_callback
 from tspin.train.reference import needs_reference, reference_key, reference_logps
@@ -88,7 +88,7 @@ def train_here(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> N
         nullcontext() if first else errors_only(),
         without_bars(),
         checkpoints.held() if first else nullcontext(),
-        _same_bytes(args.device),
+        same_bytes(args.device),
     ):
         if first:
             work.begin()  # Here the other processes read with how many threads they compute.
@@ -114,6 +114,7 @@ def _examples(job: TrainJob, template: PromptTemplate) -> Examples:
         roles=roles_of(settings.method, settings.beta_at(job.iteration)),
         max_length=token_limit(job.model, job.config.model, prompt),
         over_long=prompt.over_long,
+        selection=selection(settings.method, settings.rft_extractor, settings.rft_cap),
     )
     refuse_flat_loss(examples, settings.method, sft_weight=settings.sft_weight)
     return examples
@@ -237,6 +238,7 @@ class _Training:
             examples.reference_logps = reference_logps(
                 self.policy, examples, cache, key=reference, passes=passes, args=args
             )
+        warn_of_no_right_answer(examples, args.method)
         self.guards.check_lengths(examples)
         return TSPINTrainer(self.policy, args, examples, passes=passes)
 
@@ -265,6 +267,7 @@ class _Training:
         job, examples, template = self.job, self.examples, self.template
         counts = {
             "triplets": len(examples),
+            **({"right_answers": examples.further} if self.args.method == "rft" else {}),
             "over_long": len(examples.dropped),
             "steps": self.steps,
         } | {f"past_{kind}": count for kind, count in self.guards.counts.items()}
@@ -284,15 +287,3 @@ class _Training:
         dropped = {"over_long": examples.dropped} if examples.dropped else {}
         counted = {"counts": counts, "dropped_ids": dropped}
         write_manifest(job.out, self.manifest.model_copy(update=counted))
-
-
-@contextmanager
-def _same_bytes(device: torch.device) -> Iterator[None]:
-    """Choose GPU kernels that add in a fixed order: a resumed training must not differ."""
-    before = torch.are_deterministic_algorithms_enabled()
-    if device.type == "cuda":
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)

@@ -74,7 +74,7 @@ def reference_logps(
         args: The device, the precision, and the tokens a pass.
 
     Returns:
-        Shape (examples, roles).
+        Shape (samples, roles): a row for each y' of each example.
     """
     known = _load(cache, key)
     if known is not None:
@@ -107,13 +107,13 @@ def _logps_of(
     passes: ForwardPasses,
     device: torch.device,
 ) -> Tensor:
-    """(examples, roles) logps of a share of the forward passes, 0 elsewhere."""
-    shape = (len(examples), len(examples.rows[0].responses))
+    """(samples, roles) logps of a share of the forward passes, 0 elsewhere."""
+    shape = examples.shape
     logps = torch.zeros(shape, dtype=torch.float64, device=device)
     for indices in share:
-        batch = passes.collate([examples[index] for index in indices])
+        batch = passes.collate([item for index in indices for item in examples.items(index)])
         sums, _ = passes.logps(policy, on_device(batch, device))
-        logps[indices] = sums.view(shape[1], -1).T.double()
+        logps[examples.places(indices)] = sums.view(shape[1], -1).T.double()
     return logps
 
 

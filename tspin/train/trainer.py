@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 
+from tspin.config import SUPERVISED
 from tspin.forward.flops import PassFlops
 from tspin.forward.passes import ForwardPasses
 from tspin.models.device import denormals_flushed, freed_memory_kept
@@ -68,7 +69,7 @@ class TSPINTrainer(CheckpointTrainer):
         total = math.ceil(len(self.sampler) * args.num_train_epochs)
         refuse_unmoved_policy(total, args.get_warmup_steps(total))
         collator = StepCollator(
-            passes.collate, stand_in=examples.shortest(), per_token=args.method == "sft"
+            passes.collate, stand_in=examples.shortest(), per_token=args.method in SUPERVISED
         )
         self._metrics = StepMetrics()
         self._losses: list[tuple[list[str], Tensor]] = []  # Of each pass of a step, with its ids.
@@ -204,9 +205,10 @@ class TSPINTrainer(CheckpointTrainer):
         batch, items = inputs, inputs["items"]
         with self.accelerator.autocast():
             logps, tokens = self.passes.logps(model, batch)
-        size = max(len(batch["ids"]), 1)
+        weights: Tensor | None = batch.get("weights")
+        size = max(len(batch["ids"]), 1) if weights is None else len(weights)
         logps, tokens = logps.view(-1, size), tokens.view(-1, size)
-        terms = method_loss(self.args, logps, tokens, batch.get("reference_logps"))
+        terms = method_loss(self.args, logps, tokens, batch.get("reference_logps"), weights)
         self._losses.append((batch["ids"], terms.loss.detach()))
         values = sample_metrics(
             terms,
@@ -215,7 +217,7 @@ class TSPINTrainer(CheckpointTrainer):
             batch.get("identical"),
             saturated_gradient=self.args.saturated_gradient,
         )
-        self._metrics.add(values, counts=bool(batch["ids"]))
+        self._metrics.add(values, triplets=len(batch["ids"]), weights=weights)
         total = items if num_items_in_batch is None else num_items_in_batch
         # The step's loss is one mean over its B triplets, however they are cut into passes and
         # shared out over processes. A pass of b triplets gives a mean over its own b, so it counts

@@ -230,3 +230,16 @@ def test_weights_in_four_bits_are_for_adapters_and_not_sharded(
     assert (allowed.model.quantize, allowed.system.shard) == ("nf4", "auto")
     with pytest.raises(InputError, match=told):
         load_config(write(smallest + sections))
+
+
+def test_greedy_samples_are_refused(write) -> None:
+    path = write(SMALLEST + "generate: {samples: 2, temperature: 0}\n")
+    with pytest.raises(InputError, match="samples is 2, but at temperature 0 all of them are"):
+        load_config(path)
+
+
+def test_right_answers_need_an_extractor(write) -> None:
+    path = write(SMALLEST + "train: {method: rft}\n")
+    with pytest.raises(InputError, match="give rft_extractor, which finds them"):
+        load_config(path)
+    assert load_config(path, ["train.rft_extractor=gsm8k"]).train.rft_cap is None

@@ -15,6 +15,7 @@ from tspin.errors import InputError, TspinError
 from tspin.generate.journal import Journal, journal_path
 from tspin.generate.responses import write_responses
 from tspin.records.records import AnnotatedRecord, Message, Response, read_records, write_records
+from tspin.seeds import derive_seed
 from tspin.tokens.prompts import PromptTemplate
 
 RECORDS = [
@@ -244,7 +245,7 @@ def test_full_disk_at_the_end_keeps_the_journal_and_needs_no_engine_again(
 def test_second_process_at_the_same_output_is_refused(template, engine, tmp_path):
     out = tmp_path / "out.jsonl"
     with (
-        Journal.opened(out, "key", ["r0"]),
+        Journal.opened(out, "key", [("r0", 0)]),
         pytest.raises(TspinError, match="another process"),
     ):
         write(template, engine, out)
@@ -325,3 +326,40 @@ def test_an_engine_that_leaves_prompts_out_is_an_error(template, tmp_path):
     with pytest.raises(TspinError, match="left 1 prompts without a response"):
         write(template, Forgetful(template), tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_several_samples_stand_together_and_the_first_is_that_of_one(
+    template, engine, tmp_path, uninterrupted
+):
+    out = tmp_path / "out.jsonl"
+    result = write(template, engine, out, samples=3)
+    lines = out.read_bytes().splitlines(keepends=True)
+    assert b"".join(lines[::3]) == uninterrupted
+    responses = list(read_records(out, Response))
+    keys = [(record.id, sample) for record in RECORDS for sample in range(3)]
+    assert [made.key for made in responses] == keys
+    assert len({made.seed for made in responses}) == len(keys) == result.counts["records"]
+    # Drawn from the seed of the first and the number: never those of another record or iteration.
+    assert responses[4].seed == derive_seed(101, "sample", 1)
+
+
+@pytest.mark.parametrize("after", [0, 1, 4, 7])
+def test_interrupted_samples_continue_with_the_same_bytes(template, tmp_path, after):
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    write(template, CountingEngine(template), whole, samples=2)
+    with pytest.raises(Killed):
+        write(template, CountingEngine(template, survives=after), out, samples=2)
+    engine = CountingEngine(template)
+    write(template, engine, out, samples=2)
+    assert out.read_bytes() == whole.read_bytes()
+    assert len(engine.batches) == 8 - after  # 22 responses, 3 a batch.
+
+
+def test_samples_of_another_number_are_made_anew(template, engine, tmp_path, caplog):
+    out, fresh = tmp_path / "out.jsonl", tmp_path / "fresh.jsonl"
+    interrupt(template, out, 2)
+    with caplog.at_level(logging.WARNING):
+        write(template, engine, out, samples=2)
+    assert "made from other inputs and is discarded" in caplog.text
+    write(template, CountingEngine(template), fresh, samples=2)
+    assert out.read_bytes() == fresh.read_bytes()

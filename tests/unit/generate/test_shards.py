@@ -15,7 +15,7 @@ from tspin.config import (
 from tspin.errors import InputError
 from tspin.generate.shards import Shard, merge_responses
 from tspin.generate.step import generate
-from tspin.records.manifest import manifest_path
+from tspin.records.manifest import Manifest, manifest_path, read_manifest, write_manifest
 from tspin.records.records import AnnotatedRecord, Message, write_records
 
 
@@ -67,6 +67,33 @@ def test_merged_shards_are_the_bytes_and_manifest_of_one_generation(config, tmp_
     assert manifest.dropped_ids["over_long"]
     assert merged.read_bytes() == whole.read_bytes()
     assert manifest_path(merged).read_bytes() == manifest_path(whole).read_bytes()
+
+
+def test_merged_shards_of_several_samples_are_one_generation(config, tmp_path):
+    one = answer(config, tmp_path / "one.jsonl")
+    assert "samples" not in read_manifest(one).parameters  # As before there was a choice.
+    several = config.generate.model_copy(update={"samples": 2, "engine": "fake"})
+    config = config.model_copy(update={"generate": several})
+    whole = answer(config, tmp_path / "whole.jsonl")
+    shards = [answer(config, tmp_path / f"shard-{at}.jsonl", f"{at}/3") for at in range(3)]
+    merged = tmp_path / "merged.jsonl"
+    manifest = merge_responses(shards, annotated=Path(config.data.annotated), out=merged)
+    assert manifest.parameters["samples"] == 2
+    assert manifest.counts["records"] == 2 * (17 - len(manifest.dropped_ids["over_long"]))
+    assert merged.read_bytes() == whole.read_bytes()
+    assert manifest_path(merged).read_bytes() == manifest_path(whole).read_bytes()
+
+
+def test_a_missing_sample_is_named(config, tmp_path):
+    several = config.generate.model_copy(update={"samples": 2, "engine": "fake"})
+    config = config.model_copy(update={"generate": several})
+    shards = [answer(config, tmp_path / f"shard-{at}.jsonl", f"{at}/2") for at in range(2)]
+    lines = shards[1].read_bytes().splitlines(keepends=True)
+    shards[1].write_bytes(b"".join(lines[:1] + lines[2:]))
+    manifest = Manifest.model_validate_json(manifest_path(shards[1]).read_bytes())
+    write_manifest(shards[1], manifest)
+    with pytest.raises(InputError, match=r"expected sample 1 of the response to 'record-2'"):
+        merge_responses(shards, annotated=Path(config.data.annotated), out=tmp_path / "m.jsonl")
 
 
 def test_shards_that_were_computed_otherwise_are_merged_and_it_is_told(config, tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tspin.config import RunConfig
+from tspin.config import GenerateConfig, RunConfig
 from tspin.machine.memory import Hardware, estimate_memory, responses_per_triplet, sharded
 from tspin.models.shape import ModelShape
 
@@ -243,6 +243,9 @@ def test_eager_attention_keeps_its_matrix() -> None:
 def test_responses_a_triplet(train: dict[str, Any], iterations: int, responses: int) -> None:
     settings = config(train=train).model_copy(update={"iterations": iterations})
     assert responses_per_triplet(settings) == responses
+    several = settings.model_copy(update={"generate": GenerateConfig(samples=4)})
+    further = 0 if train["method"] == "sft" else 3
+    assert responses_per_triplet(several) == responses + further
 
 
 def test_no_more_logarithms_are_kept_than_a_chunk_of_a_large_vocabulary() -> None:

@@ -92,6 +92,20 @@ def test_an_iteration_at_7b_trains_for_25_minutes_on_8_gpus(published) -> None:
     assert train.steps == EPOCHS * 782  # 50,000 / 64, and what is left over.
 
 
+def test_several_samples_are_generated_and_share_their_prompt(mistral: Path, published) -> None:
+    config = configuration(mistral, generate={"samples": 4})
+    data = DataLengths(PROMPTS, 1, [RecordLengths(PROMPT, RESPONSE, 1_200, 1_500, 4_500)])
+    planned = run_stages(config, published[1], data, None)
+    stages = {(one.kind, one.iteration): one for one in planned}
+    train, one = stages["train", 1].expected, published[2]["train", 1].expected
+    # y, four y' and y0 after one prompt.
+    assert train.trained_tokens == PROMPTS * EPOCHS * (PROMPT + 6 * RESPONSE)
+    assert train.steps == one.steps
+    work, one = stages["generate", 1].expected, published[2]["generate", 1].expected
+    assert (work.responses, work.generated_tokens) == (4 * PROMPTS, 4 * one.generated_tokens)
+    assert stages["triplets", 1].expected.written == PROMPTS * (4_500 + 3 * 1_200)
+
+
 def test_generation_at_7b_reads_the_weights_for_every_token_of_a_batch(published) -> None:
     config, sizes, stages = published
     work = stages["generate", 1].expected

@@ -69,6 +69,25 @@ def test_supervised_fine_tuning_has_no_responses_and_no_triplets(project: Path) 
     assert set(stages(project)) == {"check", "evaluate-initial", "train", "evaluate", "finish"}
 
 
+def test_methods_that_play_have_the_same_stages(project: Path) -> None:
+    train = yaml.safe_load((project / "params.yaml").read_text())["train"]
+    change(project, train=train | {"method": "spin"})
+    sync_stages(project)
+    found = (project / "dvc.yaml").read_bytes()
+    change(project, train=train | {"method": "rft", "rft_extractor": "last_number"})
+    sync_stages(project, check=True)
+    assert (project / "dvc.yaml").read_bytes() == found
+
+
+def test_held_out_prompts_have_one_response(project: Path) -> None:
+    generate = yaml.safe_load((project / "params.yaml").read_text())["generate"]
+    change(project, generate=generate | {"samples": 4})
+    sync_stages(project)
+    found = stages(project)
+    assert found["heldout-proto"]["cmd"].endswith(" --set generate.samples=1")
+    assert "samples" not in found["proto"]["cmd"]
+
+
 def test_without_heldout_records_nothing_is_evaluated(project: Path) -> None:
     change(project, data={"annotated": "sample/annotated.jsonl"}, gate={"metric": "nll_per_token"})
     sync_stages(project)

@@ -154,3 +154,17 @@ def test_the_content_id_sees_roles_turns_and_response() -> None:
     }
     assert len(ids) == 4
     assert content_id(one, "r") == content_id([Message(role="user", content="a")], "r")
+
+
+def test_responses_are_told_apart_by_their_samples(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    fields = {"response": "r", "finish_reason": "stop", "prompt_tokens": 1, "response_tokens": 1}
+    first = Response.model_validate({"id": "a", "seed": 1} | fields)
+    second = first.model_copy(update={"sample": 1})
+    write_records(path, [first, second])
+    lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    assert [line.get("sample") for line in lines] == [None, 1]  # As before there were several.
+    assert list(read_records(path, Response)) == [first, second]
+    write_records(path, [first, second, second])
+    with pytest.raises(InputError, match="3: id 'a', sample 1, stands on an earlier line too"):
+        list(read_records(path, Response))

@@ -136,3 +136,14 @@ def test_an_unknown_metric_lists_those_there_are(config_file: Path, folder: RunF
     config = load_config(config_file, ["gate.metric=nope"])
     with pytest.raises(InputError, match=r"gate.metric is 'nope'.* it holds: score"):
         play(config, folder, [0.1])
+
+
+def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default(config_file: Path) -> None:
+    path = open_run(config_file).path / "config.json"
+    old = json.loads(path.read_bytes())
+    del old["generate"]["samples"]
+    path.write_text(json.dumps(old))
+    with pytest.raises(InputError, match=r"generate\.samples: 1 -> 2"):
+        open_run(config_file, "generate.samples=2")
+    open_run(config_file)
+    assert json.loads(path.read_bytes())["generate"]["samples"] == 1

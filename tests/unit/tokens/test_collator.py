@@ -120,3 +120,22 @@ def test_every_row_gives_its_tokens_back(
         assert row[supervised].tolist() == response
         assert row[attended.bool() & ~supervised].tolist() == prompt
         assert (row[~attended.bool()] == 0).all()
+
+
+def test_samples_of_a_prompt_share_y_and_y0() -> None:
+    first = example([1, 5], [6, 2], [7, 2], [8, 2], [-1.0, -2.0, -3.0])
+    second = first | {"synthetic_ids": [9, 2], "reference_logps": [-1.0, -4.0, -3.0]}
+    other = example([3], [4, 2], [2], [4, 4, 2], [-5.0, -6.0, -7.0])
+    batch = TripletCollator(pad_token_id=0)([first | {"sample": 0}, second | {"sample": 1}, other])
+    assert batch["input_ids"].tolist() == [
+        [1, 5, 6, 2],
+        [3, 4, 2, 0],
+        [1, 5, 7, 2],
+        [1, 5, 9, 2],
+        [3, 2, 0, 0],
+        [1, 5, 8, 2],
+        [3, 4, 4, 2],
+    ]
+    assert batch["rows"].tolist() == [0, 0, 1, 2, 3, 4, 5, 5, 6]
+    assert batch["weights"].tolist() == [0.5, 0.5, 1.0]
+    assert batch["reference_logps"].tolist() == [[-1, -1, -5], [-2, -4, -6], [-3, -3, -7]]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ def template(tiny_tokenizer: PreTrainedTokenizerFast) -> PromptTemplate:
     return PromptTemplate.load(tiny_tokenizer, "instruction")
 
 
-def triplet(identity: str = "a", **changes: str | int) -> Triplet:
+def triplet(identity: str = "a", **changes: Any) -> Triplet:
     texts = {"annotated": "Paris", "synthetic": "Athens", "proto_synthetic": "46"}
     return Triplet.model_validate({"id": identity, "messages": QUESTION} | texts | changes)
 
@@ -119,3 +120,25 @@ def test_broken_file(tmp_path: Path, template: PromptTemplate, content: bytes) -
     for roles in (ROLES, ROLES[:1]):
         with pytest.raises(InputError, match=r"t\.jsonl"):
             load(path, template, roles=roles)
+
+
+def test_each_sample_is_an_item_of_its_prompt(tmp_path: Path, template: PromptTemplate) -> None:
+    path = tmp_path / "t.jsonl"
+    further = [{"response": "Rome"}, {"response": "Oslo 46", "finish_reason": "length"}]
+    write_records(path, [triplet(further_synthetic=further), triplet("b")])
+    examples = load(path, template)
+    assert len(examples) == 2
+    assert examples.shape == (4, 3)
+    assert (examples.places([1]), examples.places([1, 0])) == ([3], [3, 0, 1, 2])
+    items = examples.items(0)
+    cut_off = template.response_ids("Oslo 46", finished=False)
+    synthetic = [template.response_ids("Athens"), template.response_ids("Rome"), cut_off]
+    assert [item["synthetic_ids"] for item in items] == synthetic
+    assert [item["sample"] for item in items] == [0, 1, 2]
+    for role in ("annotated_ids", "proto_synthetic_ids", "prompt_ids"):
+        assert items[0][role] == items[1][role] == items[2][role] == examples[0][role]
+    assert "sample" not in examples.items(1)[0]
+    assert examples.mean_length(1) == (sum(map(len, synthetic)) / 3 + len(synthetic[0])) / 2
+    examples.reference_logps = np.arange(12.0).reshape(4, 3)
+    assert [item["reference_logps"][0] for item in examples.items(0)] == [0.0, 3.0, 6.0]
+    assert examples[1]["reference_logps"] == [9.0, 10.0, 11.0]

@@ -109,3 +109,20 @@ def test_rows_keep_to_the_budget(tokens: list[int], budget: int) -> None:
 def test_first_fit_by_hand() -> None:
     tokens = [5, 9, 4, 1, 30]
     assert first_fit([0, 1, 2, 3, 4], lambda item: tokens[item], 10) == [[4], [1, 3], [0, 2]]
+
+
+def test_samples_of_a_prompt_are_in_the_row_with_it_once() -> None:
+    first = example([1, 5], [6, 9, 2], [7, 2], [8, 2])
+    batch = PackingCollator()(
+        [
+            first | {"sample": 0},
+            first | {"sample": 1, "synthetic_ids": [6, 9, 2]},  # As the annotation.
+            first | {"sample": 2, "synthetic_ids": [4, 2]},
+            example([3], [4, 2], [2], [5, 2]),
+        ]
+    )
+    assert batch["input_ids"].tolist() == [[1, 5, 6, 9, 7, 8, 4, 3, 4, 5]]
+    assert batch["lengths"].tolist() == [3, 2, 2, 2, 2, 1, 2]
+    # y of all four, then y', then y0.
+    assert batch["rows"].tolist() == [0, 0, 0, 4, 1, 0, 3, 5, 2, 2, 2, 6]
+    assert batch["weights"].tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1])

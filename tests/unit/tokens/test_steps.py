@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tspin.seeds import derive_seed
 from tspin.tokens.collator import TripletCollator
+from tspin.tokens.examples import Example, Examples
 from tspin.tokens.packing import first_fit
 from tspin.tokens.steps import PassDataset, StepCollator, StepSampler
 
@@ -109,5 +111,16 @@ def test_identical_responses_are_marked() -> None:
 
 
 def test_a_dataset_of_passes() -> None:
-    examples: Any = ["a", "b", "c"]
-    assert PassDataset(examples)[[2, 0]] == ["c", "a"]
+    ids = np.array([5, 2], dtype=np.int32)
+    rows = [Example(i, ids, (ids,) * (1 + n), samples=n) for i, n in (("a", 1), ("b", 2))]
+    items = PassDataset(Examples(rows))[[1, 0]]
+    assert [(item["id"], item.get("sample")) for item in items] == [("b", 0), ("b", 1), ("a", None)]
+
+
+def test_samples_of_a_prompt_are_one_triplet_of_a_step() -> None:
+    given = [example("a", sample=0), example("a", sample=1, synthetic_ids=[5, 6, 2]), example("b")]
+    collate = StepCollator(TripletCollator(0), stand_in=example("b"), per_token=False)
+    (batch,) = collate([given])["passes"]
+    assert (batch["items"].item(), batch["ids"]) == (2, ["a", "b"])
+    assert batch["weights"].tolist() == [0.5, 0.5, 1.0]
+    assert batch["identical"].tolist() == [False, True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,32 @@ def test_the_likelihood_of_y_is_added_per_token(
 def test_sft_has_no_second_likelihood(tmp_path: Path) -> None:
     loss, _ = made(tmp_path, "sft")
     assert made(tmp_path, "sft", sft_weight=0.3)[0] == loss == pytest.approx(30 / 9)
+
+
+def test_a_prompt_counts_once_however_many_samples_it_has(tmp_path: Path) -> None:
+    # Two samples of one prompt, then another prompt with one.
+    annotated, proto = [-10.0, -10.0, -4.0], [-11.0, -11.0, -5.0]
+    logps = torch.tensor([annotated, [-12.0, -9.0, -4.5], proto], dtype=torch.float64)
+    tokens = torch.tensor([[5, 5, 4], [3, 8, 2], [6, 6, 2]])
+    weights = torch.tensor([0.5, 0.5, 1.0])
+    args = TSPINConfig(output_dir=str(tmp_path), use_cpu=True, beta=0.1, sft_weight=0.3)
+    terms = method_loss(args, logps, tokens, None, weights)
+
+    def one(u: float, v: float) -> float:
+        return math.log1p(math.exp(-u)) + 0.1 * math.log1p(math.exp(-v))
+
+    first, second, other = one(2.0, -1.0), one(-1.0, 2.0), one(0.5, 0.5)
+    expected = ((first + second) / 2 + other) / 2 + 0.3 * (10 / 5 + 4 / 4) / 2
+    assert terms.loss.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_equal_samples_are_one(tmp_path: Path, method: Method) -> None:
+    columns = torch.tensor([[-10.0, -20.0], [-12.0, -19.0], [-11.0, -19.0]])
+    args = TSPINConfig(output_dir=str(tmp_path), use_cpu=True, method=method, beta=0.1)
+    used = slice(2) if method in ("spin", "space") else slice(3)
+    logps, tokens = columns[used], TOKENS[used]
+    plain = method_loss(args, logps, tokens, logps - 1)
+    twice = logps[:, [0, 1, 1]], tokens[:, [0, 1, 1]], logps[:, [0, 1, 1]] - 1
+    weighted = method_loss(args, *twice, torch.tensor([1.0, 0.5, 0.5]))
+    assert weighted.loss.item() == pytest.approx(plain.loss.item())

@@ -19,7 +19,7 @@ def values(at: slice) -> dict[str, torch.Tensor]:
 
 def test_means_by_hand() -> None:
     metrics = StepMetrics()
-    metrics.add(values(slice(0, 3)), counts=True)
+    metrics.add(values(slice(0, 3)), triplets=3)
     means = metrics.drain(lambda sums: sums)
     margins = [0.5 * 2, 0.5 * -6, 0.5 * 8]
     assert means["rewards/margins"] == pytest.approx(sum(margins) / 3)
@@ -39,22 +39,32 @@ def test_means_by_hand() -> None:
 
 def test_each_triplet_counts_once_however_the_step_is_cut() -> None:
     whole, cut = StepMetrics(), StepMetrics()
-    whole.add(values(slice(0, 3)), counts=True)
-    cut.add(values(slice(0, 2)), counts=True)
-    cut.add(values(slice(2, 3)), counts=True)
-    cut.add(values(slice(0, 1)), counts=False)  # a stand-in
+    whole.add(values(slice(0, 3)), triplets=3)
+    cut.add(values(slice(0, 2)), triplets=2)
+    cut.add(values(slice(2, 3)), triplets=1)
+    cut.add(values(slice(0, 1)), triplets=0)  # a stand-in
     expected = whole.drain(lambda sums: sums)
     assert cut.drain(lambda sums: sums) == pytest.approx(expected)
 
 
+def test_samples_of_a_prompt_count_as_one_triplet() -> None:
+    # The first two are the samples of one prompt: a mean of 1/2, 1/2 and 1.
+    metrics = StepMetrics()
+    metrics.add(values(slice(0, 3)), triplets=2, weights=torch.tensor([0.5, 0.5, 1.0]))
+    means = metrics.drain(lambda sums: sums)
+    assert means["rewards/margins"] == pytest.approx((0.5 * (2 - 6) / 2 + 0.5 * 8) / 2)
+    assert means["rewards/accuracies"] == pytest.approx((1 / 2 + 1) / 2)
+    assert means["logps/annotated"] == pytest.approx(((-4 - 8) / 2 - 1) / 2)
+
+
 def test_processes_are_summed() -> None:
     one, two = StepMetrics(), StepMetrics()
-    one.add(values(slice(0, 2)), counts=True)
-    two.add(values(slice(2, 3)), counts=True)
+    one.add(values(slice(0, 2)), triplets=2)
+    two.add(values(slice(2, 3)), triplets=1)
     shared: list[torch.Tensor] = []
     two.drain(lambda sums: shared.append(sums) or sums)
     whole = StepMetrics()
-    whole.add(values(slice(0, 3)), counts=True)
+    whole.add(values(slice(0, 3)), triplets=3)
     means = one.drain(lambda sums: sums + shared[0])
     assert means == pytest.approx(whole.drain(lambda sums: sums))
 

@@ -38,7 +38,7 @@ def generate(
     overrides: Overrides = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Sample one response a prompt; started again, it continues."""
+    """Sample responses to every prompt; started again, it continues."""
     settings = step_config(config, overrides, model=model, annotated=annotated)
     from tspin.generate.shards import Shard
 
