@@ -35,13 +35,14 @@ REST = "the rest"
 
 _PIPELINE = """
 import sys
+from pathlib import Path
 from kfp import local
 from tspin.config import load_config
 from tspin_pipelines.graph.graphs import GRAPHS
 from tspin_pipelines.plan import Plan
 from tspin_pipelines.profiles.profile import load_profile
 local.init(local.SubprocessRunner(use_venv=False), pipeline_root=sys.argv[2])
-GRAPHS["run"](Plan(load_config(sys.argv[1], []), load_profile("cpu")))()
+GRAPHS["run"](Plan(load_config(Path(sys.argv[1]), []), load_profile("cpu")))()
 """
 
 
@@ -80,9 +81,15 @@ def spent(way: Callable[[Path, list[str]], None], folder: Path, changes: list[st
     began = time.perf_counter()
     way(folder, changes)
     wall = time.perf_counter() - began
+    # A history has copies of what the steps before it wrote.
+    steps = {
+        step.work: step
+        for path in folder.rglob(f".*{SECONDS}")
+        for step in [StepSeconds.model_validate_json(path.read_bytes())]
+    }
     phases: Counter[str] = Counter()
-    for path in folder.rglob(f".*{SECONDS}"):
-        phases.update(StepSeconds.model_validate_json(path.read_bytes()).phases)
+    for step in steps.values():
+        phases.update(step.phases)
     phases[REST] = wall - phases.total()  # type: ignore[assignment]
     return phases
 
@@ -121,7 +128,15 @@ def _dvc_repro(folder: Path, changes: list[str]) -> None:
 
 
 def _kfp_local(folder: Path, changes: list[str]) -> None:
-    config = _config(folder, [*changes, f"system.checkpoints={folder / 'checkpoints'}"])
+    demo = folder / "build/demo"
+    inside = {
+        "model.path": demo / "base",
+        "data.annotated": demo / "annotated.jsonl",
+        "data.heldout": demo / "heldout.jsonl",
+        "evaluate.harness.task_folder": demo / "tasks",
+        "system.checkpoints": folder / "checkpoints",
+    }
+    config = _config(folder, [*(f"{name}={path}" for name, path in inside.items()), *changes])
     _do(folder, sys.executable, "-c", _PIPELINE, str(config), str(folder / "root"))
 
 
