@@ -67,7 +67,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
 
 NO_HEAD_DIM = ("falcon",)
 # It attends in float32 whatever the weights are.
-SINGLE_PRECISION = ("gpt-j head bias",)
+SINGLE_PRECISION = ("gpt-j head bias", "mamba")
 
 
 def make(name: str) -> PreTrainedModel:

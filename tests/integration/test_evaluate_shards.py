@@ -26,6 +26,7 @@ from tspin.evaluate.step import evaluate
 from tspin.generate.shards import Shard
 from tspin.generate.step import generate
 from tspin.records.records import AnnotatedRecord, Message, write_records
+from tspin.records.seconds import SECONDS
 from tspin.runs.folder import EvaluationFiles
 
 pytestmark = pytest.mark.integration
@@ -124,7 +125,9 @@ def merged(folder: Path, shards: list[Path], out: Path, **given: Any) -> Path:
 
 
 def files(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in out.parent.iterdir()}
+    """All but the seconds that each took."""
+    paths = [path for path in out.parent.iterdir() if not path.name.endswith(SECONDS)]
+    return {path.name: path.read_bytes() for path in paths}
 
 
 @pytest.fixture(scope="module")
