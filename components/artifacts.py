@@ -15,8 +15,8 @@ from tspin.files import atomic_file, sha256_file, sha256_folder, write_json
 from tspin.outputs import artifact_folder, check_output
 from tspin.records.estimate import read_estimates
 from tspin.records.manifest import is_shard, manifest_path
+from tspin.records.process_start import count_process_start
 from tspin.records.seconds import carry_seconds
-from tspin.records.step_clock import count_process_start
 from tspin.records.training_log import TRAIN_LOG, read_train_log
 
 __all__ = [

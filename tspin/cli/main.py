@@ -17,7 +17,7 @@ import tspin
 from tspin.cli.contents import Contents
 from tspin.errors import TspinError
 from tspin.processes.runner import end_with_runner
-from tspin.records.step_clock import count_process_start
+from tspin.records.process_start import count_process_start
 
 __all__ = ["app", "main"]
 

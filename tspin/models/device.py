@@ -89,6 +89,7 @@ def numerics(config: ModelConfig, device: torch.device) -> dict[str, str | None]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of mallopt(3)."""
+_THRESHOLDS = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"}
 _LARGEST_DEFAULT = 32 * 2**20
 """What glibc by itself raises the second of them to, in bytes, and twice that the first."""
 
@@ -98,10 +99,12 @@ def freed_memory_kept() -> Iterator[None]:
     """Do not give back to the system what tensors on a CPU have freed, until the block ends.
 
     A step asks for the same tensors as the one before. glibc has the system make each that is
-    large anew, page by page and zeroed. Another C library is left alone.
+    large anew, page by page and zeroed. Another C library is left alone, and so are thresholds that
+    the environment sets (MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_).
     """
     libc = ctypes.CDLL(None)
-    if not (hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")):
+    known = hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")
+    if not known or _THRESHOLDS & os.environ.keys():
         yield
         return
     libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

@@ -7,7 +7,6 @@ each moment one phase runs, so that the phases add up to the whole.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import defaultdict
@@ -19,12 +18,12 @@ from pathlib import Path
 from tspin.errors import InputError
 from tspin.files import write_json
 from tspin.records.manifest import Manifest
+from tspin.records.process_start import take_process_start
 from tspin.records.seconds import WORK, Phase, StepName, StepSeconds, read_seconds, seconds_path
 
 __all__ = [
     "StepClock",
     "begin_work",
-    "count_process_start",
     "kept",
     "phase",
     "saved_now_and_then",
@@ -157,13 +156,6 @@ def saved_now_and_then(save: Callable[[], object]) -> Iterator[None]:
 
 
 _clock: ContextVar[StepClock | None] = ContextVar("clock", default=None)
-_process_counts = False
-
-
-def count_process_start() -> None:
-    """Let the next step count from the start of this process, which was started for it."""
-    global _process_counts  # noqa: PLW0603  (a process has one start)
-    _process_counts = True
 
 
 @contextmanager
@@ -174,11 +166,8 @@ def timed_step(step: StepName, *, began: float | None = None) -> Iterator[StepCl
         step: Its name.
         began: See `StepClock`.
     """
-    global _process_counts  # noqa: PLW0603
-    if began is None and _process_counts:
-        began = _process_start()
-    _process_counts = False
-    clock = StepClock(step, began)
+    process = take_process_start()
+    clock = StepClock(step, process if began is None else began)
     token = _clock.set(clock)
     try:
         yield clock
@@ -209,14 +198,3 @@ def kept(out: Path, manifest: Manifest) -> AbstractContextManager[None]:
     """See `StepClock.kept`; nothing where no step is timed."""
     clock = _clock.get()
     return nullcontext() if clock is None else clock.kept(out, manifest)
-
-
-def _process_start() -> float | None:
-    """When this process began, as `time.monotonic` has it; None where that is unknown."""
-    try:
-        # proc(5): field 22, in ticks since boot; the second field may hold blanks.
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        began = int(fields[19]) / os.sysconf("SC_CLK_TCK")
-        return time.monotonic() - (time.clock_gettime(time.CLOCK_BOOTTIME) - began)
-    except (OSError, AttributeError, ValueError, IndexError):
-        return None  # No Linux.

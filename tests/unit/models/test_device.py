@@ -36,9 +36,16 @@ def faults_of_a_large_tensor() -> int:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is about glibc's malloc")
-def test_memory_that_was_freed_is_used_again_inside_the_block_alone() -> None:
+def test_memory_that_was_freed_is_used_again_inside_the_block_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+        monkeypatch.delenv(name, raising=False)
     pages = (1 << 26) // resource.getpagesize()
     with freed_memory_kept():
         assert faults_of_a_large_tensor() < pages / 10
     # Where the system hands out huge pages there are few faults, but there are some.
     assert faults_of_a_large_tensor() > 16
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
+    with freed_memory_kept():
+        assert faults_of_a_large_tensor() > 16

@@ -20,11 +20,12 @@ MANIFEST = Manifest(kind="responses", seed=1)
 STEP = """
 import sys, time
 from pathlib import Path
+from tspin.records import process_start
 from tspin.records import step_clock
 from tspin.records.manifest import Manifest
 
 step_clock._SAVED = 0.01
-step_clock.count_process_start()
+process_start.count_process_start()
 with step_clock.timed_step("generate") as clock:
     print(time.monotonic() - clock.began, flush=True)
     with clock.kept(Path(sys.argv[1]), Manifest(kind="responses", seed=1)), clock.working():
