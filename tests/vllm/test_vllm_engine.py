@@ -24,6 +24,7 @@ from tspin.generate.journal import journal_path
 from tspin.generate.shards import Shard, merge_responses
 from tspin.records.manifest import manifest_path, read_manifest
 from tspin.records.records import AnnotatedRecord, Message, write_records
+from tspin.records.seconds import seconds_path
 from tspin.tokens.prompts import PromptTemplate
 
 GREEDY = SamplingParams(temperature=0.0, top_p=1.0, max_new_tokens=32)
@@ -228,7 +229,8 @@ def test_killed_and_started_again_gives_the_same_bytes_and_leaves_no_process(
     # Another process, other company, two copies instead of one: and the same bytes.
     assert _generate(config, annotated, out) == whole
     kept = {entry.name for entry in out.parent.iterdir()}
-    assert kept == {"synthetic.jsonl", "synthetic.jsonl.manifest.json", "config.yaml"}
+    made = {"synthetic.jsonl", "synthetic.jsonl.manifest.json", seconds_path(out).name}
+    assert kept == made | {"config.yaml"}
     assert manifest_path(out).read_bytes() == manifest_path(tmp_path / "whole.jsonl").read_bytes()
 
 
