@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_runs import make_job, write_triplets
+from training_runs import asked_of, make_job, write_triplets
 
 from tspin.errors import InputError, TspinError
 from tspin.records.manifest import Manifest, content_hash, read_manifest, write_manifest
 from tspin.records.records import AnnotatedRecord, Triplet, read_records, write_records
 from tspin.records.training_log import read_train_log
 from tspin.train.job import TrainJob
-from tspin.train.step import run_job
+from tspin.train.step import run_job, train
 
 pytestmark = pytest.mark.integration
 
@@ -146,6 +146,29 @@ def test_checkpoints_of_other_work_are_not_resumed(
     run_job(job)  # would fail on the empty folder
     assert "removing checkpoints of another training" in caplog.text
     assert len(log_of(job)) == 6
+
+
+def test_checkpoints_that_a_kill_left_behind_a_finished_training_go_at_the_next_call(
+    folder: Path, tiny_model_dir: Path
+) -> None:
+    job = make_job(folder, tiny_model_dir, "left-behind")
+    kept = folder / "kept.json"
+
+    def keep(*_: Any) -> None:
+        kept.write_bytes((job.checkpoints / "key.json").read_bytes())
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("tspin.checkpoints.folder.Checkpoints.remove", keep)
+        train(**asked_of(job))  # As if it was killed before it could delete them.
+    (job.checkpoints / "checkpoint-1").mkdir(exist_ok=True)
+    before = content_hash(job.out)
+    (job.checkpoints / "key.json").write_text('{"other": "work"}')
+    train(**asked_of(job))
+    assert (job.checkpoints / "checkpoint-1").is_dir()
+    (job.checkpoints / "key.json").write_bytes(kept.read_bytes())
+    train(**asked_of(job))
+    assert not job.checkpoints.exists()
+    assert content_hash(job.out) == before
 
 
 def test_a_message_names_the_missing_file(tmp_path: Path, tiny_model_dir: Path) -> None:

@@ -115,6 +115,25 @@ class Checkpoints:
         if self.mirror is not None:
             self.mirror.remove()
 
+    def remove_finished(self) -> None:
+        """Delete what a kill left between a training's end and the deletion of its folder.
+
+        To be called where the trained model is in place. A folder of other work stays, and so does
+        one that a process holds, which deletes it itself.
+        """
+        key = self.path / _KEY
+        if not key.is_file() or orjson.loads(key.read_bytes()) != self._key:
+            return
+        lock = FileLock(self.path / _LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return
+        try:
+            self.remove()
+        finally:
+            lock.release()
+
     def _fetch(self) -> None:
         """Take over where another machine stopped."""
         if self.mirror is None:
