@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tspin.errors import InputError
 from tspin.files import sha256_file, sha256_folder, sha256_listed, write_json
-from tspin.records.arithmetic import Arithmetic
+from tspin.records.arithmetic import Arithmetic, begun_path
 
 __all__ = [
     "MODEL_FILES",
@@ -224,8 +224,10 @@ def is_current(output: Path, wanted: Manifest) -> bool:
                 recorded["parameters"].pop(name, None)
                 asked["parameters"].pop(name, None)
     current = recorded == asked
-    if current and making_path(output).exists():
-        making_path(output).unlink()  # Whoever wrote the manifest was killed before doing so.
+    if current:
+        # Whoever wrote the manifest may have been killed before doing so.
+        for mark in (making_path(output), begun_path(output)):
+            mark.unlink(missing_ok=True)
     return current
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytest
 
 import tspin.records.manifest
+from tspin.records.arithmetic import begun_path
 from tspin.records.manifest import Manifest, is_current, making_path, write_manifest
 
 PRECISION = {"dtype": "float32", "attn_implementation": None}
@@ -110,5 +111,7 @@ def test_a_mark_that_a_kill_left_beside_a_finished_output_goes(tmp_path: Path) -
     output.write_text("y")
     manifest = write_manifest(output, Manifest(kind="responses"))
     making_path(output).touch()
+    begun_path(output).touch()
     assert is_current(output, manifest)
     assert not making_path(output).exists()
+    assert not begun_path(output).exists()
