@@ -66,5 +66,5 @@ class Project:
         return {
             str(path.relative_to(self.run_dir)): content_hash(path)
             for path in files
-            if path.name not in (".lock", "report.html") and not path.match(f"*{SECONDS}")
+            if path.name not in (".lock", "report.html") and SECONDS not in path.name
         }
