@@ -20,6 +20,7 @@ import pytest
 import torch
 from training_runs import asked_of, finish, make_job, start, wait_for, write_sayings, write_triplets
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from whole_runs import hashes
 
 from tests import warm
 from tests.ports import free_port
@@ -27,7 +28,6 @@ from tspin.config import load_config
 from tspin.evaluate.step import evaluate
 from tspin.generate.step import generate
 from tspin.records.manifest import Manifest, content_hash, read_manifest
-from tspin.records.seconds import SECONDS
 from tspin.selfplay import run as play
 from tspin.train.job import TrainJob
 from tspin.train.step import run_job, train
@@ -94,13 +94,7 @@ class Project:
 
     def outputs(self) -> dict[str, str]:
         """Hashes of everything a run leaves, but for what names its own folder."""
-        files = (path for path in self.run_dir.rglob("*") if path.is_file())
-        return {
-            str(path.relative_to(self.run_dir)): content_hash(path)
-            for path in files
-            if path.name not in (".lock", "config.json", "report.html")
-            and not path.match(f"*{SECONDS}")
-        }
+        return hashes(self.run_dir, "config.json")
 
 
 @contextmanager

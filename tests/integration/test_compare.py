@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import signal
 import subprocess
@@ -15,8 +14,8 @@ from typing import Any
 
 import pytest
 from training_runs import wait_for, write_sayings
+from whole_runs import started
 
-from tests import warm
 from tspin.records.records import AnnotatedRecord, read_records
 
 pytestmark = pytest.mark.integration
@@ -42,15 +41,7 @@ class Project:
         )
 
     def start(self, *options: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tspin", "compare", "--config", "run.yaml", *options]
-        return warm.Popen(
-            command,
-            cwd=self.folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        return started(self.folder, "compare", "--config", "run.yaml", *options)
 
     def run(self, *options: str) -> tuple[int, str, str]:
         process = self.start(*options)

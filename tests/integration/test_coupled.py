@@ -11,6 +11,7 @@ import pytest
 import torch
 from evaluations import config_of, records_of
 from test_generate import make_config, start, wait_for_lines
+from training_runs import write_apples
 from transformers import LlamaForCausalLM
 
 from tspin.config import RunConfig
@@ -19,24 +20,14 @@ from tspin.evaluate.step import evaluate
 from tspin.generate.journal import journal_path
 from tspin.generate.step import generate
 from tspin.records.manifest import Manifest, manifest_path
-from tspin.records.records import AnnotatedRecord, Message, Response, read_records, write_records
+from tspin.records.records import Response, read_records, write_records
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def annotated(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "annotated.jsonl"
-    records = (
-        AnnotatedRecord(
-            id=f"record-{i}",
-            messages=[Message(role="user", content=f"{i} apples and " * (i * 5 % 8))],
-            response="The answer is 46.",
-        )
-        for i in range(41)
-    )
-    write_records(path, records)
-    return path
+    return write_apples(tmp_path_factory.mktemp("data") / "annotated.jsonl")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_runs import wait_for
+from training_runs import wait_for, write_apples
 from transformers import AutoModelForCausalLM, GPT2Config, Qwen2Config
 
 from tests import warm
@@ -24,7 +24,7 @@ from tspin.errors import InputError
 from tspin.generate.journal import journal_path
 from tspin.generate.step import generate
 from tspin.records.manifest import content_hash, manifest_path, read_manifest
-from tspin.records.records import AnnotatedRecord, Message, Response, read_records, write_records
+from tspin.records.records import AnnotatedRecord, Response, read_records, write_records
 
 pytestmark = pytest.mark.integration
 
@@ -50,17 +50,7 @@ except TspinError as error:
 
 @pytest.fixture(scope="module")
 def annotated(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "annotated.jsonl"
-    records = (
-        AnnotatedRecord(
-            id=f"record-{i}",
-            messages=[Message(role="user", content=f"{i} apples and " * (i * 5 % 8))],
-            response="The answer is 46.",
-        )
-        for i in range(41)
-    )
-    write_records(path, records)
-    return path
+    return write_apples(tmp_path_factory.mktemp("data") / "annotated.jsonl")
 
 
 def make_config(

@@ -160,3 +160,17 @@ def killed_on_error(process: subprocess.Popen[str]) -> Iterator[None]:
     except BaseException:
         process.kill()
         raise
+
+
+def write_apples(path: Path) -> Path:
+    """41 annotated records with prompts of unlike lengths."""
+    records = (
+        AnnotatedRecord(
+            id=f"record-{i}",
+            messages=[Message(role="user", content=f"{i} apples and " * (i * 5 % 8))],
+            response="The answer is 46.",
+        )
+        for i in range(41)
+    )
+    write_records(path, records)
+    return path

@@ -15,6 +15,28 @@ from tspin.records.manifest import content_hash
 from tspin.records.seconds import SECONDS
 
 
+def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A command of `tspin` in a folder, with one thread."""
+    return warm.Popen(
+        [sys.executable, "-m", "tspin", *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def hashes(run_dir: Path, *left_out: str) -> dict[str, str]:
+    """Of all files of a run, but for what tells how long it took, and these names."""
+    names = {".lock", "report.html", *left_out}
+    return {
+        str(path.relative_to(run_dir)): content_hash(path)
+        for path in run_dir.rglob("*")
+        if path.is_file() and path.name not in names and SECONDS not in path.name
+    }
+
+
 class Project:
     """A folder with data, a configuration, and the command that runs it."""
 
@@ -37,15 +59,7 @@ class Project:
         return self.folder / "runs/r"
 
     def start(self, *options: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tspin", "run", "--config", "run.yaml", *options]
-        return warm.Popen(
-            command,
-            cwd=self.folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        return started(self.folder, "run", "--config", "run.yaml", *options)
 
     def run(self, *options: str) -> tuple[int, str, str]:
         process = self.start(*options)
@@ -62,9 +76,4 @@ class Project:
 
     def outputs(self) -> dict[str, str]:
         """Hashes of everything a run leaves, but for what tells how long it took."""
-        files = (path for path in self.run_dir.rglob("*") if path.is_file())
-        return {
-            str(path.relative_to(self.run_dir)): content_hash(path)
-            for path in files
-            if path.name not in (".lock", "report.html") and SECONDS not in path.name
-        }
+        return hashes(self.run_dir)

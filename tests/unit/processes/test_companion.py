@@ -26,6 +26,8 @@ def work(argument):
         raise ValueError("a bug")
     if what == "leave":
         os._exit(7)
+    if what == "end":
+        Path(where).write_text("done")
     if what == "wait":
         Path(where).write_text(os.environ["GIVEN"])
         signal.pause()
@@ -46,8 +48,10 @@ def start(argument: str) -> Companion:
     return Companion("beside_work", argument, kind="evaluation", environment={"GIVEN": "here"})
 
 
-def test_its_work_is_waited_for() -> None:
-    start("nothing").wait()
+def test_its_work_is_waited_for(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    start(f"end {made}").wait()
+    assert made.read_text() == "done"
 
 
 @pytest.mark.parametrize(

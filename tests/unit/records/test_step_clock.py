@@ -151,10 +151,18 @@ def test_a_step_that_fails_keeps_its_time_and_a_refusal_leaves_nothing(out: Path
     assert made(out).total > gone.total
 
 
-def test_no_step_fails_because_its_time_cannot_be_written(tmp_path: Path) -> None:
+def test_no_step_fails_because_its_time_cannot_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "file").touch()
-    with timed_step("train") as clock, clock.kept(tmp_path / "file/model", MANIFEST):
+    with (
+        caplog.at_level("INFO"),
+        timed_step("train") as clock,
+        clock.kept(tmp_path / "file/model", MANIFEST),
+    ):
         pass
+    assert "train: " in caplog.text  # It is told all the same.
+    assert read_seconds(tmp_path / "file/model") is None
 
 
 def test_the_slowest_of_several_is_carried_on(tmp_path: Path) -> None:
