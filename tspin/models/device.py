@@ -100,7 +100,8 @@ def freed_memory_kept() -> Iterator[None]:
 
     A step asks for the same tensors as the one before. glibc has the system make each that is
     large anew, page by page and zeroed. Another C library is left alone, and so are thresholds that
-    the environment sets (MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_).
+    the environment sets (MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_). Of no effect in a thread
+    with an arena of its own, such as all but the first.
     """
     libc = ctypes.CDLL(None)
     known = hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")
