@@ -49,6 +49,12 @@ class Plan:
         """Whether the model to start from is an artifact of some store, given by its URI."""
         return self.model is not None and "://" in self.model
 
+    @property
+    def shares_cache(self) -> bool:
+        """Whether light tasks and those that load models have a volume in common."""
+        stages = self.profile.stages
+        return bool(set(stages.light.volumes) & set(stages.generate.volumes + stages.train.volumes))
+
     def node(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
         """Name a sub-pipeline; what of it is taken from the cache, its own tasks decide."""
         return task.set_caching_options(False).set_display_name(title)

@@ -1,4 +1,4 @@
-"""A Hub on this machine that data sets are read from: what its real clients ask for, no more."""
+"""A Hub on this machine that is read from: what its real clients ask for, no more."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ __all__ = ["DatasetHub", "dataset_hub"]
 
 @dataclass
 class DatasetHub:
-    """One data set and what was asked of it."""
+    """One data set, or one model, and what was asked of it."""
 
     name: str
     commits: Mapping[str, Mapping[str, bytes]]
     """By commit, the newest first: the files by path."""
     tags: Mapping[str, str]
     """Other names of commits."""
+    kind: str = "datasets"
     url: str = ""
     asked: list[str] = field(default_factory=list)
 
@@ -37,10 +38,13 @@ class DatasetHub:
 
 @contextmanager
 def dataset_hub(
-    name: str, commits: Mapping[str, Mapping[str, bytes]], tags: Mapping[str, str] | None = None
+    name: str,
+    commits: Mapping[str, Mapping[str, bytes]],
+    tags: Mapping[str, str] | None = None,
+    kind: str = "datasets",
 ) -> Iterator[DatasetHub]:
-    """Serve a data set until the block ends."""
-    state = DatasetHub(name, commits, tags or {})
+    """Serve a data set, or one of another kind ("models"), until the block ends."""
+    state = DatasetHub(name, commits, tags or {}, kind)
 
     class Handler(_Handler):
         hub = state
@@ -56,7 +60,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.asked.append(f"{self.command} {path}")
-        api, files = f"/api/datasets/{self.hub.name}", f"/datasets/{self.hub.name}/resolve/"
+        api = f"/api/{self.hub.kind}/{self.hub.name}"
+        folder = "" if self.hub.kind == "models" else f"/{self.hub.kind}"
+        files = f"{folder}/{self.hub.name}/resolve/"
         if path == api or path.startswith(f"{api}/"):
             return self._describe(path.removeprefix(api).strip("/").split("/"))
         if path.startswith(files):
@@ -71,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.hub.asked.append(f"POST {path}")
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        parts = path.removeprefix(f"/api/datasets/{self.hub.name}/").split("/")
+        parts = path.removeprefix(f"/api/{self.hub.kind}/{self.hub.name}/").split("/")
         if parts[0] != "paths-info":
             return self._refuse("RepoNotFound")
         entries = {entry["path"]: entry for entry in self._tree(parts[1])}

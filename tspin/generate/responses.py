@@ -18,6 +18,7 @@ from tspin.errors import InputError, TspinError
 from tspin.files import atomic_file
 from tspin.generate.drafts import opened_drafts
 from tspin.generate.journal import Journal, journal_path
+from tspin.generate.opening import planned
 from tspin.generate.plan import ResponsePlan
 from tspin.progress import progress
 from tspin.records.records import AnnotatedRecord, Response, ResponseKey, read_records
@@ -81,13 +82,18 @@ def write_responses(
         source, records = records, read_records(records, AnnotatedRecord)
     room = _room(max_length, sampling)
     rules: dict[str, Any] = {"max_prompt": room, "over_long": over_long, "samples": samples}
-    with phase("tokenising"):
-        plan = ResponsePlan.of(records, template, seed_of=seed_of, source=source, **rules)
+
+    def plan_of_all() -> ResponsePlan:
+        return ResponsePlan.of(records, template, seed_of=seed_of, source=source, **rules)
+
     own = {"template": template.hash, "sampling": dataclasses.asdict(sampling)}
-    key = plan.key({**decisive, **own})
-    with Journal.opened(out, key, frozenset(plan.keys)) as journal:
-        _answer(plan, journal, opened_drafts(drafts, template), open_engine, sampling, label)
-        return _assemble(plan, journal, out)
+    # With a journal there may be nothing left to ask.
+    beside = not journal_path(out).is_file()
+    with planned(plan_of_all, open_engine, beside=beside) as (plan, engine_of):
+        key = plan.key({**decisive, **own})
+        with Journal.opened(out, key, frozenset(plan.keys)) as journal:
+            _answer(plan, journal, opened_drafts(drafts, template), engine_of, sampling, label)
+            return _assemble(plan, journal, out)
 
 
 def _room(max_length: int, sampling: SamplingParams) -> int:

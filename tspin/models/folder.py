@@ -13,7 +13,7 @@ from tspin.files import read_object
 from tspin.records.manifest import content_hash
 from tspin.store import fetch, is_remote
 
-__all__ = ["ADAPTER_CONFIG", "ModelFolder", "adapter_vocabulary", "find_model"]
+__all__ = ["ADAPTER_CONFIG", "ModelFolder", "adapter_vocabulary", "fetch_weights", "find_model"]
 
 ADAPTER_CONFIG = "adapter_config.json"
 _CONFIG = "config.json"
@@ -127,6 +127,23 @@ def find_model(
     revision = config.revision if model == config.path else None
     snapshot = _fetch(model, revision, config, weights=weights)
     return _checked(snapshot, model) if weights else snapshot
+
+
+def fetch_weights(identity: str) -> None:
+    """Fetch the weights of a policy's Hub models into the local cache, where they are not there.
+
+    Args:
+        identity: Of the policy (`ModelFolder.identity`), which names its models by commit; models
+            that stand in folders are left where they are.
+
+    Raises:
+        InputError: the Hub cannot be reached, or has no such model.
+    """
+    for model in identity.split("+"):
+        kind, _, named = model.partition(":")
+        if kind == "hub":
+            name, _, commit = named.rpartition("@")
+            find_model(name, ModelConfig(path=name, revision=commit))
 
 
 def _is_place(named: str) -> bool:

@@ -1,6 +1,7 @@
 """The response file: whole, in order, and the same bytes after any interruption."""
 
 import logging
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -363,3 +364,68 @@ def test_samples_of_another_number_are_made_anew(template, engine, tmp_path, cap
     assert "made from other inputs and is discarded" in caplog.text
     write(template, CountingEngine(template), fresh, samples=2)
     assert out.read_bytes() == fresh.read_bytes()
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Engines start beside prompts, however few they are."""
+    monkeypatch.setattr("tspin.generate.opening.ALONE", 0.0)
+
+
+def held_back(started: threading.Event) -> Iterator[AnnotatedRecord]:
+    """Records of which the last one does not come before the engine is asked for."""
+    yield from RECORDS[:-1]
+    assert started.wait(60), "no engine was started beside the prompts"
+    yield RECORDS[-1]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_the_engine_starts_while_prompts_are_tokenised(template, tmp_path, uninterrupted):
+    started, engine = threading.Event(), CountingEngine(template)
+
+    def open_engine() -> CountingEngine:
+        assert threading.current_thread() is threading.main_thread()
+        started.set()
+        return engine
+
+    out = tmp_path / "out.jsonl"
+    write(template, engine, out, open_engine=open_engine, records=held_back(started))
+    assert out.read_bytes() == uninterrupted
+    assert engine.closed
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_engine_beside_prompts_that_are_refused_is_closed(template, tmp_path):
+    started, engine = threading.Event(), CountingEngine(template)
+
+    def records() -> Iterator[AnnotatedRecord]:
+        assert started.wait(60)
+        yield RECORDS[0]
+        yield RECORDS[0]
+
+    def open_engine() -> CountingEngine:
+        started.set()
+        return engine
+
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(InputError, match="the same id"):
+        write(template, engine, out, open_engine=open_engine, records=records())
+    assert engine.closed
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_journal_that_has_all_needs_no_engine_beside_its_prompts(
+    template, tmp_path, uninterrupted, monkeypatch
+):
+    out = tmp_path / "out.jsonl"
+    with monkeypatch.context() as patch:
+        patch.setattr("tspin.generate.responses._assemble", kill)
+        with pytest.raises(Killed):
+            write(template, CountingEngine(template), out)
+    write(template, None, out)
+    assert out.read_bytes() == uninterrupted
+
+
+def kill(*_: object) -> None:
+    raise Killed
