@@ -13,7 +13,9 @@ from evaluations import config_of, records_of
 from test_generate import make_config, start, wait_for_lines
 from training_runs import write_apples
 from transformers import LlamaForCausalLM
+from typer.testing import CliRunner
 
+from tspin.cli.main import app
 from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.evaluate.step import evaluate
@@ -23,6 +25,8 @@ from tspin.records.manifest import Manifest, manifest_path
 from tspin.records.records import Response, read_records, write_records
 
 pytestmark = pytest.mark.integration
+
+SET = ("coupled", "max_new_tokens")
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +152,32 @@ def test_drafts_change_neither_bytes_nor_manifest(
     assert out.read_bytes() == plain.read_bytes() != drafts.read_bytes()
     assert manifest_path(out).read_bytes() == manifest_path(plain).read_bytes()
     assert len(passes) < without
+
+
+def test_the_command_takes_drafts_from_a_file(tiny_model_dir, near, annotated, tmp_path, passes):
+    config = make_config(near, annotated, coupled=True, max_new_tokens=12)
+    drafts, plain, out = (tmp_path / name for name in ("0.jsonl", "plain.jsonl", "1.jsonl"))
+    run(make_config(tiny_model_dir, annotated, coupled=True, max_new_tokens=12), drafts, 0)
+
+    def told(out: Path, *more: object) -> int:
+        passes.clear()
+        settings = [f"generate.{name}={value}" for name, value in config.generate if name in SET]
+        settings += ["prompt.max_length=200", "seed=3", "system.generate_batch_size=4"]
+        options = [part for setting in settings for part in ("--set", setting)]
+        command = ["generate", "--model", near, "--annotated", annotated, "--iteration", 1]
+        arguments = map(str, [*command, "--out", out, *options, *more])
+        ran = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+        assert ran.exit_code == 0, ran.output
+        return len(passes)
+
+    without = told(plain)
+    assert told(out, "--drafts", drafts) < without
+    assert out.read_bytes() == plain.read_bytes() != drafts.read_bytes()
+    with pytest.raises(InputError, match=r"absent\.jsonl"):
+        told(tmp_path / "other.jsonl", "--drafts", tmp_path / "absent.jsonl")
+    with pytest.raises(InputError, match="annotated"):
+        told(tmp_path / "other.jsonl", "--drafts", annotated)
+    assert not (tmp_path / "other.jsonl").exists()
 
 
 def test_drafts_are_left_aside_where_they_are_of_no_use(

@@ -43,6 +43,8 @@ class Stages:
         self._pairs = config.train.method != "sft"
         self._measures = config.data.heldout is not None
         self._hub = hub
+        drafted = config.generate.coupled and config.generate.engine in ("auto", "transformers")
+        self._drafts = drafted and config.system.drafts
         self._run = config.run_dir.rstrip("/")
         self._model, data = config.model.path, config.data
         self._annotated, self._heldout = data.annotated, data.heldout or ""
@@ -66,7 +68,7 @@ class Stages:
             stages["evaluate-initial"] = self._evaluate_initial()
         if self._pairs:
             if self._config.iterations > 1:
-                stages["generate"] = foreach(self._items(1), self._generate())
+                stages["generate"] = foreach(self._playing_items(), self._generate())
             stages["triplets"] = foreach(self._triplet_items(), self._triplets())
         stages["train"] = foreach(self._items(0), self._train())
         if self._measures:
@@ -92,6 +94,15 @@ class Stages:
             if self._hub:
                 item["watched"] = before if number else HUB_MODEL
             items.append(item)
+        return items
+
+    def _playing_items(self) -> list[dict[str, Any]]:
+        """Each with the responses before it, where they may be drafts."""
+        items = self._items(1)
+        if self._drafts:
+            before = ["proto.jsonl", *(f"iter-{item['t']}/synthetic.jsonl" for item in items)]
+            for item, name in zip(items, before, strict=False):
+                item["drafts"] = name
         return items
 
     def _item(self, number: int, name: str, path: str) -> dict[str, Any]:
@@ -124,11 +135,17 @@ class Stages:
         )
 
     def _generate(self) -> dict[str, Any]:
-        out = f"{_ITERATION}/synthetic.jsonl"
+        out, drafts = f"{_ITERATION}/synthetic.jsonl", "${item.drafts}"
+        draws = f" --drafts {self._shown(drafts)}" if self._drafts else ""
         return stage(
             f"generate --model {self._policy} --annotated {quote(self._annotated)} "
-            f"--out {self._shown(out)} --iteration ${{item.t}}",
-            deps=[self._previous, self._annotated, *self._template()],
+            f"--out {self._shown(out)} --iteration ${{item.t}}{draws}",
+            deps=[
+                self._previous,
+                self._annotated,
+                *([f"{self._run}/{drafts}"] if self._drafts else []),
+                *self._template(),
+            ],
             params=_SAMPLING,
             outs=with_manifest(f"{self._run}/{out}"),
         )

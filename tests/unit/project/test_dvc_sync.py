@@ -88,6 +88,26 @@ def test_held_out_prompts_have_one_response(project: Path) -> None:
     assert "samples" not in found["proto"]["cmd"]
 
 
+def test_coupled_responses_have_those_before_them_as_drafts(project: Path) -> None:
+    settings = yaml.safe_load((project / "params.yaml").read_text())
+    generate = settings["generate"] | {"coupled": True}
+    change(project, generate=generate)
+    sync_stages(project)
+    found = stages(project)["generate"]
+    items = [(item["t"], item["drafts"]) for item in found["foreach"]]
+    assert items == [(1, "proto.jsonl"), (2, "iter-1/synthetic.jsonl")]
+    assert found["do"]["cmd"].endswith(" --drafts runs/first/${item.drafts}")
+    assert "runs/first/${item.drafts}" in found["do"]["deps"]
+    for without in (
+        {"generate": generate | {"coupled": False}},
+        {"generate": generate | {"engine": "vllm"}},
+        {"generate": generate, "system": settings.get("system", {}) | {"drafts": False}},
+    ):
+        change(project, **without)
+        sync_stages(project)
+        assert "drafts" not in str(stages(project)["generate"])
+
+
 def test_without_heldout_records_nothing_is_evaluated(project: Path) -> None:
     change(project, data={"annotated": "sample/annotated.jsonl"}, gate={"metric": "nll_per_token"})
     sync_stages(project)

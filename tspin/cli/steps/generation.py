@@ -20,7 +20,7 @@ from tspin.cli.options import (
 )
 from tspin.cli.steps.options import Model, out_option, print_counts
 from tspin.outputs import check_output, made_from
-from tspin.records.records import AnnotatedRecord
+from tspin.records.records import AnnotatedRecord, Response
 from tspin.store import fetch, output_at
 
 __all__ = ["generate", "merge_responses"]
@@ -34,6 +34,14 @@ def generate(
     shard: Annotated[
         str, typer.Option(help="i/n: answer every n-th prompt, from the i-th; i from 0.")
     ] = "0/1",
+    drafts: Annotated[
+        str | None,
+        typer.Option(
+            help="Responses of the iteration before, which coupled or greedy ones may equal: "
+            "less work for the engine transformers, the same responses.",
+            **PATH,
+        ),
+    ] = None,
     config: StepConfigFile = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
@@ -43,6 +51,7 @@ def generate(
     from tspin.generate.shards import Shard
 
     part, records = Shard.parse(shard), local_records(annotated, AnnotatedRecord)
+    drafted = None if drafts is None else local_records(drafts, Response)
     policy = local_model(model, settings.model)
     ours = made_from(
         "responses",
@@ -51,7 +60,8 @@ def generate(
         iteration=iteration,
         shard=str(part),
     )
-    check_output(out, ours, inputs=[model, annotated, config], overwrite=overwrite)
+    inputs = [model, annotated, config, drafts]
+    check_output(out, ours, inputs=inputs, overwrite=overwrite)
     from tspin.generate.step import generate as step
 
     with output_at(out) as output:
@@ -62,6 +72,7 @@ def generate(
             out=output.path,
             iteration=iteration,
             shard=part,
+            drafts=drafted,
         )
     print_counts(out, manifest.counts)
 
