@@ -10,6 +10,8 @@ from transformers import MistralConfig, PreTrainedTokenizerFast
 from tspin.compare.cost import Meter
 from tspin.config import RunConfig
 from tspin.errors import InputError
+from tspin.harness.lengths import RequestLengths, TaskLengths
+from tspin.harness.requests import PRESETS
 from tspin.models.policy import load_tokenizer
 from tspin.planning import lengths as reading
 from tspin.planning.devices import find_device
@@ -125,6 +127,43 @@ def test_generation_at_7b_reads_the_weights_for_every_token_of_a_batch(published
     one = Stated(config, sizes, find_device("h100"), UTILISATION, vllm=False)
     assert one.batch(work, GPUS) == config.system.generate_batch_size == 32
     assert one.seconds(work, GPUS) > GPUS * seconds, "the engine transformers uses one GPU"
+
+
+# Questions, choices of each (0: an answer is generated), tokens of a question with its few-shot
+# examples, of an answer, and of the longest. Questions as published, tokens rounded up by hand.
+PAPER_TASKS = {
+    "gsm8k": (1_319, 0, 1_000, 150, 256),
+    "leaderboard_math_hard": (1_324, 0, 1_000, 300, 1_024),
+    "leaderboard_musr": (756, 3.4, 1_400, 10, 0),
+    "mmlu": (14_042, 4, 900, 1, 0),
+    "leaderboard_mmlu_pro": (12_032, 9.5, 1_700, 1, 0),
+    "leaderboard_gpqa": (1_192, 4, 350, 20, 0),
+    "hellaswag": (10_042, 4, 1_100, 25, 0),
+    "winogrande": (1_267, 2, 200, 15, 0),
+    "leaderboard_bbh": (5_761, 5, 1_300, 5, 0),
+    "leaderboard_ifeval": (541, 0, 80, 400, 1_280),
+}
+
+
+def test_a_tenth_of_the_papers_tasks_takes_minutes_on_8_gpus(mistral: Path, published) -> None:
+    assert {task.name for task in PRESETS["paper-quick"]} == PAPER_TASKS.keys()
+    tasks = []
+    for request in PRESETS["paper-quick"]:
+        questions, choices, prompt, response, most = PAPER_TASKS[request.name]
+        asked = round(questions * request.fraction * (choices or 1))
+        lengths = (RequestLengths(prompt, response, most),)
+        tasks.append(TaskLengths(request.name, asked, lengths))
+    config, sizes = configuration(mistral), published[1]
+    data = DataLengths(1_000, 1, [RecordLengths(PROMPT, RESPONSE, 1_200, 1_500, 4_500)])
+    evaluation = run_stages(config, sizes, data, data, tasks)[-1]
+    assert evaluation.kind == "evaluate"
+    scored = sum(one.requests * (one.lengths[0].prompt + 1) for one in tasks)
+    assert evaluation.expected.scored_tokens > scored > 25e6
+    speed = Stated(config, sizes, find_device("h100"), UTILISATION, vllm=True)
+    shares = [work.part(GPUS) for work in (evaluation.expected, evaluation.most)]
+    expected, most = (speed.seconds(share, 1) / 60 for share in shares)
+    assert 2 < expected < 5
+    assert expected < most < 15
 
 
 def test_at_most_every_response_goes_to_the_limit(published) -> None:
