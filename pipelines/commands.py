@@ -15,6 +15,7 @@ from tspin_pipelines.options import (
     LOCAL_PATH,
     Cache,
     CaFile,
+    CompiledForm,
     ConfigFile,
     Cron,
     Every,
@@ -72,6 +73,7 @@ def compile_command(
     registry: Registry = None,
     model: Model = None,
     iteration: IterationNumber = 0,
+    form: CompiledForm = "pipeline",
     overwrite: Overwrite = False,
 ) -> None:
     """Compile a pipeline for a profile into one YAML file."""
@@ -88,8 +90,9 @@ def compile_command(
     from tspin.outputs import check_output
     from tspin_pipelines.compile import compile_pipeline, compiled_pipeline
 
-    check_output(out, compiled_pipeline(pipeline), inputs=[config], overwrite=overwrite)
-    compile_pipeline(pipeline, plan, out)
+    ours = compiled_pipeline(pipeline, form)
+    check_output(out, ours, inputs=[config], overwrite=overwrite)
+    compile_pipeline(pipeline, plan, out, form)
     typer.echo(f"{out}: pipeline '{pipeline}' for profile '{profile}'")
 
 
@@ -177,13 +180,17 @@ def _follow(server: Server, run: str, timeout: float | None, every: float) -> No
 def components_command(
     profile: ProfileName,
     out: Annotated[Path, typer.Option(help="A folder.", **LOCAL_PATH)],
+    described: Annotated[
+        bool,
+        typer.Option(help="A folder for each, with README.md and metadata.yaml beside its YAML."),
+    ] = False,
 ) -> None:
     """Write each component as YAML of its own, for pipelines that are not ours."""
     require_kubeflow()
     from tspin_pipelines.profiles.profile import load_profile
-    from tspin_pipelines.publish import publish_components
+    from tspin_pipelines.publishing.components import publish_components
 
-    for path in publish_components(load_profile(profile), out):
+    for path in publish_components(load_profile(profile), out, described=described):
         typer.echo(path)
 
 

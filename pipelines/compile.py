@@ -1,4 +1,4 @@
-"""Compiles a pipeline for a profile into one YAML file: pipeline spec and platform spec."""
+"""Compiles a pipeline for a profile into one YAML file: Kubeflow's own, or objects of a cluster."""
 
 from __future__ import annotations
 
@@ -6,41 +6,52 @@ import dataclasses
 import logging
 import tempfile
 from pathlib import Path
+from typing import Literal, get_args
 
 from kfp import compiler
+from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
 from tspin.errors import InputError
-from tspin.files import atomic_file
+from tspin.files import atomic_file, sha256_file
 from tspin.outputs import Recognition, begins_with
 from tspin.store import check_scheme
 from tspin_pipelines.graph.graphs import GRAPHS
 from tspin_pipelines.object_size import NEAR, iterations_that_fit, size_of
 from tspin_pipelines.plan import Plan
 
-__all__ = ["PIPELINES", "compile_pipeline", "compiled_pipeline"]
+__all__ = ["PIPELINES", "Form", "compile_pipeline", "compiled_pipeline"]
 
 log = logging.getLogger(__name__)
 
 PIPELINES: tuple[str, ...] = tuple(GRAPHS)
+Form = Literal["pipeline", "crd"]
+_API = "pipelines.kubeflow.org/v2beta1"
 
 
-def compiled_pipeline(name: str) -> Recognition:
+def compiled_pipeline(name: str, form: Form = "pipeline") -> Recognition:
     """How the YAML file of a pipeline or component is known: kfp puts its name at the top."""
     shown = f"tspin-{name}" if name in PIPELINES else name.replace("_", "-")
+    if form == "crd":
+        return begins_with(f"apiVersion: {_API}\nkind: Pipeline\nmetadata:\n  name: {shown}\n")
     return begins_with(f"# PIPELINE DEFINITION\n# Name: {shown}\n")
 
 
-def compile_pipeline(name: str, plan: Plan, out: Path) -> None:
+def compile_pipeline(name: str, plan: Plan, out: Path, form: Form = "pipeline") -> None:
     """Write the pipeline `name` to `out`, whole or not at all.
 
     Args:
         name: One of `PIPELINES`.
         plan: What it is compiled from.
         out: The YAML file, two documents.
+        form: "pipeline" for Kubeflow's API and UI: pipeline spec and platform spec. "crd" for
+            `kubectl apply` and what watches a repository: a Pipeline and a PipelineVersion, named
+            by its content, since a version never changes.
 
     Raises:
         InputError: no such pipeline, or a plan that it cannot follow.
     """
+    if form not in get_args(Form):
+        raise InputError(f"--format is {form!r}; expected one of: {', '.join(get_args(Form))}")
     if name not in PIPELINES:
         raise InputError(f"unknown pipeline '{name}'; there are {', '.join(PIPELINES)}")
     _refuse(name, plan)
@@ -49,8 +60,26 @@ def compile_pipeline(name: str, plan: Plan, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(graph, str(temporary))
+        if form == "crd":
+            options = _objects(name, plan, temporary)
+            compiler.Compiler().compile(
+                graph,
+                str(temporary),
+                kubernetes_manifest_options=options,
+                kubernetes_manifest_format=True,
+            )
         with atomic_file(out) as file:
             file.write(temporary.read_bytes())
+
+
+def _objects(name: str, plan: Plan, compiled: Path) -> KubernetesManifestOptions:
+    return KubernetesManifestOptions(
+        pipeline_name=f"tspin-{name}",
+        pipeline_version_name=f"tspin-{name}-{sha256_file(compiled)[:12]}",
+        pipeline_version_display_name=f"tspin-{name} {plan.profile.images.tag}",
+        namespace=plan.profile.namespace,
+        include_pipeline_manifest=True,
+    )
 
 
 def _warn_of_size(plan: Plan, size: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,6 +18,7 @@ __all__ = [
     "PATH",
     "CaFile",
     "Cache",
+    "CompiledForm",
     "ConfigFile",
     "Cron",
     "Every",
@@ -68,6 +69,10 @@ ProjectProfile = Annotated[
     Path, typer.Option("--profile", help="The profile of a project.", **LOCAL_PATH)
 ]
 PipelineName = Annotated[str, typer.Option("--pipeline", help="run, iteration or evaluate.")]
+CompiledForm = Annotated[
+    Literal["pipeline", "crd"],
+    typer.Option("--format", help="For Kubeflow's API, or objects for kubectl and GitOps."),
+]
 Shards = Annotated[int, typer.Option(min=1, help="Pods that share each generation.")]
 Cache = Annotated[
     bool | None, typer.Option("--cache/--no-cache", help="Instead of what the profile says.")

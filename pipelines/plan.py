@@ -55,6 +55,15 @@ class Plan:
         stages = self.profile.stages
         return bool(set(stages.light.volumes) & set(stages.generate.volumes + stages.train.volumes))
 
+    def lifetime(self) -> dsl.PipelineConfig:
+        """What the profile says of a run as a whole, as kfp takes it."""
+        lifetime = self.profile.lifetime
+        return dsl.PipelineConfig(
+            active_deadline_seconds=lifetime.deadline_seconds,
+            ttl_seconds_after_finished=lifetime.keep_seconds,
+            ttl_seconds_after_failure=lifetime.keep_failed_seconds,
+        )
+
     def node(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
         """Name a sub-pipeline; what of it is taken from the cache, its own tasks decide."""
         return task.set_caching_options(False).set_display_name(title)

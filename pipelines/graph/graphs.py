@@ -26,7 +26,11 @@ def run(plan: Plan) -> Any:
     generation, evaluations = GenerationTasks(plan), EvaluationTasks(plan)
     chain = Chain(plan, generation, evaluations)
 
-    @dsl.pipeline(name="tspin-run", description="Triplet self-play fine-tuning, all iterations.")
+    @dsl.pipeline(
+        name="tspin-run",
+        description="Triplet self-play fine-tuning, all iterations.",
+        pipeline_config=plan.lifetime(),
+    )
     def graph(config: str = settings) -> None:
         start = Start(plan, generation, evaluations, config)
         inputs = start.shared()
@@ -42,7 +46,11 @@ def iteration(plan: Plan) -> Any:
     generation, evaluations = GenerationTasks(plan), EvaluationTasks(plan)
     chain = Chain(plan, generation, evaluations, only="proto" if begins else "own")
 
-    @dsl.pipeline(name="tspin-iteration", description="One iteration of self-play from any policy.")
+    @dsl.pipeline(
+        name="tspin-iteration",
+        description="One iteration of self-play from any policy.",
+        pipeline_config=plan.lifetime(),
+    )
     def graph(config: str = settings, model: str = plan.model or "") -> None:
         start = Start(plan, generation, evaluations, config, model)
         inputs = start.shared()
@@ -56,7 +64,11 @@ def evaluation(plan: Plan) -> Any:
     generation, evaluations = GenerationTasks(plan), EvaluationTasks(plan)
     settings = plan.config_json()
 
-    @dsl.pipeline(name="tspin-evaluate", description="One policy on the held-out records.")
+    @dsl.pipeline(
+        name="tspin-evaluate",
+        description="One policy on the held-out records.",
+        pipeline_config=plan.lifetime(),
+    )
     def graph(config: str = settings, model: str = plan.model or "") -> None:
         start = Start(plan, generation, evaluations, config, model, trains=False)
         start.measured(start.records("heldout"), _BASE)

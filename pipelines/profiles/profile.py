@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from tspin.config import RunConfig, load_yaml
 from tspin.config.strict import Strict
 from tspin.errors import InputError
+from tspin_pipelines.profiles.lifetime import Lifetime
 from tspin_pipelines.profiles.names import Annotations, Digest, Labels, Name
 from tspin_pipelines.profiles.project import Project
 from tspin_pipelines.profiles.quantity import in_units
@@ -129,6 +130,8 @@ class Profile(Strict):
     """ConfigMap with HTTPS_PROXY, HTTP_PROXY and NO_PROXY, for every task."""
     training_runtime: Name | None = None
     """TrainingRuntime of Kubeflow Trainer, needed to train on several nodes."""
+    lifetime: Lifetime = Lifetime()
+    """Of the workflows that runs are."""
     stages: Stages
     project: Project | None = None
     """What a project adds to a copy of its own."""

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,13 +84,11 @@ def write_responses(
     room = _room(max_length, sampling)
     rules: dict[str, Any] = {"max_prompt": room, "over_long": over_long, "samples": samples}
 
-    def plan_of_all() -> ResponsePlan:
-        return ResponsePlan.of(records, template, seed_of=seed_of, source=source, **rules)
-
+    plan_all = partial(ResponsePlan.of, records, template, seed_of=seed_of, source=source, **rules)
     own = {"template": template.hash, "sampling": dataclasses.asdict(sampling)}
     # With a journal there may be nothing left to ask.
     beside = not journal_path(out).is_file()
-    with planned(plan_of_all, open_engine, beside=beside) as (plan, engine_of):
+    with planned(plan_all, open_engine, beside=beside) as (plan, engine_of):
         key = plan.key({**decisive, **own})
         with Journal.opened(out, key, frozenset(plan.keys)) as journal:
             _answer(plan, journal, opened_drafts(drafts, template), engine_of, sampling, label)

@@ -19,7 +19,7 @@ from tspin.errors import InputError
 from tspin_pipelines.compile import compile_pipeline
 from tspin_pipelines.plan import Plan
 from tspin_pipelines.profiles.profile import Profile, load_profile, profile_names
-from tspin_pipelines.publish import publish_components, shipped_components
+from tspin_pipelines.publishing.components import publish_components, shipped_components
 from tspin_trainjob.nodes import Nodes
 
 ROOT = Path(__file__).parents[3]

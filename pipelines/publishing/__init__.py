@@ -1,0 +1,1 @@
+"""The components as files of their own, for pipelines that are not ours."""
