@@ -81,13 +81,11 @@ def write_responses(
     """
     if isinstance(records, Path):
         source, records = records, read_records(records, AnnotatedRecord)
-    room = _room(max_length, sampling)
-    rules: dict[str, Any] = {"max_prompt": room, "over_long": over_long, "samples": samples}
-
-    plan_all = partial(ResponsePlan.of, records, template, seed_of=seed_of, source=source, **rules)
+    rules: dict[str, Any] = {"over_long": over_long, "samples": samples, "seed_of": seed_of}
+    rules |= {"max_prompt": _room(max_length, sampling), "source": source}
     own = {"template": template.hash, "sampling": dataclasses.asdict(sampling)}
-    # With a journal there may be nothing left to ask.
-    beside = not journal_path(out).is_file()
+    beside = not journal_path(out).is_file()  # With one there may be nothing left to ask.
+    plan_all = partial(ResponsePlan.of, records, template, **rules)
     with planned(plan_all, open_engine, beside=beside) as (plan, engine_of):
         key = plan.key({**decisive, **own})
         with Journal.opened(out, key, frozenset(plan.keys)) as journal:
