@@ -37,19 +37,22 @@ def measured_arguments(champion: Champion, settings: Settings, folder: str) -> l
         settings: What else is asked for.
         folder: Where the champion's own files stand in the container.
     """
-    arguments = []
-    if champion.dtype:
-        arguments += ["--dtype", champion.dtype]
+    arguments = ["--dtype", champion.dtype] if champion.dtype else []
     if champion.in_four_bits:
         arguments += ["--quantization", "bitsandbytes"]
     if champion.adapter is not None:
-        # A server of an adapter looks at its base alone: for what ends a turn, and for the template.
+        # An adapter's server takes what ends a turn, and the template, from the base alone.
         if champion.generation is not None:
             arguments += ["--generation-config", folder]
         if champion.template is not None:
             arguments += ["--chat-template", f"{folder}/{champion.template}"]
     if champion.sampling:
         arguments += ["--override-generation-config", json.dumps(champion.sampling)]
+    return [*arguments, *_asked(settings)]
+
+
+def _asked(settings: Settings) -> list[str]:
+    arguments = []
     if settings.template_kwargs:
         keywords = json.dumps(settings.template_kwargs, sort_keys=True)
         arguments += ["--default-chat-template-kwargs", keywords]

@@ -125,7 +125,7 @@ def deploy_check(
     url: Annotated[str, typer.Option(help="Of the endpoint, with or without /v1.")],
     heldout: Annotated[
         Path,
-        typer.Option(help="Held-out records (JSON Lines), whose prompts it asks.", **LOCAL_PATH),
+        typer.Option(help="Held-out records (JSON Lines) to ask.", **LOCAL_PATH),
     ],
     registry: Annotated[
         str | None, typer.Option(help="Whose champion it should be.", **PATH)
@@ -178,4 +178,4 @@ def deploy_check(
     )
     token = None if token_file is None else token_file.read_text(encoding="utf-8").strip()
     endpoint = Endpoint(url, token=token, ca_file=ca_file)
-    check_endpoint(endpoint, check, lambda line: typer.echo(line))
+    check_endpoint(endpoint, check, typer.echo)

@@ -52,16 +52,20 @@ def llm_documents(serving: Serving) -> list[Object]:
 
 
 def _llm(serving: Serving, release: Release, name: str, weight: int | None) -> Object:
+    replicas = serving.replicas
+    if release is serving.canary:
+        # Not all of them for a few requests, and one at least.
+        replicas = max(1, round(replicas * serving.share / 100))
     route = {} if weight is None else {"group": serving.name, "weight": weight}
     # The scheduler chooses among replicas, and does nothing for one.
-    scheduler = {"scheduler": {}} if serving.replicas > 1 else {}
+    scheduler: Object = {"scheduler": {}} if replicas > 1 else {}
     return {
         "apiVersion": "serving.kserve.io/v1alpha2",
         "kind": "LLMInferenceService",
         "metadata": metadata(serving, release, name),
         "spec": {
             "model": _llm_model(serving, release),
-            "replicas": serving.replicas,
+            "replicas": replicas,
             "labels": pod_labels(serving, release),
             "annotations": {"tspin.io/model": release.champion.record.model},
             "router": {"route": route, "gateway": {}, **scheduler},
@@ -139,8 +143,8 @@ def _fetched(source: Source) -> str:
         raise InputError(f"{source.uri}: KServe takes names of the Hub with their owner only")
     if isinstance(source, Stored) and not source.uri.startswith("s3://"):
         raise InputError(
-            f"{source.uri}: KServe's LLMInferenceService fetches from s3://, hf:// and pvc:// only; "
-            "use --to inferenceservice or --to vllm, whose pods fetch by themselves"
+            f"{source.uri}: KServe's LLMInferenceService fetches from s3://, hf:// and pvc:// "
+            "only; use --to inferenceservice or --to vllm, whose pods fetch by themselves"
         )
     return source.uri
 
@@ -189,6 +193,6 @@ def _predictor(serving: Serving, release: Release, replicas: int) -> Object:
 def _known(source: Source) -> str:
     if not isinstance(source, Claim) and not source.uri.startswith(("s3://", "gs://")):
         raise InputError(
-            f"{source.uri}: KServe knows no such place, and --canary needs one it does"
+            f"{source.uri}: with --canary KServe wants a place that it knows: s3:// or gs://"
         )
     return source.uri

@@ -124,7 +124,7 @@ def volumes(profile: Profile) -> list[Object]:
     mounted = {mount["name"] for stage in _stages(profile) for mount in mounts(profile, stage)}
     found += [{"name": name, "emptyDir": {}} for name in _WRITABLE.values() if name in mounted]
     if profile.ca_bundle is not None:
-        bundle = {"name": profile.ca_bundle, "optional": True}
+        bundle: Object = {"name": profile.ca_bundle, "optional": True}
         found.append({"name": "certificates", "configMap": bundle})
     return found
 

@@ -101,7 +101,7 @@ def network_policy(serving: Serving, port: int) -> Object:
         port: That they listen at.
     """
     labels = {"app.kubernetes.io/part-of": "tspin", "app.kubernetes.io/managed-by": "tspin"}
-    anybody = {"namespaceSelector": {}}
+    anybody: Object = {"namespaceSelector": {}}
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",

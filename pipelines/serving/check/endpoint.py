@@ -60,7 +60,7 @@ class Endpoint:
             timeout=_SECONDS,
             retries=retries,
             headers={"Authorization": f"Bearer {token}"} if token else {},
-            **({} if ca_file is None else {"ca_certs": str(ca_file)}),
+            ca_certs=None if ca_file is None else str(ca_file),
         )
 
     def models(self, wait: float, say: Callable[[str], None]) -> list[str]:
