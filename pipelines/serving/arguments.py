@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
+from tspin.errors import InputError
 from tspin_pipelines.serving.champion import Champion
 
 __all__ = ["Settings", "measured_arguments", "named_arguments", "quoted"]
@@ -93,5 +94,11 @@ def quoted(arguments: list[str]) -> list[str]:
 
     KServe's preset hands them to `eval` (config/llmisvcconfig/config-llm-template.yaml of 0.20),
     which takes quotation marks away and braces apart.
+
+    Raises:
+        InputError: an argument holds what KServe's own templates begin with.
     """
+    for argument in arguments:
+        if "{{" in argument:
+            raise InputError(f"{argument}: KServe reads {{{{ as the beginning of a template")
     return [shlex.quote(argument) for argument in arguments]

@@ -132,7 +132,9 @@ def volumes(profile: Profile) -> list[Object]:
 def mounts(profile: Profile, stage: Stage) -> list[Object]:
     """Where a container of a stage has what `volumes` names."""
     claims = _claims(profile)
-    found = [{"name": claims[one.claim], "mountPath": one.path} for one in stage.volumes]
+    found: list[Object] = [
+        {"name": claims[one.claim], "mountPath": one.path} for one in stage.volumes
+    ]
     taken = {one.path for one in stage.volumes}
     found += [{"name": name, "mountPath": at} for at, name in _WRITABLE.items() if at not in taken]
     if profile.ca_bundle is not None:

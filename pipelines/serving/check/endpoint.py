@@ -50,6 +50,7 @@ class Endpoint:
             raise InputError(f"--url {url}: expected http://HOST or https://HOST")
         retries = urllib3.Retry(
             total=5,
+            connect=0,  # Whether it is there yet is for `models` to wait for.
             backoff_factor=0.5,
             status_forcelist=_BUSY,
             allowed_methods=None,  # A greedy answer may be asked for twice.
