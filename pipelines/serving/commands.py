@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tspin.errors import InputError
-from tspin_pipelines.options import LOCAL_PATH, PATH, Overrides, Overwrite, ProfileName
+from tspin_pipelines.options import (
+    LOCAL_PATH,
+    PATH,
+    CaFile,
+    Namespace,
+    Overrides,
+    Overwrite,
+    ProfileName,
+)
 
 if TYPE_CHECKING:
     from tspin_pipelines.serving.release import Asked
@@ -31,37 +39,42 @@ RunConfigFile = Annotated[
 Number = Annotated[int | None, typer.Option(help="Of a champion; today's by default.")]
 
 
+Target = Annotated[
+    Literal["kserve", "inferenceservice", "vllm"],
+    typer.Option(help="LLMInferenceService, InferenceService, or a plain Deployment."),
+]
+Image = Annotated[
+    str | None, typer.Option(help="With vLLM; the profile's for generation by default.")
+]
+Canary = Annotated[
+    int | None,
+    typer.Option(min=1, max=99, help="Of 100 requests so many; the champion before has the rest."),
+]
+Base = Annotated[
+    str | None, typer.Option(help="Where pods find an adapter's base.", show_default=False)
+]
+Further = Annotated[
+    list[str] | None, typer.Option("--arg", help="Argument of vLLM's server; may be repeated.")
+]
+
+
 @app.callback()
 def deploy(
     registry: Annotated[
         str, typer.Option(help="Of the champion: s3://, gs://, az:// or a folder.", **PATH)
     ],
-    to: Annotated[
-        Literal["kserve", "inferenceservice", "vllm"],
-        typer.Option(help="LLMInferenceService, InferenceService, or a plain Deployment."),
-    ],
+    to: Target,
     profile: ProfileName,
     config: RunConfigFile = None,
     overrides: Overrides = None,
     name: Annotated[str, typer.Option(help="Of the objects, and of the model.")] = "tspin",
     number: Number = None,
-    namespace: Annotated[str | None, typer.Option(help="The profile's by default.")] = None,
-    image: Annotated[
-        str | None, typer.Option(help="With vLLM; the profile's for generation by default.")
-    ] = None,
-    base: Annotated[
-        str | None, typer.Option(help="Where pods find an adapter's base.", show_default=False)
-    ] = None,
+    namespace: Namespace = None,
+    image: Image = None,
+    base: Base = None,
     replicas: Annotated[int, typer.Option(min=1, help="Copies of the server.")] = 1,
-    canary: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=99, help="Of 100 requests so many; the champion before gets the rest."
-        ),
-    ] = None,
-    arg: Annotated[
-        list[str] | None, typer.Option("--arg", help="Argument of vLLM's server; may be repeated.")
-    ] = None,
+    canary: Canary = None,
+    arg: Further = None,
     out: Annotated[
         Path | None, typer.Option(help="YAML file; otherwise it is printed.", **LOCAL_PATH)
     ] = None,
@@ -120,43 +133,45 @@ def _apply(documents: list[dict[str, Any]], name: str) -> None:
         typer.echo(line)
 
 
+Answers = Annotated[
+    Path | None,
+    typer.Option(help="metrics.greedy.jsonl of the champion's evaluation.", **LOCAL_PATH),
+]
+Margin = Annotated[
+    float, typer.Option(min=0, max=1, help="By how much a share may be lower than measured.")
+]
+Records = Annotated[
+    int | None, typer.Option(min=1, help="Ask so many, the first ones; all by default.")
+]
+NewTokens = Annotated[
+    int | None, typer.Option(min=1, help="The configuration's by default, or 1024.")
+]
+Patience = Annotated[
+    float, typer.Option(min=0, help="Seconds in which the server may still be starting.")
+]
+
+
 @check_app.callback()
 def deploy_check(
     url: Annotated[str, typer.Option(help="Of the endpoint, with or without /v1.")],
     heldout: Annotated[
-        Path,
-        typer.Option(help="Held-out records (JSON Lines) to ask.", **LOCAL_PATH),
+        Path, typer.Option(help="Held-out records (JSON Lines) to ask.", **LOCAL_PATH)
     ],
-    registry: Annotated[
-        str | None, typer.Option(help="Whose champion it should be.", **PATH)
-    ] = None,
+    registry: Annotated[str | None, typer.Option(help="Of the champion.", **PATH)] = None,
     number: Number = None,
-    answers: Annotated[
-        Path | None,
-        typer.Option(help="metrics.greedy.jsonl of the champion's evaluation.", **LOCAL_PATH),
-    ] = None,
+    answers: Answers = None,
     config: RunConfigFile = None,
     overrides: Overrides = None,
     name: Annotated[str, typer.Option(help="Of the model in requests.")] = "tspin",
-    margin: Annotated[
-        float, typer.Option(min=0, max=1, help="By how much a share may be lower than measured.")
-    ] = 0.02,
-    records: Annotated[
-        int | None, typer.Option(min=1, help="Ask so many, the first ones; all by default.")
-    ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="The configuration's by default, or 1024.")
-    ] = None,
+    margin: Margin = 0.02,
+    records: Records = None,
+    max_new_tokens: NewTokens = None,
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Requests at a time.")] = 8,
-    wait: Annotated[
-        float, typer.Option(min=0, help="Seconds in which the server may still be starting.")
-    ] = 0.0,
+    wait: Patience = 0.0,
     token_file: Annotated[
         Path | None, typer.Option(help="File with a bearer token.", **LOCAL_PATH)
     ] = None,
-    ca_file: Annotated[
-        Path | None, typer.Option(help="Certificates of the server.", **LOCAL_PATH)
-    ] = None,
+    ca_file: CaFile = None,
 ) -> None:
     """Ask what is served held-out prompts; exit code 3 if it answers worse than was measured."""
     from tspin.config import load_config

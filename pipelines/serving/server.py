@@ -41,8 +41,27 @@ def server_pod(
     arguments = named_arguments(release.champion, serving.settings, folder, **base)
     arguments += measured_arguments(release.champion, serving.settings, folder)
     arguments += ["--host", "0.0.0.0", "--port", str(port)]  # noqa: S104  (of a pod)
-    kept = {
-        "name": container,
+    return {
+        **pod.identity(profile),
+        **pod.nodes(stage),
+        "terminationGracePeriodSeconds": 60 + _DRAIN,
+        "initContainers": [_fetcher(serving, release, fetcher, folder)],
+        "containers": [_server(serving, container, port, arguments, mounted)],
+        "volumes": [
+            *pod.volumes(profile),
+            {"name": "model", "emptyDir": {}},
+            pod.shared_memory("shared-memory", stage),
+            *further,
+        ],
+    }
+
+
+def _server(
+    serving: Serving, name: str, port: int, arguments: list[str], mounted: list[Object]
+) -> Object:
+    profile, stage = serving.profile, serving.stage
+    return {
+        "name": name,
         "image": serving.image,
         "imagePullPolicy": profile.images.pull_policy,
         "command": _START,
@@ -57,19 +76,6 @@ def server_pod(
             {"name": "model", "mountPath": _MODELS, "readOnly": True},
             {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108  (the pod's own)
             *mounted,
-        ],
-    }
-    return {
-        **pod.identity(profile),
-        **pod.nodes(stage),
-        "terminationGracePeriodSeconds": 60 + _DRAIN,
-        "initContainers": [_fetcher(serving, release, fetcher, folder)],
-        "containers": [kept],
-        "volumes": [
-            *pod.volumes(profile),
-            {"name": "model", "emptyDir": {}},
-            pod.shared_memory("shared-memory", stage),
-            *further,
         ],
     }
 
@@ -90,7 +96,7 @@ def _fetcher(serving: Serving, release: Release, name: str, folder: str) -> Obje
         "command": ["tspin"],
         "args": [
             *("registry", "fetch", "--registry", champion.registry),
-            *("--model", champion.record.model, "--out", folder),
+            *("--hash", champion.record.model, "--out", folder),
         ],
         "env": pod.environment(profile, light),
         "resources": pod.resources(light),

@@ -102,8 +102,9 @@ def fetch_command(
     registry: RegistryUri,
     out: Annotated[Path, typer.Option(help="The model's folder.", **LOCAL_PATH)],
     number: Annotated[int | None, typer.Option(help="Of a champion; today's by default.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Content hash of a champion's model, or how it begins.")
+    content: Annotated[
+        str | None,
+        typer.Option("--hash", help="Content hash of a champion's model, or how it begins."),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -111,7 +112,7 @@ def fetch_command(
     from tspin.registry import Registry
 
     opened = Registry(registry)
-    record = opened.find(number=number, model=model)
+    record = opened.find(number=number, model=content)
     opened.fetch(record, out, overwrite=overwrite)
     typer.echo(f"{out}: champion {record.number}, {record.model}")
     if fitted := record.metrics.get("temperature/fitted"):
