@@ -103,6 +103,8 @@ class Endpoint:
             "model": request.model,
             "temperature": 0,
             "max_tokens": request.max_new_tokens,
+            # vLLM's own: an evaluation writes them by their names, too.
+            "skip_special_tokens": False,
         }
         turns = [message.as_json() for message in record.messages]
         if request.chat:
