@@ -191,6 +191,5 @@ def deploy_check(
         parallel=parallel,
         wait=wait,
     )
-    token = None if token_file is None else token_file.read_text(encoding="utf-8").strip()
-    endpoint = Endpoint(url, token=token, ca_file=ca_file)
+    endpoint = Endpoint(url, token_file=token_file, ca_file=ca_file)
     check_endpoint(endpoint, check, typer.echo)

@@ -170,3 +170,28 @@ def test_a_server_that_is_busy_is_asked_again_and_one_that_is_not_there_is_told(
         check(model, url=f"http://127.0.0.1:{free_port()}")
     with pytest.raises(InputError, match="expected http://HOST"):
         check(model, url="127.0.0.1")
+    token = model.folder / "token"
+    with pytest.raises(InputError, match="token: no such file"):
+        check(model, "--token-file", token)
+    token.write_text("abc\n")
+    check(model, "--token-file", token)
+    with pytest.raises(InputError, match="over https only"):
+        check(model, "--token-file", token, url="http://example.com")
+
+
+def test_what_speaks_no_such_protocol_is_told(model: Model) -> None:
+    model.answer = lambda path, body: (200, ["hello"])  # type: ignore[method-assign]
+    with pytest.raises(TspinError, match=r"/v1/models: no answer of OpenAI's protocol.*hello"):
+        check(model)
+
+
+def test_a_route_that_is_not_there_yet_is_waited_for(model: Model) -> None:
+    own, answers = model.answer, [(404, {"error": "no route"})]
+    model.answer = lambda path, body: (  # type: ignore[method-assign]
+        answers.pop() if answers else own(path, body)
+    )
+    told = check(model, "--wait", 60)
+    assert told.startswith(f"waiting for {model.url}: ")
+    with pytest.raises(TspinError, match="404"):
+        model.answer = lambda path, body: (404, {})  # type: ignore[method-assign]
+        check(model)
