@@ -19,6 +19,7 @@ from tspin_pipelines.options import (
 )
 
 if TYPE_CHECKING:
+    from tspin.config import RunConfig
     from tspin_pipelines.serving.release import Asked
 
 __all__ = ["app", "check_app"]
@@ -98,14 +99,13 @@ def _deploy(
     apply: bool,
     overwrite: bool,
 ) -> None:
-    from tspin.config import load_config
     from tspin.files import atomic_file
     from tspin.outputs import begins_with, check_output
     from tspin_pipelines.profiles.profile import load_profile
     from tspin_pipelines.serving.release import HEADER, documents_of, manifest_text, serving_of
 
     file, overrides = config
-    run = None if file is None else load_config(file, overrides or [])
+    run = _run_config(file, overrides)
     if out is not None:
         check_output(out, begins_with(HEADER), inputs=[registry, file], overwrite=overwrite)
     serving = serving_of(registry, load_profile(profile), run, asked)
@@ -119,6 +119,16 @@ def _deploy(
         _apply(documents, asked.name)
     elif out is None:
         typer.echo(text, nl=False)
+
+
+def _run_config(file: Path | None, overrides: list[str] | None) -> RunConfig | None:
+    from tspin.config import load_config
+
+    if file is None and overrides:
+        raise InputError(
+            f"--set {overrides[0]}: changes a run configuration; name it with --config"
+        )
+    return None if file is None else load_config(file, overrides or [])
 
 
 def _apply(documents: list[dict[str, Any]], name: str) -> None:
@@ -174,7 +184,6 @@ def deploy_check(
     ca_file: CaFile = None,
 ) -> None:
     """Ask what is served held-out prompts; exit code 3 if it answers worse than was measured."""
-    from tspin.config import load_config
     from tspin_pipelines.serving.check.check import Check, check_endpoint
     from tspin_pipelines.serving.check.endpoint import Endpoint
 
@@ -183,7 +192,7 @@ def deploy_check(
         registry=registry,
         number=number,
         answers=answers,
-        config=None if config is None else load_config(config, overrides or []),
+        config=_run_config(config, overrides),
         model=name,
         margin=margin,
         records=records,

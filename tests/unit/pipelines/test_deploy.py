@@ -242,6 +242,7 @@ def test_an_inference_service_has_its_canary_inside(tmp_path: Path) -> None:
         ("vllm", ["--image", "vllm/vllm-openai:latest"], "a tag that stays"),
         ("vllm", ["--image", "vllm/vllm-openai"], "a tag that stays"),
         ("vllm", ["--name", "T"], "small letters"),
+        ("vllm", ["--set", "prompt.max_length=9"], "name it with --config"),
     ],
 )
 def test_what_is_asked_for_in_vain(
