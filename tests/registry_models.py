@@ -25,6 +25,18 @@ def make_model(folder: Path, seed: int) -> Path:
     return folder
 
 
+def make_adapter(folder: Path, seed: int, base: str, **adapter: Any) -> Path:
+    """A LoRA adapter's folder, with a chat template and settings of its own."""
+    make_model(folder, seed)
+    (folder / "config.json").unlink()
+    described = {"peft_type": "LORA", "r": 24, "base_model_name_or_path": base, **adapter}
+    (folder / "adapter_config.json").write_text(json.dumps(described))
+    settings = {"eos_token_id": [1, 2], "top_p": 0.8, "repetition_penalty": 1.05}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    return folder
+
+
 def make_metrics(
     path: Path,
     model: Path,
@@ -33,10 +45,11 @@ def make_metrics(
     heldout: str = "h",
     temperature: float | None = None,
     engine: str | None = None,
+    n: int = 400,
     **parameters: Any,
 ) -> Path:
     """metrics.json of a model, with an interval of 0.02 to each side."""
-    estimate = {"value": value, "low": value - 0.02, "high": value + 0.02, "n": 400}
+    estimate = {"value": value, "low": value - 0.02, "high": value + 0.02, "n": n}
     metrics = {METRIC: estimate, "nll_per_token": {**estimate, "value": 1 - value}}
     if temperature is not None:
         metrics["temperature/fitted"] = {**estimate, "value": temperature}

@@ -51,6 +51,17 @@ def test_the_first_model_is_the_champion_and_can_be_fetched(tmp_path: Path) -> N
     assert (tmp_path / "out" / "tokenizer.json").is_file()
 
 
+def test_a_champion_is_fetched_by_its_hash(tmp_path: Path) -> None:
+    registry = tmp_path / "registry"
+    first = _promote(registry, make_candidate(tmp_path / "a", 1, 0.5))
+    _promote(registry, make_candidate(tmp_path / "b", 2, 0.6))
+    asked = ["registry", "fetch", "--registry", str(registry), "--out", str(tmp_path / "served")]
+    CliRunner().invoke(app, [*asked, "--hash", first.model[:12]], catch_exceptions=False)
+    assert content_hash(tmp_path / "served") == first.model
+    with pytest.raises(InputError, match="there is no champion of model 0000"):
+        CliRunner().invoke(app, [*asked, "--hash", "0000"], catch_exceptions=False)
+
+
 @pytest.mark.parametrize("temperature", [None, 0.28125])
 def test_who_fetches_a_champion_is_told_its_fitted_temperature(
     tmp_path: Path, temperature: float | None

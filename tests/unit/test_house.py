@@ -16,7 +16,13 @@ PACKAGES = sorted({path.parent for path in FILES})
 MAX_MODULES, MAX_LINES, MAX_FUNCTION = 12, 300, 50
 # One component a file, and one for each step of a run; Typer's options carry their own help.
 LARGER = {"components": 17, "study": 16}
-COMMANDS = ("tspin/cli/", "pipelines/commands.py", "pipelines/profiles/commands.py", "components/")
+COMMANDS = (
+    "tspin/cli/",
+    "pipelines/commands.py",
+    "pipelines/profiles/commands.py",
+    "pipelines/serving/commands.py",
+    "components/",
+)
 FRAMEWORK = re.compile(r"on_[a-z_]+|forward|backward|main")
 
 

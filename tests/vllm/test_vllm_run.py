@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
-from vllm_setup import QUICK, make_config
+from vllm_setup import DEADLINE, QUICK, START, make_config, server
 
-from tests.ports import free_port
 from tspin.engines import GenerationRequest, SamplingParams, open_engine
 from tspin.models.policy import load_tokenizer
 from tspin.records.manifest import content_hash, read_manifest
 from tspin.records.records import AnnotatedRecord, Message, write_records
 from tspin.tokens.prompts import PromptTemplate
-
-DEADLINE = 300.0
-"""Seconds after which a server that does not answer fails its test."""
 
 
 @pytest.fixture(scope="module")
@@ -85,36 +77,6 @@ def test_the_finished_run_starts_no_engine(run_folder: Path) -> None:
     assert time.monotonic() - begin < DEADLINE
 
 
-@contextmanager
-def _server(*arguments: str) -> Iterator[str]:
-    """vLLM's server for OpenAI's protocol, once it answers; its address."""
-    port = free_port()
-    # What `vllm serve` runs; that command itself looks for a package of the name vllm.
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    server = subprocess.Popen(command, env=environment, start_new_session=True)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + DEADLINE
-        while not _answers(f"{address}/health"):
-            assert server.poll() is None, f"the server ended with {server.returncode}"
-            assert time.monotonic() < deadline, f"no answer after {DEADLINE} s"
-            time.sleep(0.2)
-        yield address
-    finally:
-        if server.poll() is None:
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
-def _answers(address: str) -> bool:
-    try:
-        return requests.get(address, timeout=5).ok
-    except requests.ConnectionError:
-        return False
-
-
 def test_the_adapter_behind_vllms_server_answers_as_here(run_folder: Path, base: Path) -> None:
     model = run_folder / "run" / "iter-1" / "model"
     config = make_config(base, generate={"engine": "transformers", "engine_args": {}})
@@ -125,7 +87,7 @@ def test_the_adapter_behind_vllms_server_answers_as_here(run_folder: Path, base:
     ((wanted,),) = open_engine(config, str(model), template).generate([request], sampling)
     lora = ["--enable-lora", "--lora-modules", f"policy={model}"]
     quick = ["--dtype", "float32", "--max-model-len", "200", "--enforce-eager"]
-    with _server("--model", str(base), *lora, *quick) as address:
+    with server([*START, "--model", str(base), *lora, *quick]) as address:
         asked = {"model": "policy", "prompt": template.render(messages)}
         asked |= {"temperature": 0, "max_tokens": 24}
         answer = requests.post(f"{address}/v1/completions", json=asked, timeout=60)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+import requests
 
+from tests.ports import free_port
 from tspin.config import RunConfig
 from tspin.engines.vllm import VllmEngine
 
 NEW_TOKENS = 100
+DEADLINE = 300.0
+"""Seconds after which a server that does not answer fails its test."""
+# What `vllm serve` runs; that command itself looks for a package of the name vllm.
+START = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
 QUICK = {"enforce_eager": True, "distributed_executor_backend": "uni", "max_num_seqs": 16}
 """Starts sooner: nothing is compiled, and the engine's process computes itself."""
 
@@ -52,3 +65,31 @@ def engine_processes(parent: psutil.Process) -> list[psutil.Process]:
 def alive(process: psutil.Process) -> bool:
     """Whether it runs; an ended one that nobody waited for does not."""
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+@contextmanager
+def server(command: list[str]) -> Iterator[str]:
+    """vLLM's server for OpenAI's protocol, once it answers; its address."""
+    port = free_port()
+    command = [*command, "--host", "127.0.0.1", "--port", str(port)]
+    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + DEADLINE
+        while not _answers(f"{address}/health"):
+            assert process.poll() is None, f"the server ended with {process.returncode}"
+            assert time.monotonic() < deadline, f"no answer after {DEADLINE} s"
+            time.sleep(0.2)
+        yield address
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _answers(address: str) -> bool:
+    try:
+        return requests.get(address, timeout=5).ok
+    except requests.ConnectionError:
+        return False

@@ -102,17 +102,17 @@ def fetch_command(
     registry: RegistryUri,
     out: Annotated[Path, typer.Option(help="The model's folder.", **LOCAL_PATH)],
     number: Annotated[int | None, typer.Option(help="Of a champion; today's by default.")] = None,
+    content: Annotated[
+        str | None,
+        typer.Option("--hash", help="Content hash of a champion's model, or how it begins."),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Copy the champion to a folder, checked file by file."""
-    from tspin.errors import InputError
     from tspin.registry import Registry
 
     opened = Registry(registry)
-    champions = [r for r in opened.records() if number is None or r.number == number]
-    if not champions:
-        raise InputError(f"{registry}: there is no champion{f' {number}' if number else ''}")
-    record = champions[-1]
+    record = opened.find(number=number, model=content)
     opened.fetch(record, out, overwrite=overwrite)
     typer.echo(f"{out}: champion {record.number}, {record.model}")
     if fitted := record.metrics.get("temperature/fitted"):

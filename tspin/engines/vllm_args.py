@@ -11,6 +11,7 @@ from tspin.config import ModelConfig, RunConfig
 from tspin.engines.choice import usable_vllm, vllm_device
 from tspin.engines.room import cpu_room, gpu_room, memory_of_gpus, need_of, shared_size
 from tspin.errors import InputError
+from tspin.models.adapter import check_lora, served_rank
 from tspin.models.configuration import context_length
 from tspin.models.device import dtype_name, resolve_dtype
 from tspin.models.folder import ModelFolder, adapter_vocabulary, find_model
@@ -35,9 +36,6 @@ _OWN = {
     "enable_lora": "train.lora",
 }
 """What has a setting of its own, because every engine and step must agree on it."""
-
-_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-
 
 _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -184,23 +182,14 @@ def adapter_args(folder: ModelFolder) -> dict[str, Any]:
     if not folder.is_adapter:
         return {}
     values = folder.adapter_config()
-    if values.get("peft_type") != "LORA":
-        raise InputError(
-            f"{folder.path}: is a {values.get('peft_type')} adapter; only LORA is supported"
-        )
+    check_lora(values, str(folder.path))
     if adapter_vocabulary(folder) is not None:
         raise InputError(
             f"{folder.path}: the adapter has embeddings of its own, which vLLM does not serve. "
             "Merge it into its base, or set generate.engine to 'transformers'"
         )
-    rank = max([int(values["r"]), *(values.get("rank_pattern") or {}).values()])
-    fitting = [size for size in _RANKS if size >= rank]
-    if not fitting:
-        raise InputError(
-            f"{folder.path}: its LoRA rank is {rank}; vLLM serves ranks up to {_RANKS[-1]}. Merge "
-            "it into its base, or set generate.engine to 'transformers'"
-        )
-    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": fitting[0]}
+    rank = served_rank(values, str(folder.path), "set generate.engine to 'transformers'")
+    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tspin.config import LoraConfig, ModelConfig
 from tspin.errors import InputError
 from tspin.files import atomic_folder, write_json
+from tspin.models.adapter import check_lora
 from tspin.models.device import resolve_device, resolve_dtype
 from tspin.models.folder import ADAPTER_CONFIG, ModelFolder, adapter_vocabulary, find_model
 from tspin.models.generation import write_end_ids
@@ -188,10 +189,7 @@ def _load_adapter(
     empty: bool,
 ) -> PeftModel:
     values = folder.adapter_config()
-    if values.get("peft_type") != "LORA":
-        raise InputError(
-            f"{folder.path}: is a {values.get('peft_type')} adapter; only LORA is supported"
-        )
+    check_lora(values, str(folder.path))
     _refuse_other_shape(folder, values, lora)
     base.name_or_path, commit = base_folder.reference
     rows = adapter_vocabulary(folder)

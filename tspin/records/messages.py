@@ -16,12 +16,26 @@ from pydantic import (
     model_validator,
 )
 
-__all__ = ["Message", "Objects", "Role", "Strict", "Turn", "content_id", "order_problem", "present"]
+__all__ = [
+    "INSTRUCTION",
+    "Message",
+    "Objects",
+    "Role",
+    "Strict",
+    "Turn",
+    "content_id",
+    "instruction_prompt",
+    "order_problem",
+    "present",
+]
 
 Role = Literal["system", "user", "assistant", "tool"]
 
 Objects = Annotated[list[dict[str, Any]], Field(min_length=1)]
 """Tool calls, or the tools that may be called, in the shape of OpenAI's chat completions."""
+
+INSTRUCTION = "### Instruction: {content}\n\n### Response: "
+"""The papers' template of a user turn, without a chat template."""
 
 _ONLY_OF: dict[str, Role] = {
     "tool_calls": "assistant",
@@ -95,6 +109,19 @@ class Message(Strict):
 def present(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that are not None."""
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def instruction_prompt(turns: Iterable[Mapping[str, Any]]) -> str:
+    """The papers' template around user turns; other turns and an empty line stand before them.
+
+    System and earlier turns are this project's rule: the papers have one user turn.
+    """
+    return "".join(
+        INSTRUCTION.replace("{content}", turn["content"])
+        if turn["role"] == "user"
+        else turn["content"] + "\n\n"
+        for turn in turns
+    )
 
 
 def order_problem(turns: Sequence[Turn], last: tuple[Role, ...]) -> str | None:

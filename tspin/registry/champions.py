@@ -54,6 +54,32 @@ class Registry:
         records = self.records()
         return records[-1] if records else None
 
+    def find(self, *, number: int | None = None, model: str | None = None) -> Record:
+        """The record of a champion: today's, or the last one that is as it is asked for.
+
+        Args:
+            number: Of the record.
+            model: The model's content hash, or how it begins.
+
+        Raises:
+            InputError: there is no such champion.
+            TspinError: as `records`.
+        """
+        champions = [
+            record
+            for record in self.records()
+            if number in (None, record.number) and record.model.startswith(model or "")
+        ]
+        if not champions:
+            asked = {"number": number, "model": model}
+            named = "".join(f" of {k} {v}" for k, v in asked.items() if v is not None)
+            raise InputError(f"{self.uri}: there is no champion{named}")
+        return champions[-1]
+
+    def read(self, record: Record, name: str) -> bytes | None:
+        """A small file of a record's model; see `tspin.registry.models.Models.read`."""
+        return self._models.read(record, name)
+
     def verify(self, *, known: str | None = None) -> list[str]:
         """Read everything, and say all that is not as it was written.
 

@@ -140,6 +140,22 @@ class Models:
                 if sha256_file(path) != sha256:
                     raise TspinError(f"{self._store.uri}/{key}: {_changed(sha256)}")
 
+    def read(self, record: Record, name: str) -> bytes | None:
+        """A small file of a record's model, checked against its list; None where it has none.
+
+        Raises:
+            InputError: there is no such model.
+            TspinError: the file, or the list of files, is not what was put in.
+        """
+        sha256 = self._files(record).hashes.get(name)
+        if sha256 is None:
+            return None
+        key = f"models/{record.model}/{name}"
+        content = self._store.read(key)
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise TspinError(f"{self._store.uri}/{key}: {_changed(sha256)}")
+        return content
+
     def problems(self, record: Record) -> Iterator[str]:
         """What of a record's model is not what was put in; all of it is read."""
         try:

@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from tspin.config import PromptConfig
 from tspin.errors import InputError
-from tspin.records.records import AnnotatedRecord, Message, Triplet
+from tspin.records.messages import INSTRUCTION, Message, instruction_prompt
+from tspin.records.records import AnnotatedRecord, Triplet
 from tspin.tokens.chat import Chat
 from tspin.tokens.chat_template import DATE, ChatTemplate
 from tspin.tokens.codec import TextCodec
@@ -21,9 +22,6 @@ from tspin.tokens.ends import TurnEnds, named_tokens
 __all__ = ["PromptTemplate", "TemplateKind"]
 
 TemplateKind = Literal["chat", "instruction"]
-
-# The papers' template; system and earlier turns are this project's rule (see `_instruction`).
-_INSTRUCTION = "### Instruction: {content}\n\n### Response: "
 
 
 class PromptTemplate:
@@ -64,7 +62,7 @@ class PromptTemplate:
         self.tokenizer = tokenizer
         self._codec = TextCodec(tokenizer)
         self.chat: Chat | None = None
-        text, tail, following, self.lead = _INSTRUCTION, "", "", ""
+        text, tail, following, self.lead = INSTRUCTION, "", "", ""
         if kind == "chat":
             self.chat = Chat(ChatTemplate(tokenizer, prompt), prompt.reasoning)
             text, following = self.chat.template.source, self.chat.following
@@ -228,7 +226,7 @@ class PromptTemplate:
             return self.chat.prompt(conversation).prompt
         if conversation.uses_tools:
             raise _no_place("tools")
-        return _instruction(conversation.turns)
+        return instruction_prompt(conversation.turns)
 
     def _annotated_ids(self, record: AnnotatedRecord | Triplet) -> list[int]:
         text = self._annotation(record)
@@ -275,16 +273,6 @@ class PromptTemplate:
         if self.chat is None:
             return [] if self._reasoning == "error" else [self._reasoning]
         return self.chat.decisive()
-
-
-def _instruction(turns: Sequence[Mapping[str, Any]]) -> str:
-    """The papers' template around user turns; other turns and an empty line stand before them."""
-    return "".join(
-        _INSTRUCTION.replace("{content}", turn["content"])
-        if turn["role"] == "user"
-        else turn["content"] + "\n\n"
-        for turn in turns
-    )
 
 
 def _no_place(what: str, remedy: str = "") -> InputError:

@@ -8,6 +8,7 @@ from custom.common import Metadata
 from custom.external_secrets import ExternalSecretSpec, SecretStoreSpec
 from custom.gke import ComputeClassSpec
 from custom.karpenter import EC2NodeClassSpec, NodePoolSpec
+from custom.kserve import InferenceServiceSpec, LLMInferenceServiceSpec
 from custom.kueue import ClusterQueueSpec, LocalQueueSpec, ResourceFlavorSpec, WorkloadPriorityClass
 from custom.trainer import TrainingRuntimeSpec
 from tspin.config.strict import Strict
@@ -24,6 +25,8 @@ SCHEMAS: dict[tuple[str, str], type[Strict]] = {
     ("external-secrets.io/v1", "ExternalSecret"): ExternalSecretSpec,
     ("external-secrets.io/v1", "SecretStore"): SecretStoreSpec,
     ("trainer.kubeflow.org/v1alpha1", "TrainingRuntime"): TrainingRuntimeSpec,
+    ("serving.kserve.io/v1alpha2", "LLMInferenceService"): LLMInferenceServiceSpec,
+    ("serving.kserve.io/v1beta1", "InferenceService"): InferenceServiceSpec,
 }
 """Of each custom resource's spec, by apiVersion and kind."""
 

@@ -1,0 +1,1 @@
+"""Serving a champion: what a cluster runs of it, and whether it answers as it was measured."""
