@@ -16,6 +16,9 @@ from typing import Any
 from tspin.config import RunConfig
 from tspin.models.folder import find_model
 from tspin.records.manifest import content_hash
+from tspin.records.training_log import TRAIN_LOG
+from tspin.tracking.tracked import Step, tracked_step
+from tspin.tracking.trackers import MLFLOW
 from tspin_trainjob.cluster import Cluster
 from tspin_trainjob.follow import MissingNodesError, condition, follow
 from tspin_trainjob.manifest import owner, trainjob, trainjob_name
@@ -71,13 +74,24 @@ def train_on_nodes(
     cluster, staging = Cluster(nodes.namespace), Staging(Path(nodes.shared) / name)
     with _sigterm_raises():
         try:
-            policy = staging.put(settings, model, triplets)
+            policy = staging.put(_for_nodes(config), model, triplets)
             command = staging.command(policy, iteration)
-            _trained(cluster, name, nodes, command, every)
-            staging.take(out)
+            told = Step(
+                "train", out, iteration, config, train_log=staging.model.with_name(TRAIN_LOG)
+            )
+            with tracked_step(told):
+                _trained(cluster, name, nodes, command, every)
+                staging.take(out)
         finally:
             cluster.delete(name)
             staging.remove()
+
+
+def _for_nodes(config: RunConfig) -> str:
+    """What the nodes train with: MLflow is told from here, where its address and token are."""
+    others = tuple(name for name in config.system.report_to if name != MLFLOW)
+    system = config.system.model_copy(update={"report_to": others})
+    return config.model_copy(update={"system": system}).model_dump_json()
 
 
 def _trained(cluster: Cluster, name: str, nodes: Nodes, command: list[str], every: float) -> None:

@@ -1,10 +1,9 @@
-"""What watches a training: train_log.jsonl, a progress bar, and DVCLive where it is asked for."""
+"""What watches a training: train_log.jsonl and a progress bar; trackers are others."""
 
 from __future__ import annotations
 
 import logging
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,13 +17,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.integrations.integration_utils import DVCLiveCallback
 
-from tspin.errors import InputError
 from tspin.files import atomic_file
 from tspin.records.training_log import step_rows
 
-__all__ = ["DVCLIVE", "TrainLog", "TrainingProgress", "dvclive_callback"]
+__all__ = ["TrainLog", "TrainingProgress"]
 
 log = logging.getLogger(__name__)
 
@@ -127,26 +124,3 @@ class TrainingProgress(TrainerCallback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-
-DVCLIVE = "dvclive"
-"""As `system.report_to` names it."""
-
-
-def dvclive_callback(folder: Path) -> TrainerCallback:
-    """Write metrics and plots of the training below `folder`/dvclive; no experiment is saved.
-
-    A resumed training goes on in the same files.
-
-    Raises:
-        InputError: DVCLive is not installed.
-    """
-    if find_spec(DVCLIVE) is None:
-        raise InputError(
-            "system.report_to names 'dvclive', which is not installed; pip install 'tspin[dvc]', "
-            "or take it out"
-        )
-    from dvclive.live import Live
-
-    live = Live(str(folder / DVCLIVE), resume=True, report=None, save_dvc_exp=False, dvcyaml=None)
-    return DVCLiveCallback(live)
