@@ -15,9 +15,9 @@ __all__ = ["Told", "sending"]
 
 log = logging.getLogger(__name__)
 
-_EVERY, _LONGEST = 5.0, 60.0
+EVERY, _LONGEST = 5.0, 60.0
 """Seconds between two looks at the files, and between two tries of a server that is away."""
-_PATIENCE = 20.0
+PATIENCE = 20.0
 """Seconds that a command waits for its last values to be sent."""
 
 
@@ -35,7 +35,7 @@ class Told(Protocol):
 
 
 @contextmanager
-def sending(told: Told, *, every: float = _EVERY, patience: float = _PATIENCE) -> Iterator[None]:
+def sending(told: Told) -> Iterator[None]:
     """Keep a tracker up to date while the block works, and once more at its end.
 
     Nothing that the tracker does reaches the block: one that is away is said once, tried again
@@ -44,18 +44,16 @@ def sending(told: Told, *, every: float = _EVERY, patience: float = _PATIENCE) -
 
     Args:
         told: What there is to tell.
-        every: Seconds between two looks at the files.
-        patience: Seconds that the end of the block waits at most.
     """
-    sender = _Sender(told, every)
+    sender = _Sender(told)
     sender.thread.start()
     try:
         yield
     except BaseException as error:
-        sender.end("KILLED" if _stopped(error) else "FAILED", patience)
+        sender.end("KILLED" if _stopped(error) else "FAILED")
         raise
     else:
-        sender.end("FINISHED", patience)
+        sender.end("FINISHED")
 
 
 def _stopped(error: BaseException) -> bool:
@@ -66,8 +64,8 @@ def _stopped(error: BaseException) -> bool:
 
 
 class _Sender:
-    def __init__(self, told: Told, every: float) -> None:
-        self._told, self._every = told, every
+    def __init__(self, told: Told) -> None:
+        self._told = told
         self._ended = threading.Event()
         self._status = ""
         self._away = False
@@ -75,11 +73,11 @@ class _Sender:
         # A daemon: whatever the server does, the command ends.
         self.thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
 
-    def end(self, status: str, patience: float) -> None:
-        """Send the last values, for at most `patience` seconds."""
+    def end(self, status: str) -> None:
+        """Send the last values, and wait for that as long as a command may wait."""
         self._status = status
         self._ended.set()
-        self.thread.join(patience)
+        self.thread.join(PATIENCE)
         if not self._whole:
             missing = "; ".join(self._told.unsent()) or "how the work ended"
             log.warning(
@@ -91,7 +89,7 @@ class _Sender:
     def _run(self) -> None:
         wait = 0.0
         while not self._ended.wait(wait):
-            wait = self._every if self._sent() else min(max(wait, self._every) * 2, _LONGEST)
+            wait = EVERY if self._sent() else min(max(wait, EVERY) * 2, _LONGEST)
         self._whole = self._sent(self._status)
 
     def _sent(self, status: str | None = None) -> bool:

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["Point", "Server", "TrackedRun"]
+__all__ = ["SETTINGS", "Point", "Server", "TrackedRun"]
 
 _Item = TypeVar("_Item")
 
 # A tracker is asked again by whoever sends (`tspin.tracking.sender`): one call gives up soon.
 # Without the last one mlflow would report the use of it to its makers.
-_SETTINGS = {
+SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -54,7 +54,7 @@ class Server:
     @cached_property
     def client(self) -> MlflowClient:
         """Of the server that MLFLOW_TRACKING_URI names; importing it takes seconds."""
-        for name, value in _SETTINGS.items():
+        for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 

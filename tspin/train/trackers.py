@@ -47,7 +47,8 @@ def tracker_callbacks(config: RunConfig, folder: Path, *, first: bool) -> list[T
     if not first:
         return []
     names = callback_names(config)
-    if is_kubeflow_available() and KUBEFLOW not in names:
+    in_trainjob = is_kubeflow_available()  # type: ignore[no-untyped-call]
+    if in_trainjob and KUBEFLOW not in names:
         names.append(KUBEFLOW)
     callbacks = {name: _made(name, folder) for name in names}
     if DVCLIVE in config.system.report_to:
