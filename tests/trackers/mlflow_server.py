@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
 
 import pytest
+import requests
 
 from tests.ports import free_port
 
-__all__ = ["MLFLOW", "MlflowServer", "need_mlflow"]
+__all__ = ["TRACKERS", "MlflowServer", "need_mlflow"]
 
-MLFLOW = os.environ.get("TSPIN_MLFLOW")
-"""The folder of the command `mlflow`; `make test-trackers` sets it."""
+TRACKERS = os.environ.get("TSPIN_TRACKERS")
+"""The folder of `mlflow` and of the other trackers' Python; `make test-trackers` sets it."""
 _SECONDS = 120.0
 
 
 def need_mlflow() -> str:
     """The folder of its command; the test is skipped where there is none and none must be."""
-    if MLFLOW is not None:
-        return MLFLOW
+    if TRACKERS is not None:
+        return TRACKERS
     if os.environ.get("TSPIN_REQUIRE_TRACKERS"):
-        pytest.fail("TSPIN_MLFLOW is not set")
+        pytest.fail("TSPIN_TRACKERS is not set")
     pytest.skip("needs an MLflow server: make test-trackers")
 
 
@@ -76,19 +74,17 @@ class MlflowServer:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except (URLError, OSError):
+            return requests.get(f"{self.uri}/health", timeout=5).ok
+        except requests.RequestException:
             return False
 
     def _asked(self, call: str, **content: Any) -> dict[str, Any]:
-        request = urllib.request.Request(
-            f"{self.uri}/api/2.0/mlflow/{call}",
-            json.dumps(content).encode() if content else None,
-            {"Content-Type": "application/json"},
+        url = f"{self.uri}/api/2.0/mlflow/{call}"
+        answer = requests.request(
+            "POST" if content else "GET", url, json=content or None, timeout=60
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            found: dict[str, Any] = json.load(answer)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
         return found
 
     def runs(self, experiment: str) -> dict[str, Shown]:
@@ -108,13 +104,11 @@ class MlflowServer:
         return {path(run): run for run in runs.values()}
 
     def _runs(self, experiment: str) -> list[Shown]:
-        try:
-            there = self._asked(f"experiments/get-by-name?experiment_name={experiment}")
-        except HTTPError as error:
-            assert error.code == 404
+        found = self._asked("experiments/search", max_results=100).get("experiments", [])
+        numbers = [e["experiment_id"] for e in found if e["name"] == experiment]
+        if not numbers:
             return []
-        number = there["experiment"]["experiment_id"]
-        found = self._asked("runs/search", experiment_ids=[number], max_results=500)
+        found = self._asked("runs/search", experiment_ids=numbers, max_results=500)
         return [Shown(self, run) for run in found.get("runs", [])]
 
     def create_experiment(self, name: str) -> str:
