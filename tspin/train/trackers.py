@@ -33,8 +33,9 @@ log = logging.getLogger(__name__)
 def tracker_callbacks(config: RunConfig, folder: Path, *, first: bool) -> list[TrainerCallback]:
     """The callbacks that `system.report_to` asks for, and the one that a TrainJob asks for.
 
-    A TrainJob whose cluster has a status server (Kubeflow Trainer 2.2 with `TrainJobStatus`) says
-    so in the environment: progress, time left and metrics then stand in the TrainJob's status.
+    In a TrainJob of a cluster with a status server (Kubeflow Trainer's feature gate
+    `TrainJobRuntimeStatus`) the environment says where that is: progress, time left and metrics
+    then stand in the TrainJob's status.
 
     Args:
         config: `system.report_to` is used.
