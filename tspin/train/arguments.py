@@ -114,7 +114,7 @@ def trainer_arguments(job: TrainJob, *, sharded: bool = False) -> TSPINConfig:
         gradient_checkpointing=system.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False},
         save_steps=system.checkpoint_steps,
-        run_name=f"{job.out.parent.parent.name}/{job.out.parent.name}",  # Trackers show it.
+        run_name="/".join(job.out.absolute().parts[-3:-1]),  # Trackers show it.
         use_cpu=device.type == "cpu",
         bf16=resolve_dtype(job.config.model, device) == torch.bfloat16,
         ddp_backend="gloo" if launched() and device.type == "cpu" else None,
