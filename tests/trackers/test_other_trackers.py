@@ -24,8 +24,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 events = EventAccumulator("iter-0/tensorboard").Reload()
 shown = [[event.step, event.value] for event in events.Scalars("train/loss")]
 """
-# The file that `wandb sync` sends. wandb 0.31 reads it in Go only: seven bytes, then LevelDB's log
-# format, blocks of 32 KiB with records in parts, each behind 4 bytes of a checksum, its length, a type.
+# The file that `wandb sync` sends; wandb 0.31 reads it in Go only: seven bytes, then LevelDB's log
+# format. Blocks of 32 KiB hold records in parts, each behind a checksum, its length and a type.
 WANDB = """
 from pathlib import Path
 from wandb.proto import wandb_internal_pb2
