@@ -16,7 +16,6 @@ from typing import Any
 from tspin.config import RunConfig
 from tspin.models.folder import find_model
 from tspin.records.manifest import content_hash
-from tspin.records.training_log import TRAIN_LOG
 from tspin.tracking.tracked import Step, tracked_step
 from tspin.tracking.trackers import MLFLOW
 from tspin_trainjob.cluster import Cluster
@@ -75,12 +74,8 @@ def train_on_nodes(
     with _sigterm_raises():
         try:
             policy = staging.put(_for_nodes(config), model, triplets)
-            command = staging.command(policy, iteration)
-            told = Step(
-                "train", out, iteration, config, train_log=staging.model.with_name(TRAIN_LOG)
-            )
-            with tracked_step(told):
-                _trained(cluster, name, nodes, command, every)
+            with tracked_step(Step("train", out, iteration, config, staging.train_log)):
+                _trained(cluster, name, nodes, staging.command(policy, iteration), every)
                 staging.take(out)
         finally:
             cluster.delete(name)

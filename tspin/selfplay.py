@@ -53,7 +53,7 @@ def run(
         kept: Called after each iteration that is evaluated; beside the loop where evaluations are.
         timed: Called around each step with its name: 'proto', 'generate', 'triplets', 'train',
             and where evaluations are not beside the loop 'heldout_proto', 'base', 'evaluate'.
-        within: The comparison that the run is part of, where MLflow is told of it.
+        within: The comparison in MLflow that the run is part of.
 
     Returns:
         The run folder, with the best model named in best.json and the report written.
@@ -63,8 +63,7 @@ def run(
         TspinError: a step failed; run again to continue.
         StoppedError: SIGTERM while a training runs, or evaluations are beside the loop.
     """
-    folder = RunFolder(Path(config.run_dir))
-    data = fetch_data(config)
+    folder, data = RunFolder(Path(config.run_dir)), fetch_data(config)
     with (
         folder.opened(config, data),
         tracked_run(config, within),

@@ -16,7 +16,7 @@ from training_runs import make_job, write_triplets
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import KubeflowCallback
 
-import tspin.train.trackers
+import tspin.train.log
 from tspin.records.manifest import content_hash, manifest_path
 from tspin.records.training_log import read_train_log
 from tspin.train.step import run_job
@@ -94,7 +94,7 @@ def test_the_time_left_of_a_continued_training_is_that_of_its_own_steps(
 ) -> None:
     clock = [1000.0]
     monkeypatch.setattr("time.time", lambda: clock[0])
-    callback = tspin.train.trackers._Kubeflow()
+    callback = tspin.train.log._Kubeflow()
     args, control = TrainingArguments(output_dir=str(tmp_path)), TrainerControl()
     state = TrainerState(global_step=900, max_steps=1000)
     callback.on_train_begin(args, state, control)
@@ -121,7 +121,7 @@ def test_a_tracker_that_fails_is_left_out_and_the_training_goes_on(
             Broken.calls += 1
             raise ConnectionError("https://me:secret-of-mine@tracker.test is away")
 
-    known = tspin.train.trackers.INTEGRATION_TO_CALLBACK
+    known = tspin.train.log.INTEGRATION_TO_CALLBACK
     monkeypatch.setitem(known, "broken", Broken)
     write_triplets(tmp_path / "triplets.jsonl")
     job = make_job(tmp_path, tiny_model_dir, system={"report_to": ["broken"]})

@@ -76,7 +76,7 @@ class TSPINConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[no-untyped-call]
-        self.report_to = []  # transformers puts some in by itself: `tspin.train.trackers` has all.
+        self.report_to = []  # transformers puts some in by itself: `tspin.train.log` has all.
         _ = self.device  # Sets up the processes, and counts GPUs.
         self._n_gpu = min(self._n_gpu, 1)  # One process a GPU, never DataParallel.
 

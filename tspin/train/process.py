@@ -49,10 +49,9 @@ from tspin.tokens.prompts import PromptTemplate
 from tspin.train.arguments import TSPINConfig, trainer_arguments
 from tspin.train.guards import Guards, refuse_flat_loss, warn_of_no_right_answer
 from tspin.train.job import TrainJob
-from tspin.train.log import TrainingProgress, TrainLog
+from tspin.train.log import TrainingProgress, TrainLog, tracker_callbacks
 from tspin.train.reference import needs_reference, reference_key, reference_logps
 from tspin.train.saving import CheckpointCallback
-from tspin.train.trackers import tracker_callbacks
 from tspin.train.trainer import TSPINTrainer
 
 __all__ = ["train_here"]
