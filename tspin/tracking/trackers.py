@@ -102,4 +102,7 @@ def is_tracked(config: RunConfig | None) -> bool:
             mlflow_address(),
         )
         return False
+    if not os.environ.get(_ADDRESS):  # mlflow would begin a store of its own in this folder.
+        log.warning("MLflow is to be told, but %s is not set; nothing is sent", _ADDRESS)
+        return False
     return True

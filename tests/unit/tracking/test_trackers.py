@@ -48,6 +48,7 @@ def test_mlflow_needs_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(InputError, match="MLFLOW_TRACKING_URI is not set"):
         check_trackers(config("mlflow"))
+    assert not is_tracked(config("mlflow"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.test")
     check_trackers(config("mlflow"))
 
