@@ -35,18 +35,22 @@ _PACKAGES = {
 }
 """By tracker: one of these modules, and what pip calls the package."""
 
+_OTHERS = "azure_ml clearml codecarbon comet_ml dagshub flyte kubeflow neptune swanlab".split()
+"""That transformers knows besides; importing it for this would take seconds."""
+
 _RUN, _ADDRESS = "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI"
 
 
 def check_trackers(config: RunConfig) -> None:
-    """Refuse a tracker that is asked for and is not installed, before anything is computed.
-
-    Trackers that `tspin` does not know are left to transformers, which knows more of them.
+    """Refuse a tracker that is not known or not installed, before anything is computed.
 
     Raises:
-        InputError: `system.report_to` names one that is not installed.
+        InputError: `system.report_to` names one that is not known, not installed, or has no address.
     """
     for name in config.system.report_to:
+        if name not in (*_PACKAGES, *_OTHERS):
+            known = ", ".join(sorted([*_PACKAGES, *_OTHERS]))
+            raise InputError(f"system.report_to names {name!r}; the trackers are: {known}")
         modules, package = _PACKAGES.get(name, ((), ""))
         if modules and not any(find_spec(module) for module in modules):
             raise InputError(

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import pytest
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 import tspin.tracking.trackers
 from tspin.config import RunConfig
@@ -41,6 +42,13 @@ def test_a_tracker_that_is_not_installed_is_refused_with_what_installs_it(
     check_trackers(config("clearml"))  # transformers knows it, and says what it lacks.
     monkeypatch.setattr(tspin.tracking.trackers, "find_spec", lambda name: name == "tensorboardX")
     check_trackers(config("tensorboard"))
+
+
+def test_the_known_trackers_are_those_of_transformers() -> None:
+    with pytest.raises(InputError, match="'nonsense'; the trackers are: ") as error:
+        check_trackers(config("nonsense"))
+    known = str(error.value).partition("are: ")[2].split(", ")
+    assert known == sorted(INTEGRATION_TO_CALLBACK)
 
 
 def test_mlflow_needs_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
