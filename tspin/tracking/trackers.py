@@ -35,7 +35,17 @@ _PACKAGES = {
 }
 """By tracker: one of these modules, and what pip calls the package."""
 
-_OTHERS = "azure_ml clearml codecarbon comet_ml dagshub flyte kubeflow neptune swanlab".split()
+_OTHERS = [
+    "azure_ml",
+    "clearml",
+    "codecarbon",
+    "comet_ml",
+    "dagshub",
+    "flyte",
+    "kubeflow",
+    "neptune",
+    "swanlab",
+]
 """That transformers knows besides; importing it for this would take seconds."""
 
 _RUN, _ADDRESS = "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI"
@@ -45,7 +55,8 @@ def check_trackers(config: RunConfig) -> None:
     """Refuse a tracker that is not known or not installed, before anything is computed.
 
     Raises:
-        InputError: `system.report_to` names one that is not known, not installed, or has no address.
+        InputError: `system.report_to` names one that is not known or not installed, or mlflow
+            without an address.
     """
     for name in config.system.report_to:
         if name not in (*_PACKAGES, *_OTHERS):
