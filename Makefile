@@ -14,6 +14,7 @@
 # test-bench  benchmarks at toy size, each as a whole, and what takes a minute by itself
 # test-study  the study of the paper's claims, and that its tables are those of its results
 # test-s3  stores, commands and faults on a real S3 server (needs memcached and npm)
+# test-trackers  MLflow on a real server that is killed; TensorBoard, W&B and trackio
 # test-vllm  the vLLM engine on the CPU (an environment of 4 GB)
 # test-containers  build and run the four images (as root: podman, buildah, debootstrap)
 # bench  each BENCHMARK (training_step, generation, drafts, scale, overhead) on this machine
@@ -28,10 +29,11 @@ VENV_DOCS := .venv-docs
 VENV_K8S := .venv-k8s
 VENV_LOCKS := .venv-locks
 VENV_S3 := .venv-s3
+VENV_TRACKERS := .venv-trackers
 VENV_VLLM := .venv-vllm
 BIN := $(VENV)/bin
 AZURITE := build/azurite/node_modules/.bin/azurite-blob
-SLOW := not vllm and not containers and not s3 and not dvc and not study and not bench and not gpu and not wheel
+SLOW := not vllm and not containers and not s3 and not trackers and not dvc and not study and not bench and not gpu and not wheel
 PYTEST := $(BIN)/pytest --dist loadfile --no-loadscope-reorder
 FAST := $(PYTEST) -m "$(SLOW) and not long"
 WORKERS ?= 2
@@ -49,7 +51,7 @@ IMAGE_TAG ?= $(REVISION)
 IMAGE = $(REGISTRY)/$(TARGET):$(IMAGE_TAG)
 
 .PHONY: setup demo check check-types check-style check-imports check-k8s test test-long test-random test-processes docs dist test-wheel \
-	release-tag release-dry-run publish build-containers test-containers test-s3 test-dvc \
+	release-tag release-dry-run publish build-containers test-containers test-s3 test-trackers test-dvc \
 	test-bench test-study test-vllm bench bench-training_step bench-generation bench-drafts bench-scale bench-overhead bench-gpu image-bases image-commit image push sbom \
 	locks check-locks clean
 
@@ -144,6 +146,15 @@ $(AZURITE):
 test-s3: setup $(VENV_S3)/installed $(AZURITE)
 	TSPIN_REQUIRE_S3=1 TSPIN_SWIFT=$(CURDIR)/$(VENV_S3)/bin TSPIN_AZURITE=$(CURDIR)/$(AZURITE) $(BIN)/pytest -n 2 --dist loadfile \
 		tests/s3 tests/unit/store/test_store.py tests/integration/test_checkpoint_mirror.py
+
+# A real MLflow server, and trackers whose packages do not resolve with constraints.txt.
+$(VENV_TRACKERS)/installed: tests/trackers/requirements.txt
+	$(PYTHON) -m venv $(VENV_TRACKERS)
+	$(VENV_TRACKERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/trackers/requirements.txt
+	touch $@
+
+test-trackers: setup $(VENV_TRACKERS)/installed
+	TSPIN_REQUIRE_TRACKERS=1 TSPIN_TRACKERS=$(CURDIR)/$(VENV_TRACKERS)/bin $(BIN)/pytest -n 2 --dist loadfile tests/trackers
 
 # vLLM pins other versions than constraints.txt: an environment of its own, on the CPU.
 $(VENV_VLLM)/installed: tests/vllm/requirements.txt tests/vllm/named_vllm/pyproject.toml pyproject.toml setup.py

@@ -25,15 +25,17 @@ def build_triplets(
         triplets: Folder with triplets.jsonl and its manifest.
     """
     from tspin.config import RunConfig
+    from tspin.tracking.tracked import Step, tracked_step
     from tspin.triplets import build_triplets as step
     from tspin_components.artifacts import TRIPLETS, describe, output_in, records_in
 
     out = output_in(triplets.path, TRIPLETS)
-    step(
-        RunConfig.model_validate_json(settings).triplets,
-        annotated=records_in(annotated.path),
-        synthetic=records_in(synthetic.path),
-        proto=records_in(proto.path),
-        out=out,
-    )
+    with tracked_step(Step("build-triplets", out)):
+        step(
+            RunConfig.model_validate_json(settings).triplets,
+            annotated=records_in(annotated.path),
+            synthetic=records_in(synthetic.path),
+            proto=records_in(proto.path),
+            out=out,
+        )
     triplets.metadata.update(describe(out))

@@ -43,8 +43,10 @@ def check_inputs(config: str, structure: str, model: str) -> NamedTuple(  # type
     from tspin.config import parse_compiled, step_settings
     from tspin.models.policy import policy_identity
     from tspin.runs.inputs import data_hashes
+    from tspin.tracking.trackers import check_trackers
 
     parsed = parse_compiled(config, structure)
+    check_trackers(parsed)
     hashes = data_hashes(parsed)
     initial = policy_identity(parsed.model.path, parsed.model)
     Checked = namedtuple("Checked", ["settings", "annotated", "heldout", "initial", "policy"])

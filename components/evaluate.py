@@ -35,6 +35,7 @@ def evaluate(
     from tspin.config import RunConfig
     from tspin.evaluate.step import evaluate as step
     from tspin.generate.shards import Shard
+    from tspin.tracking.tracked import Step, tracked_step
     from tspin_components.artifacts import (
         METRICS,
         describe,
@@ -45,15 +46,17 @@ def evaluate(
     )
 
     out = output_in(evaluation.path, METRICS)
-    step(
-        RunConfig.model_validate_json(settings),
-        model=policy_in(policy.path),
-        annotated=records_in(heldout.path),
-        out=out,
-        proto=None if proto is None else records_in(proto.path),
-        iteration=int(iteration),
-        shard=Shard.parse(shard),
-    )
+    config = RunConfig.model_validate_json(settings)
+    with tracked_step(Step("evaluate", out, int(iteration), config)):
+        step(
+            config,
+            model=policy_in(policy.path),
+            annotated=records_in(heldout.path),
+            out=out,
+            proto=None if proto is None else records_in(proto.path),
+            iteration=int(iteration),
+            shard=Shard.parse(shard),
+        )
     evaluation.metadata.update(describe(out))
     for name, value in publish_metrics(out, scalars.path).items():
         scalars.log_metric(name, value)

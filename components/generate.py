@@ -31,16 +31,19 @@ def generate(
     from tspin.config import RunConfig
     from tspin.generate.shards import Shard
     from tspin.generate.step import generate as step
+    from tspin.tracking.tracked import Step, tracked_step
     from tspin_components.artifacts import RESPONSES, describe, output_in, policy_in, records_in
 
     out = output_in(responses.path, RESPONSES)
-    step(
-        RunConfig.model_validate_json(settings),
-        model=policy_in(policy.path),
-        annotated=records_in(annotated.path),
-        out=out,
-        iteration=int(iteration),
-        shard=Shard.parse(shard),
-        samples=int(samples) or None,
-    )
+    config = RunConfig.model_validate_json(settings)
+    with tracked_step(Step("generate", out, int(iteration), config)):
+        step(
+            config,
+            model=policy_in(policy.path),
+            annotated=records_in(annotated.path),
+            out=out,
+            iteration=int(iteration),
+            shard=Shard.parse(shard),
+            samples=int(samples) or None,
+        )
     responses.metadata.update(describe(out))

@@ -23,6 +23,7 @@ def merge_evaluations(
         scalars: The values of metrics.json.
     """
     from tspin.evaluate.shards.merging import merge_evaluations as step
+    from tspin.tracking.tracked import Step, tracked_step
     from tspin_components.artifacts import (
         METRICS,
         describe,
@@ -33,7 +34,9 @@ def merge_evaluations(
     )
 
     out = output_in(evaluation.path, METRICS)
-    step([metrics_in(shard.path) for shard in shards], annotated=records_in(heldout.path), out=out)
+    parts = [metrics_in(shard.path) for shard in shards]
+    with tracked_step(Step("merge-evaluations", out)):
+        step(parts, annotated=records_in(heldout.path), out=out)
     evaluation.metadata.update(describe(out))
     for name, value in publish_metrics(out, scalars.path).items():
         scalars.log_metric(name, value)

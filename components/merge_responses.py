@@ -21,10 +21,11 @@ def merge_responses(
         responses: Folder with responses.jsonl and its manifest.
     """
     from tspin.generate.shards import merge_responses as step
+    from tspin.tracking.tracked import Step, tracked_step
     from tspin_components.artifacts import RESPONSES, describe, output_in, records_in
 
     out = output_in(responses.path, RESPONSES)
-    step(
-        [records_in(shard.path) for shard in shards], annotated=records_in(annotated.path), out=out
-    )
+    parts = [records_in(shard.path) for shard in shards]
+    with tracked_step(Step("merge-responses", out)):
+        step(parts, annotated=records_in(annotated.path), out=out)
     responses.metadata.update(describe(out))

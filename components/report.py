@@ -28,10 +28,12 @@ def report(
 
     from tspin.report.markdown import write_summary
     from tspin.report.page import write_report
+    from tspin.tracking.tracked import Step, tracked_step
     from tspin_components.artifacts import describe, records_in
 
     responses = None if begun is None else records_in(begun.path)
-    write_report(Path(history.path), Path(page.path), begun=responses)
-    write_summary(Path(history.path), Path(summary.path), begun=responses)
+    with tracked_step(Step("report", Path(page.path), artifact=Path(page.path))):
+        write_report(Path(history.path), Path(page.path), begun=responses)
+        write_summary(Path(history.path), Path(summary.path), begun=responses)
     for output in (page, summary):
         output.metadata.update(describe(Path(output.path)))

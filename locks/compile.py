@@ -27,10 +27,10 @@ LOCKS = Path(__file__).parent
 ROOT = LOCKS.parent
 HEADER = "# Made by `make locks`; locks/compile.py says what it is for.\n"
 EXTRAS = {
-    "train": ("train", "quantize", "objects", "pipelines"),
-    "cpu": ("train", "quantize", "objects", "pipelines", "eval"),
-    "evaluate": ("train", "quantize", "objects", "pipelines", "eval", "eval-paper"),
-    "generate": ("train", "quantize", "objects", "pipelines"),
+    "train": ("train", "quantize", "mlflow", "objects", "pipelines"),
+    "cpu": ("train", "quantize", "mlflow", "objects", "pipelines", "eval"),
+    "evaluate": ("train", "quantize", "mlflow", "objects", "pipelines", "eval", "eval-paper"),
+    "generate": ("train", "quantize", "mlflow", "objects", "pipelines"),
 }
 VLLM = (*EXTRAS["generate"], "vllm")
 VLLMS = {"setuptools"}

@@ -24,6 +24,7 @@ class Staging:
         self.policy = folder / "policy"
         self.triplets = folder / "triplets.jsonl"
         self.model = folder / "model"
+        self.train_log = folder / TRAIN_LOG
 
     def put(self, settings: str, model: str, triplets: Path) -> str:
         """Copy what the nodes read.
@@ -71,7 +72,7 @@ class Staging:
                 f"{self.model}: no model there, though the training is complete; do the nodes "
                 "mount the same claim at the same path as the task that started them?"
             )
-        _copy_file(self.model.with_name(TRAIN_LOG), out.with_name(TRAIN_LOG))
+        _copy_file(self.train_log, out.with_name(TRAIN_LOG))
         carry_seconds([self.model], out)
         _copy_folder(self.model, out)
         _copy_file(manifest_path(self.model), manifest_path(out))

@@ -16,6 +16,8 @@ from typing import Any
 from tspin.config import RunConfig
 from tspin.models.folder import find_model
 from tspin.records.manifest import content_hash
+from tspin.tracking.tracked import Step, tracked_step
+from tspin.tracking.trackers import MLFLOW
 from tspin_trainjob.cluster import Cluster
 from tspin_trainjob.follow import MissingNodesError, condition, follow
 from tspin_trainjob.manifest import owner, trainjob, trainjob_name
@@ -71,13 +73,20 @@ def train_on_nodes(
     cluster, staging = Cluster(nodes.namespace), Staging(Path(nodes.shared) / name)
     with _sigterm_raises():
         try:
-            policy = staging.put(settings, model, triplets)
-            command = staging.command(policy, iteration)
-            _trained(cluster, name, nodes, command, every)
-            staging.take(out)
+            policy = staging.put(_for_nodes(config), model, triplets)
+            with tracked_step(Step("train", out, iteration, config, staging.train_log)):
+                _trained(cluster, name, nodes, staging.command(policy, iteration), every)
+                staging.take(out)
         finally:
             cluster.delete(name)
             staging.remove()
+
+
+def _for_nodes(config: RunConfig) -> str:
+    """What the nodes train with: MLflow is told from here, where its address and token are."""
+    others = tuple(name for name in config.system.report_to if name != MLFLOW)
+    system = config.system.model_copy(update={"report_to": others})
+    return config.model_copy(update={"system": system}).model_dump_json()
 
 
 def _trained(cluster: Cluster, name: str, nodes: Nodes, command: list[str], every: float) -> None:

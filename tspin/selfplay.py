@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tspin.config import RunConfig
 from tspin.evaluations.queue import evaluations
@@ -22,8 +23,12 @@ from tspin.report.page import write_report
 from tspin.runs.clock import Timed, untimed
 from tspin.runs.folder import BASE, RunFolder
 from tspin.runs.inputs import Data, fetch_data
+from tspin.tracking.tracked import tracked_run
 from tspin.train.step import train
 from tspin.triplets import build_triplets
+
+if TYPE_CHECKING:
+    from tspin.tracking.run import FolderRun
 
 __all__ = ["run"]
 
@@ -31,7 +36,11 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    config: RunConfig, *, kept: Callable[[], None] | None = None, timed: Timed = untimed
+    config: RunConfig,
+    *,
+    kept: Callable[[], None] | None = None,
+    timed: Timed = untimed,
+    within: FolderRun | None = None,
 ) -> RunFolder:
     """Play `config.iterations` iterations of self-play, or continue where a run was killed.
 
@@ -44,6 +53,7 @@ def run(
         kept: Called after each iteration that is evaluated; beside the loop where evaluations are.
         timed: Called around each step with its name: 'proto', 'generate', 'triplets', 'train',
             and where evaluations are not beside the loop 'heldout_proto', 'base', 'evaluate'.
+        within: The comparison in MLflow that the run is part of.
 
     Returns:
         The run folder, with the best model named in best.json and the report written.
@@ -53,10 +63,10 @@ def run(
         TspinError: a step failed; run again to continue.
         StoppedError: SIGTERM while a training runs, or evaluations are beside the loop.
     """
-    folder = RunFolder(Path(config.run_dir))
-    data = fetch_data(config)
+    folder, data = RunFolder(Path(config.run_dir)), fetch_data(config)
     with (
         folder.opened(config, data),
+        tracked_run(config, within),
         evaluations(config, data, folder, kept=kept, timed=timed) as evaluated,
     ):
         begin_run(config, folder.arithmetic)

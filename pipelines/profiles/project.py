@@ -24,6 +24,8 @@ class Project(Strict):
     """Where the best models are promoted."""
     artifacts: str = Field(pattern=r"^(s3|gs|minio)://[^\s/]+(/\S*)?$")
     """Where Kubeflow keeps what passes from step to step: `defaultPipelineRoot` of kfp-launcher."""
+    mlflow: str | None = Field(None, pattern=r"^https?://[^\s/@]+(/[^\s@]*)?$")
+    """Address of an MLflow tracking server, which the network policies then let pods reach."""
     settings: dict[Variable, Line] = Field(default_factory=dict)
     """Of the ConfigMap `tspin-s3`: environment of every pod, and of CI."""
 

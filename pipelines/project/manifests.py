@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -24,6 +25,11 @@ _HEADER = """\
 """
 _NAMESPACE = "tspin"
 """Of every overlay."""
+_ANYWHERE = [
+    {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
+    {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10", "fd00:ec2::/32"]}},
+]
+"""But for the node's metadata address, as in k8s/base/network-policies.yaml."""
 _PLACEHOLDER = re.compile(r"\b(OWNER|BUCKET)\b|\bexample\.(com|internal)\b")
 
 
@@ -110,8 +116,8 @@ def kustomization(path: Path, profile: Profile, project: Project) -> str:
             }
         ]
         content["generatorOptions"] = {"disableNameSuffixHash": True}
-    own = [*_namespace(profile), *_artifacts(profile, project), *_region(profile, project)]
-    if patches := own:
+    patches = [*_namespace(profile), *_artifacts(profile, project), *_region(profile, project)]
+    if patches := [*patches, *_mlflow(project)]:
         content["patches"] = patches
     text = yaml.safe_dump(content, sort_keys=False, width=1000)
     return _HEADER.format(profile=path.name) + text
@@ -191,7 +197,27 @@ def _region(profile: Profile, project: Project) -> list[dict[str, Any]]:
     return [_patch({"kind": "SecretStore"}, "/spec/provider/aws/region", region)]
 
 
-def _patch(target: dict[str, str], path: str, value: str) -> dict[str, Any]:
+def _mlflow(project: Project) -> list[dict[str, Any]]:
+    """The way out to the tracking server.
+
+    Inside the cluster it is open on all ports of the server's namespace: a policy counts the port
+    of the pod, and the address has that of its Service.
+    """
+    if project.mlflow is None:
+        return []
+    address = urlsplit(project.mlflow)
+    parts = (address.hostname or "").split(".")
+    rule: dict[str, Any]
+    if parts[2:3] == ["svc"]:
+        namespace = {"matchLabels": {"kubernetes.io/metadata.name": parts[1]}}
+        rule = {"to": [{"namespaceSelector": namespace}]}
+    else:
+        port = address.port or (443 if address.scheme == "https" else 80)
+        rule = {"to": _ANYWHERE, "ports": [{"protocol": "TCP", "port": port}]}
+    return [_patch({"kind": "NetworkPolicy", "name": "allow-mlflow"}, "/spec/egress", [rule])]
+
+
+def _patch(target: dict[str, str], path: str, value: Any) -> dict[str, Any]:
     operation = [{"op": "replace", "path": path, "value": value}]
     patch = {"target": target, "patch": yaml.safe_dump(operation, sort_keys=False)}
     return patch | ({"options": {"allowNameChange": True}} if path == "/metadata/name" else {})

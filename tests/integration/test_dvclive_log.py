@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from training_runs import make_job, write_triplets
 
-import tspin.train.log
+import tspin.tracking.trackers
 from tspin.errors import InputError
 from tspin.records.manifest import content_hash
 from tspin.records.training_log import read_train_log
-from tspin.train.step import run_job
+from tspin.train.step import run_job, train
 
 pytestmark = pytest.mark.integration
 
@@ -40,8 +40,10 @@ def test_without_dvclive_the_message_says_so(
     tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_triplets(tmp_path / "triplets.jsonl")
-    monkeypatch.setattr(tspin.train.log, "find_spec", lambda _: None)
+    monkeypatch.setattr(tspin.tracking.trackers, "find_spec", lambda _: None)
     job = make_job(tmp_path, tiny_model_dir, system={"report_to": ["dvclive"]})
     with pytest.raises(InputError, match=r"dvclive', which is not installed"):
-        run_job(job)
+        train(
+            job.config, model=job.model, triplets=job.triplets, iteration=job.iteration, out=job.out
+        )
     assert not job.out.exists()

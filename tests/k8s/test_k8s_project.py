@@ -74,6 +74,34 @@ def test_what_the_profile_says_is_in_every_object(name: str, tmp_path: Path) -> 
     assert queues == names(documents, "ClusterQueue") <= {"team"}
 
 
+@pytest.mark.parametrize(
+    ("address", "namespace", "port"),
+    [
+        ("http://mlflow.tools.svc.cluster.local:80/prefix", "tools", None),
+        ("https://mlflow.test", None, 443),
+        ("http://10.1.2.3:5000", None, 5000),
+    ],
+)
+def test_pods_reach_the_mlflow_server_that_the_profile_names(
+    address: str, namespace: str | None, port: int | None, tmp_path: Path
+) -> None:
+    add_kubeflow(tmp_path, BY_OVERLAY["onprem"])
+    path = tmp_path / "kubeflow/profile.yaml"
+    fill_in(path, os.path.relpath(K8S.parent, path.parent), namespace="team")
+    path.write_text(path.read_text().replace("\nproject:\n", f"\nproject:\n  mlflow: {address}\n"))
+    sync_manifests(path)
+    policy = named(_render(path.parent), "NetworkPolicy", "allow-mlflow")
+    assert policy["metadata"]["namespace"] == "team"
+    (rule,) = policy["spec"]["egress"]
+    if namespace is not None:
+        labels = {"kubernetes.io/metadata.name": namespace}
+        assert rule == {"to": [{"namespaceSelector": {"matchLabels": labels}}]}
+    else:
+        assert rule["ports"] == [{"protocol": "TCP", "port": port}]
+        assert [to["ipBlock"]["cidr"] for to in rule["to"]] == ["0.0.0.0/0", "::/0"]
+        assert "169.254.0.0/16" in rule["to"][0]["ipBlock"]["except"]
+
+
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_a_project_begins_with_the_settings_that_its_overlay_has(name: str) -> None:
     assert STORES[name].keys() == named(overlay(name), "ConfigMap", "tspin-s3")["data"].keys()

@@ -4,7 +4,16 @@ import copy
 import ipaddress
 
 import pytest
-from rendered import OVERLAYS, containers, named, names, of_kind, overlay, pod_templates
+from rendered import (
+    OVERLAYS,
+    containers,
+    named,
+    names,
+    of_kind,
+    overlay,
+    pod_templates,
+    render,
+)
 from restricted import house_violations, violations
 
 
@@ -136,6 +145,29 @@ def test_tasks_reach_what_they_need_and_nothing_else(name: str) -> None:
         assert lets_out(policies, "TCP", port, ip=ip), (port, ip)
     assert not lets_out(policies, "TCP", 3306, namespace="kubeflow")
     assert not lets_out(policies, "TCP", 80, ip="52.216.1.1")
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_nodes_of_a_training_reach_the_status_server_of_the_trainer(name: str) -> None:
+    spec = named(overlay(name), "NetworkPolicy", "allow-trainer-status")["spec"]
+    ((rule,),) = (spec["egress"],)
+    (peer,) = rule["to"]
+    (places,) = peer["namespaceSelector"]["matchExpressions"]
+    assert "kubeflow-system" in places["values"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": 10443}]
+    (selected,) = spec["podSelector"]["matchExpressions"]
+    assert selected["key"] == "jobset.sigs.k8s.io/jobset-name"
+
+
+def test_mlflow_is_reached_where_it_is_named_and_nowhere_else() -> None:
+    def policy(documents: list[dict]) -> dict:
+        return named(documents, "NetworkPolicy", "allow-mlflow")["spec"]
+
+    assert policy(overlay("onprem"))["egress"] == []
+    spec = policy(render("examples/air-gapped"))
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": "mlflow"}}
+    assert spec["egress"] == [{"to": [{"namespaceSelector": selector}]}]
+    assert spec["podSelector"] == {}
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -21,6 +21,7 @@ from tspin.records.records import (
 )
 from tspin.runs.inputs import fetch_data
 from tspin.store import fetch, is_remote
+from tspin.tracking.trackers import check_trackers
 
 __all__ = [
     "LOCAL_PATH",
@@ -132,11 +133,12 @@ def local_training_records(location: str, config: RunConfig) -> Path:
 
 
 def check_run_inputs(config: RunConfig) -> None:
-    """Look at the data and at the model of a whole run.
+    """Look at the data and at the model of a whole run, and whether its trackers are there.
 
     Raises:
-        InputError: as `local_records` and `local_model`.
+        InputError: as `local_records` and `local_model`, or a tracker is not installed.
     """
+    check_trackers(config)
     data = fetch_data(config)
     for path in filter(None, (data.annotated, data.heldout)):
         check_first_record(path, AnnotatedRecord)

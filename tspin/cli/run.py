@@ -21,6 +21,8 @@ from tspin.cli.options import (
 )
 from tspin.outputs import check_output, never_ours, report_page, run_folder
 from tspin.store import fetch, output_at
+from tspin.tracking.tracked import tracked_run
+from tspin.tracking.trackers import check_trackers
 
 __all__ = ["export", "finish", "report", "run"]
 
@@ -67,12 +69,14 @@ def report(run_dir: RunDir, overwrite: Overwrite = False) -> None:
 def finish(config: ConfigFile, overrides: Overrides = None) -> None:
     """Name the best of iterations that were made step by step, and write curves and report."""
     settings = run_config(config, overrides)
+    check_trackers(settings)
     check_output(settings.run_dir, run_folder, folder=True, grows=True)
     check_output(Path(settings.run_dir) / "report.html", report_page)
     from tspin.cli.table import iteration_table
     from tspin.project.finish import finish as step
 
-    folder = step(settings)
+    with tracked_run(settings):
+        folder = step(settings)
     Console().print(iteration_table(folder))
 
 

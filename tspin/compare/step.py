@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tspin.compare.arms import HELDOUT, Arm, ArmRun
 from tspin.compare.cost import Cost, Meter
@@ -24,6 +24,10 @@ from tspin.records.records import AnnotatedRecord, read_records
 from tspin.runs.folder import BASE, RunFolder
 from tspin.runs.inputs import fetch_data
 from tspin.selfplay import run
+from tspin.tracking.tracked import tracked_comparison
+
+if TYPE_CHECKING:
+    from tspin.tracking.run import FolderRun
 
 __all__ = ["Comparison", "compare"]
 
@@ -88,10 +92,10 @@ def compare(
         TspinError: a step failed; run again to continue.
     """
     folder = ComparisonFolder(path)
-    with folder.held():
+    with folder.held(), tracked_comparison(asked.config, path) as within:
         runs = []
         for seed in asked.seeds:
-            runs += _of_seed(asked, folder, seed, kept)
+            runs += _of_seed(asked, folder, seed, kept, within)
         result = collect(asked.arms, runs, asked.against or asked.arms[0].name, asked.config)
         result["config"] = resolved(asked.config)
         write_json(folder.result, result)
@@ -100,7 +104,11 @@ def compare(
 
 
 def _of_seed(
-    asked: Comparison, folder: ComparisonFolder, seed: int, kept: Callable[[], None] | None
+    asked: Comparison,
+    folder: ComparisonFolder,
+    seed: int,
+    kept: Callable[[], None] | None,
+    within: FolderRun | None,
 ) -> list[ArmRun]:
     done: dict[str, ArmRun] = {}
     # What is matched comes last: it needs to know what the others cost.
@@ -116,7 +124,7 @@ def _of_seed(
             config = _matched(config, arm, list(done.values()), meter.epoch(config, annotated))
         share_outputs(folder, arm, [earlier.arm for earlier in done.values()], seed)
         clock = folder.clock(arm, seed)
-        run_folder = run(config, kept=kept, timed=clock.running)
+        run_folder = run(config, kept=kept, timed=clock.running, within=within)
         played = ArmRun.read(arm, seed, config, run_folder)
         cost = meter.run(config, run_folder, annotated, len(played.iterations))
         measured = _measure(asked, folder, played)

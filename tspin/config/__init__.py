@@ -1,7 +1,13 @@
 """The run configuration: schema and loading, without torch."""
 
 from tspin.config.evaluation import EvaluateConfig, HarnessConfig
-from tspin.config.loading import config_differences, load_config, load_yaml, resolved
+from tspin.config.loading import (
+    NOT_THE_RESULT,
+    config_differences,
+    load_config,
+    load_yaml,
+    resolved,
+)
 from tspin.config.run import (
     DataConfig,
     GateConfig,
@@ -16,6 +22,7 @@ from tspin.config.structure import parse_compiled, step_settings, structure
 from tspin.config.training import SUPERVISED, GuardConfig, LoraConfig, Method, TrainConfig
 
 __all__ = [
+    "NOT_THE_RESULT",
     "SUPERVISED",
     "DataConfig",
     "EvaluateConfig",

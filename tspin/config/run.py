@@ -223,7 +223,7 @@ class SystemConfig(Strict):
     the machine, or `s3://bucket/prefix`, where they are copied to. None keeps them beside the
     model that is trained."""
     report_to: tuple[str, ...] = ()
-    """Trackers as transformers names them: wandb, tensorboard, mlflow, dvclive."""
+    """Trackers: mlflow, and those that transformers knows (wandb, tensorboard, dvclive ...)."""
     evaluate_beside: bool = False
     """Evaluate a policy in a process of its own while `tspin run` plays the next iteration, on GPUs
     that the loop then does without, or beside it on a CPU. false shares an evaluation out over all

@@ -15,7 +15,6 @@ from tspin.models.policy import resolve_device, resolve_dtype
 from tspin.processes.launch import launched
 from tspin.seeds import derive_seed
 from tspin.train.job import TrainJob
-from tspin.train.log import DVCLIVE
 
 __all__ = ["TSPINConfig", "trainer_arguments"]
 
@@ -77,6 +76,7 @@ class TSPINConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[no-untyped-call]
+        self.report_to = []  # transformers puts some in by itself: `tspin.train.log` has all.
         _ = self.device  # Sets up the processes, and counts GPUs.
         self._n_gpu = min(self._n_gpu, 1)  # One process a GPU, never DataParallel.
 
@@ -114,7 +114,7 @@ def trainer_arguments(job: TrainJob, *, sharded: bool = False) -> TSPINConfig:
         gradient_checkpointing=system.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False},
         save_steps=system.checkpoint_steps,
-        report_to=[name for name in system.report_to if name != DVCLIVE],
+        run_name="/".join(job.out.absolute().parts[-3:-1]),  # Trackers show it.
         use_cpu=device.type == "cpu",
         bf16=resolve_dtype(job.config.model, device) == torch.bfloat16,
         ddp_backend="gloo" if launched() and device.type == "cpu" else None,

@@ -1,9 +1,13 @@
-"""What watches a training: train_log.jsonl, a progress bar, and DVCLive where it is asked for."""
+"""What watches a training: train_log.jsonl, a progress bar, and trackers, which cannot end it."""
 
 from __future__ import annotations
 
 import logging
 import os
+import time
+from collections.abc import Mapping
+from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -18,13 +22,21 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.integrations.integration_utils import DVCLiveCallback
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    DVCLiveCallback,
+    KubeflowCallback,
+    TensorBoardCallback,
+    is_kubeflow_available,
+)
 
-from tspin.errors import InputError
+from tspin.config import RunConfig
+from tspin.errors import InputError, redacted
 from tspin.files import atomic_file
 from tspin.records.training_log import step_rows
+from tspin.tracking.trackers import DVCLIVE, KUBEFLOW, TENSORBOARD, callback_names
 
-__all__ = ["DVCLIVE", "TrainLog", "TrainingProgress", "dvclive_callback"]
+__all__ = ["TrainLog", "TrainingProgress", "tracker_callbacks"]
 
 log = logging.getLogger(__name__)
 
@@ -129,23 +141,100 @@ class TrainingProgress(TrainerCallback):
             self._bar = None
 
 
-DVCLIVE = "dvclive"
-"""As `system.report_to` names it."""
+def tracker_callbacks(config: RunConfig, folder: Path, *, first: bool) -> list[TrainerCallback]:
+    """The callbacks that `system.report_to` asks for, and the one that a TrainJob asks for.
 
+    In a TrainJob of a cluster with a status server (Kubeflow Trainer's feature gate
+    `TrainJobRuntimeStatus`) the environment says where that is: progress, time left and metrics
+    then stand in the TrainJob's status.
 
-def dvclive_callback(folder: Path) -> TrainerCallback:
-    """Write metrics and plots of the training below `folder`/dvclive; no experiment is saved.
-
-    A resumed training goes on in the same files.
+    Args:
+        config: `system.report_to` is used.
+        folder: Where those that write files put them.
+        first: Whether this is the first process of the training; the others tell nothing.
 
     Raises:
-        InputError: DVCLive is not installed.
+        InputError: a tracker is not installed.
     """
-    if find_spec(DVCLIVE) is None:
-        raise InputError(
-            "system.report_to names 'dvclive', which is not installed; pip install 'tspin[dvc]', "
-            "or take it out"
-        )
+    if not first:
+        return []
+    names = callback_names(config)
+    in_trainjob = is_kubeflow_available()  # type: ignore[no-untyped-call]
+    if in_trainjob and KUBEFLOW not in names:
+        names.append(KUBEFLOW)
+    callbacks = {name: _made(name, folder) for name in names}
+    if DVCLIVE in config.system.report_to:
+        callbacks[DVCLIVE] = _dvclive(folder)
+    return [_Trackers(callbacks)] if callbacks else []
+
+
+class _Trackers(TrainerCallback):
+    """All of them; one is left out from its first error on, as it is no part of the work."""
+
+    def __init__(self, callbacks: Mapping[str, TrainerCallback]) -> None:
+        self._working = dict(callbacks)
+        # The base class has a method for each event, so that none comes to `__getattr__`.
+        for event in (event for event in dir(TrainerCallback) if event.startswith("on_")):
+            setattr(self, event, partial(self._call, event))
+
+    def _call(self, event: str, *args: Any, **named: Any) -> None:
+        for name, callback in list(self._working.items()):
+            try:
+                getattr(callback, event)(*args, **named)
+            except Exception as error:  # noqa: BLE001  (whatever it is, the training goes on)
+                del self._working[name]
+                log.warning(
+                    "%s failed and gets nothing more of this training, which goes on: %s",
+                    name,
+                    redacted(f"{type(error).__name__}: {error}")[:300],
+                )
+
+
+class _Kubeflow(KubeflowCallback):
+    """Its time left counts the steps since a checkpoint as if they had been made from the start.
+
+    transformers 5.19 divides the seconds since this process began by all steps of the training: a
+    training that continues at step 900 of 1000 would be over in no time (integration_utils.py,
+    `KubeflowCallback.on_step_end`). The beginning is set back by what the steps before took.
+    """
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **named: Any
+    ) -> None:
+        super().on_train_begin(args, state, control, **named)  # type: ignore[no-untyped-call]
+        self._from, self._at = state.global_step, time.time()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **named: Any
+    ) -> None:
+        made = state.global_step - self._from
+        if made > 0:
+            now = time.time()
+            self._start_time = now - (now - self._at) / made * state.global_step
+        super().on_step_end(args, state, control, **named)  # type: ignore[no-untyped-call]
+
+
+def _made(name: str, folder: Path) -> TrainerCallback:
+    try:
+        if name == KUBEFLOW:
+            return _Kubeflow()  # type: ignore[no-untyped-call]
+        if name == TENSORBOARD and "TENSORBOARD_LOGGING_DIR" not in os.environ:
+            return _tensorboard(folder)
+        callback: TrainerCallback = INTEGRATION_TO_CALLBACK[name]()
+        return callback
+    except (ImportError, RuntimeError) as error:
+        raise InputError(f"system.report_to names {name!r}: {error}") from None
+
+
+def _tensorboard(folder: Path) -> TrainerCallback:
+    """Writes below `folder`: its own choice is the folder of checkpoints, which is deleted."""
+    module = "torch.utils.tensorboard" if find_spec("tensorboard") else "tensorboardX"
+    writer = import_module(module).SummaryWriter(log_dir=str(folder / TENSORBOARD))
+    return TensorBoardCallback(writer)  # type: ignore[no-untyped-call]
+
+
+def _dvclive(folder: Path) -> TrainerCallback:
+    """Writes below `folder`; a resumed training goes on in its files. No experiment is saved."""
     from dvclive.live import Live
 
     live = Live(str(folder / DVCLIVE), resume=True, report=None, save_dvc_exp=False, dvcyaml=None)

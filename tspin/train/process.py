@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 import torch.distributed
 from torch import Tensor
-from transformers import TrainerCallback
 
 from tspin.checkpoints.folder import Checkpoints
 from tspin.checkpoints.mirror import CheckpointMirror
@@ -50,7 +49,7 @@ from tspin.tokens.prompts import PromptTemplate
 from tspin.train.arguments import TSPINConfig, trainer_arguments
 from tspin.train.guards import Guards, refuse_flat_loss, warn_of_no_right_answer
 from tspin.train.job import TrainJob
-from tspin.train.log import DVCLIVE, TrainingProgress, TrainLog, dvclive_callback
+from tspin.train.log import TrainingProgress, TrainLog, tracker_callbacks
 from tspin.train.reference import needs_reference, reference_key, reference_logps
 from tspin.train.saving import CheckpointCallback
 from tspin.train.trainer import TSPINTrainer
@@ -209,7 +208,7 @@ class _Training:
             log_rows,
             progress,
             CheckpointCallback(self.checkpoints, termination, minutes),
-            *self._trackers(),
+            *tracker_callbacks(self.job.config, self.job.out.parent, first=self.args.should_save),
         ):
             trainer.add_callback(callback)
         last = self.checkpoints.last()
@@ -241,12 +240,6 @@ class _Training:
         warn_of_no_right_answer(examples, args.method)
         self.guards.check_lengths(examples)
         return TSPINTrainer(self.policy, args, examples, passes=passes)
-
-    def _trackers(self) -> list[TrainerCallback]:
-        """Those that transformers does not make by itself."""
-        if DVCLIVE in self.job.config.system.report_to and self.args.should_save:
-            return [dvclive_callback(self.job.out.parent)]
-        return []
 
     def finish(self) -> None:
         """Put the model in place and drop the checkpoints; every process calls it."""

@@ -17,6 +17,7 @@ from tspin.records.manifest import Manifest, is_current, read_manifest
 from tspin.records.step_clock import timed_step
 from tspin.tokens.loading import load_template
 from tspin.tokens.prompts import PromptTemplate
+from tspin.tracking.trackers import check_trackers
 from tspin.train.job import TrainJob
 from tspin.train.process import train_here
 
@@ -54,7 +55,8 @@ def train(
         The model's manifest.
 
     Raises:
-        InputError: the inputs are broken or do not belong together, or the loss cannot decrease.
+        InputError: the inputs are broken or do not belong together, the loss cannot decrease, or
+            a tracker is not installed.
         TspinError: the loss or its gradient is not finite, another process trains into the same
             folder, or a training process failed.
         StoppedError: SIGTERM; the last checkpoint is saved. Exit code 143.
@@ -75,6 +77,7 @@ def train(
 
 def _train(job: TrainJob, *, keep_apart: bool) -> Manifest:
     system = job.config.system
+    check_trackers(job.config)
     if launched():
         check_world(system)
     processes = 1 if launched() else processes_wanted(system)

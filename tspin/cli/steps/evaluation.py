@@ -24,6 +24,7 @@ from tspin.outputs import check_output, made_from
 from tspin.records.records import AnnotatedRecord, Response
 from tspin.runs.folder import EvaluationFiles
 from tspin.store import fetch, is_remote, output_at
+from tspin.tracking.tracked import Step, tracked_step
 
 __all__ = ["evaluate", "fetch_tasks", "merge_evaluations"]
 
@@ -71,7 +72,10 @@ def evaluate(
     check_output(out, ours, inputs=inputs, beside=beside, overwrite=overwrite)
     from tspin.evaluate.step import evaluate as step
 
-    with output_at(out) as output:
+    with (
+        output_at(out) as output,
+        tracked_step(Step("evaluate", output.path, iteration, settings)),
+    ):
         measured = step(
             settings,
             model=policy,
@@ -104,7 +108,7 @@ def merge_evaluations(
     from tspin.evaluate.shards.merging import merge_evaluations as step
     from tspin.records.estimate import read_metrics
 
-    with output_at(out) as output:
+    with output_at(out) as output, tracked_step(Step("merge-evaluations", output.path)):
         step(parts, annotated=records, out=output.path)
         measured = read_metrics(output.path)
     _print_measured(out, measured)

@@ -22,6 +22,7 @@ from tspin.cli.steps.options import Model, out_option, print_counts
 from tspin.outputs import check_output, made_from
 from tspin.records.records import AnnotatedRecord, Response
 from tspin.store import fetch, output_at
+from tspin.tracking.tracked import Step, tracked_step
 
 __all__ = ["generate", "merge_responses"]
 
@@ -64,7 +65,10 @@ def generate(
     check_output(out, ours, inputs=inputs, overwrite=overwrite)
     from tspin.generate.step import generate as step
 
-    with output_at(out) as output:
+    with (
+        output_at(out) as output,
+        tracked_step(Step("generate", output.path, iteration, settings)),
+    ):
         manifest = step(
             settings,
             model=policy,
@@ -92,6 +96,6 @@ def merge_responses(
     check_output(out, ours, inputs=[annotated, *shards], overwrite=overwrite)
     from tspin.generate.shards import merge_responses as step
 
-    with output_at(out) as output:
+    with output_at(out) as output, tracked_step(Step("merge-responses", output.path)):
         manifest = step(parts, annotated=records, out=output.path)
     print_counts(out, manifest.counts)

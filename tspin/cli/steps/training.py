@@ -26,6 +26,8 @@ from tspin.outputs import begins_with, check_output, checkpoint_folder, made_fro
 from tspin.records.records import AnnotatedRecord, Response, is_annotated
 from tspin.records.training_log import TRAIN_LOG
 from tspin.store import is_remote, output_at
+from tspin.tracking.tracked import Step, tracked_step
+from tspin.tracking.trackers import check_trackers
 
 __all__ = ["build_triplets", "train"]
 
@@ -53,7 +55,7 @@ def build_triplets(
     check_output(out, made_from("triplets", **hashed), inputs=inputs, overwrite=overwrite)
     from tspin.triplets import build_triplets as step
 
-    with output_at(out) as output:
+    with output_at(out) as output, tracked_step(Step("build-triplets", output.path)):
         manifest = step(settings.triplets, **sources, out=output.path)
     print_counts(out, manifest.counts)
 
@@ -75,6 +77,7 @@ def train(
 ) -> None:
     """Train the next policy from the current one; started again, it resumes."""
     settings = step_config(config, overrides, model=model, annotated=triplets)
+    check_trackers(settings)
     examples = local_training_records(triplets, settings)
     policy = local_model(model, settings.model)
     role = "annotated" if is_annotated(examples) else "triplets"
@@ -90,7 +93,7 @@ def train(
         check_output(checkpoints, checkpoint_folder, folder=True, inputs=[*inputs, place])
     from tspin.train.step import train as step
 
-    with output_at(out) as output:
+    with output_at(out) as output, tracked_step(Step("train", output.path, iteration, settings)):
         manifest = step(
             settings,
             model=policy,
