@@ -89,13 +89,14 @@ class Meter:
     def _training(
         self, config: RunConfig, path: Path, iteration: int, *, method: Any, epochs: int
     ) -> Cost:
+        train = config.train.model_copy(update={"method": method})
         examples = load_examples(
             path,
             self._template,
-            roles=roles_of(method, config.train.beta_at(iteration)),
+            roles=roles_of(train, iteration),
             max_length=token_limit(config.model.path, config.model, config.prompt),
             over_long=config.prompt.over_long,
-            selection=selection(method, config.train.rft_extractor, config.train.rft_cap),
+            selection=selection(method, train.rft_extractor, train.rft_cap),
         )
         rows = [(len(row.prompt), _different(row)) for row in examples.rows]
         forward = sum(self._sizes.of_lengths(*row, backward=False) for row in rows)

@@ -11,7 +11,9 @@ from tspin.config.strict import Strict
 
 __all__ = ["SUPERVISED", "GuardConfig", "LoraConfig", "Method", "TrainConfig"]
 
-Method = Literal["tspin", "tspin_no_history", "tspin_ref", "spin", "space", "rft", "sft"]
+Method = Literal[
+    "tspin", "tspin_no_history", "tspin_all", "tspin_ref", "spin", "space", "rft", "sft"
+]
 
 SUPERVISED = ("rft", "sft")
 """Methods whose loss is the likelihood of single responses, token by token."""
@@ -98,8 +100,14 @@ class TrainConfig(Strict):
 
     def beta_at(self, iteration: int) -> float:
         """Weight of the historical advantage: none before there is a history."""
-        uses_history = self.method in ("tspin", "tspin_ref") and iteration > 0
+        uses_history = self.method in ("tspin", "tspin_all", "tspin_ref") and iteration > 0
         return self.beta if uses_history else 0.0
+
+    def history_at(self, iteration: int) -> range:
+        """Iterations whose responses are trained on beside y and y', from that of y0 on."""
+        if self.beta_at(iteration) == 0:
+            return range(0)
+        return range(iteration if self.method == "tspin_all" else 1)
 
     @model_validator(mode="after")
     def _link_is_of_advantages(self) -> Self:
@@ -107,6 +115,15 @@ class TrainConfig(Strict):
             raise ValueError(
                 f"link is '{self.link}', but method 'space' has no advantage to take it of; "
                 "remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _history_counts_where_it_is_all(self) -> Self:
+        if self.method == "tspin_all" and self.beta == 0:
+            raise ValueError(
+                "beta is 0, but method 'tspin_all' is tspin with a longer history; give beta a "
+                "value above 0, or take method 'tspin_no_history'"
             )
         return self
 

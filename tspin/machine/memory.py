@@ -249,7 +249,7 @@ def responses_per_triplet(config: RunConfig) -> int:
     """Sequences a triplet in the iteration that has most of them."""
     if config.train.method in SUPERVISED:
         return 1
-    return 1 + config.generate.samples + (config.train.beta_at(config.iterations - 1) > 0)
+    return 1 + config.generate.samples + len(config.train.history_at(config.iterations - 1))
 
 
 def largest_triplet(config: RunConfig) -> int:

@@ -112,7 +112,7 @@ def _rates(piece: Piece, config: RunConfig, triplets: Path, iteration: int) -> l
     examples = load_examples(
         triplets,
         piece.template,
-        roles=roles_of(config.train.method, config.train.beta_at(iteration)),
+        roles=roles_of(config.train, iteration),
         max_length=token_limit(str(piece.folder), config.model, config.prompt),
         over_long="drop",
     )

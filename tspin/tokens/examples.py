@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from tspin.config import SUPERVISED, Method
+from tspin.config import SUPERVISED, TrainConfig
 from tspin.errors import InputError, located
 from tspin.records.records import (
     AnnotatedRecord,
@@ -24,19 +24,23 @@ from tspin.records.records import (
 from tspin.records.samples import Selection, all_samples
 from tspin.tokens.prompts import PromptTemplate
 
-__all__ = ["ROLES", "Example", "Examples", "load_examples", "roles_of"]
+__all__ = ["EARLIER", "ROLES", "Example", "Examples", "load_examples", "roles_of"]
 
 Ids: TypeAlias = npt.NDArray[np.int32]
 
 ROLES = ("annotated", "synthetic", "proto_synthetic")
 """y, y' and y0: the order of responses everywhere in training."""
 
+EARLIER = "earlier_synthetic"
+"""The role of each response of a policy between those of y0 and y'; they come after `ROLES`."""
 
-def roles_of(method: Method, beta: float) -> tuple[str, ...]:
+
+def roles_of(train: TrainConfig, iteration: int) -> tuple[str, ...]:
     """The responses that a method's loss reads; y0 only where the historical advantage counts."""
-    if method in SUPERVISED:
+    if train.method in SUPERVISED:
         return ROLES[:1]
-    return ROLES if beta > 0 else ROLES[:2]
+    history = train.history_at(iteration)
+    return (*ROLES[:2], *ROLES[2:][: len(history)], *(EARLIER for _ in history[1:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class Example:
     id: str
     prompt: Ids
     responses: tuple[Ids, ...]
-    """In the order of `ROLES`, as many as the method reads; each with its end token."""
+    """In the order of `roles_of`, as many as the method reads; each with its end token."""
     samples: int = 1
     """How many of the responses are y'."""
 
@@ -118,7 +122,8 @@ class Examples(Dataset[dict[str, Any]]):
     def _item(self, index: int, sample: int) -> dict[str, Any]:
         row, known = self.rows[index], self.reference_logps
         ids = [response.tolist() for response in row.of_sample(sample)]
-        responses = dict(zip((f"{role}_ids" for role in ROLES), [*ids, None, None], strict=False))
+        names = (*ROLES, *(f"{EARLIER}_{number}" for number in range(1, len(ids) - 2)))
+        responses = dict(zip((f"{name}_ids" for name in names), [*ids, None, None], strict=False))
         place = self._starts[index] + sample
         return {
             "id": row.id,
@@ -248,7 +253,7 @@ def _selected(
 def _generated(
     record: Triplet | AnnotatedRecord, roles: tuple[str, ...]
 ) -> tuple[list[tuple[str, FinishReason, int]], int]:
-    """Texts of every y' and of y0 as far as they are read, how they ended; the number of y'."""
+    """Texts of y', y0, those between, as far as they are read; how they ended; the number of y'."""
     if isinstance(record, AnnotatedRecord) or len(roles) == 1:
         return [], 1
     played = [(one.response, one.finish_reason, one.special_tokens) for one in all_samples(record)]
@@ -257,7 +262,15 @@ def _generated(
         record.proto_synthetic_finish_reason,
         record.proto_synthetic_special_tokens,
     )
-    return [*played, *([proto] if len(roles) > 2 else [])], len(played)
+    earlier = record.earlier_synthetic or [] if EARLIER in roles else []
+    if len(earlier) != roles.count(EARLIER):
+        raise InputError(
+            f"record {record.id!r} has {len(earlier)} responses in '{EARLIER}'; method 'tspin_all' "
+            f"needs {roles.count(EARLIER)} in this iteration, one of each policy between the first "
+            "and the current one: give their files to build-triplets, with --earlier for each"
+        )
+    kept = [(one.response, one.finish_reason, one.special_tokens) for one in earlier]
+    return [*played, *([proto] if len(roles) > 2 else []), *kept], len(played)
 
 
 def _refuse_end_inside(identity: str, annotated: list[int], template: PromptTemplate) -> None:
@@ -275,7 +288,7 @@ def _refuse_end_inside(identity: str, annotated: list[int], template: PromptTemp
 def _too_long(example: Example, roles: tuple[str, ...], max_length: int) -> str:
     lengths = [len(response) for response in example.responses]
     longest = lengths.index(max(lengths))
-    role = roles[0 if longest == 0 else 1 if longest <= example.samples else 2]
+    role = (roles[0], *roles[1:2] * example.samples, *roles[2:])[longest]
     return (
         f"record {example.id!r} has {len(example.prompt)} prompt tokens and {lengths[longest]} in "
         f"'{role}', more than {max_length}, the smaller of prompt.max_length and the "

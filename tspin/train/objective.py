@@ -14,6 +14,7 @@ from tspin.losses import (
     sft_loss,
     space_loss,
     spin_loss,
+    tspin_all_loss,
     tspin_loss,
     tspin_ref_loss,
 )
@@ -33,7 +34,8 @@ def method_loss(
 
     Args:
         args: Names the method and its coefficients.
-        logps: (k, B) summed response logps in nats: y, y', y0 as far as the method reads them.
+        logps: (k, B) summed response logps in nats: y, y', y0 and those of the policies between
+            these two as far as the method reads them.
         tokens: (k, B) numbers of response tokens.
         reference: (k, B) the same logps under the reference policy, where the method has one.
         weights: (B,) where a prompt may have several y', each in a triplet of its own: those of a
@@ -65,6 +67,10 @@ def _preference_loss(
     if args.method in ("tspin", "tspin_no_history"):
         return tspin_loss(
             annotated, synthetic, proto, alpha=args.alpha, beta=args.beta, link=args.link
+        )
+    if args.method == "tspin_all":
+        return tspin_all_loss(
+            annotated, synthetic, proto, logps[3:], alpha=args.alpha, beta=args.beta, link=args.link
         )
     if reference is None:
         raise InputError(f"method '{args.method}' needs reference_logps in the examples")

@@ -74,3 +74,19 @@ def test_equal_samples_are_one(tmp_path: Path, method: Method) -> None:
     twice = logps[:, [0, 1, 1]], tokens[:, [0, 1, 1]], logps[:, [0, 1, 1]] - 1
     weighted = method_loss(args, *twice, torch.tensor([1.0, 0.5, 0.5]))
     assert weighted.loss.item() == pytest.approx(plain.loss.item())
+
+
+def test_every_earlier_policy_is_in_the_loss(tmp_path: Path) -> None:
+    """y, y', y0, y_1: one of the policies is between; normalised, in nats per token."""
+    logps = torch.tensor([[-10.0], [-12.0], [-11.0], [-16.0]], dtype=torch.float64)
+    tokens = torch.tensor([[5], [3], [11], [4]])
+    common = {"use_cpu": True, "method": "tspin_all", "beta": 0.5}
+    for normalised, (y, s, p, e) in ((False, (-10, -12, -11, -16)), (True, (-2, -4, -1, -4))):
+        args = TSPINConfig(output_dir=str(tmp_path), length_normalised=normalised, **common)
+        terms = method_loss(args, logps, tokens, None)
+
+        def over(better: int, worse: int) -> float:
+            return math.log1p(math.exp(worse - better))
+
+        later = (over(s, e) + over(s, p) + over(e, p)) / 3
+        assert terms.loss.item() == pytest.approx((over(y, s) + over(y, e)) / 2 + 0.5 * later)
