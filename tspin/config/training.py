@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from string import Formatter
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -12,11 +13,17 @@ from tspin.config.strict import Strict
 __all__ = ["SUPERVISED", "GuardConfig", "LoraConfig", "Method", "TrainConfig"]
 
 Method = Literal[
-    "tspin", "tspin_no_history", "tspin_all", "tspin_ref", "spin", "space", "rft", "sft"
+    "tspin", "tspin_no_history", "tspin_all", "tspin_ref", "spin", "space", "sdft", "rft", "sft"
 ]
 
 SUPERVISED = ("rft", "sft")
 """Methods whose loss is the likelihood of single responses, token by token."""
+
+
+_DEMONSTRATED = (
+    "{prompt}\n\nThis is an example for a response to the question:\n{demonstration}\n\n"
+    "Now answer with a response of your own, including the thinking process."
+)
 
 
 class LoraConfig(Strict):
@@ -58,7 +65,8 @@ class TrainConfig(Strict):
     beta: float = Field(0.1, ge=0)
     """Weight of the historical advantage; iteration 0 always uses 0."""
     link: Literal["logistic", "exponential"] = "logistic"
-    """The decreasing function l of the advantages: -log sigmoid(z), or exp(-z). space has none."""
+    """The decreasing function l of the advantages: -log sigmoid(z), or exp(-z). space and sdft have
+    none."""
     spin_lambda: float | tuple[float, ...] = 0.1
     """Only for method spin."""
     noise_ratio: float = Field(1.0, gt=0)
@@ -68,6 +76,11 @@ class TrainConfig(Strict):
     `evaluate.extractors`) finds the annotated answer in it."""
     rft_cap: int | None = Field(None, gt=0)
     """Only for method rft: right responses to a prompt that are trained on, at most."""
+    sdft_divergence: Literal["forward", "reverse"] = "forward"
+    """Only for method sdft: from the teacher to the policy, or from the policy to the teacher."""
+    sdft_template: str = _DEMONSTRATED
+    """Only for method sdft: the last turn of the teacher's prompt, made from that of the policy's
+    and from the annotation."""
     length_normalised: bool = False
     """Divide each summed logp by its number of tokens: not the papers' method."""
     sft_weight: float = Field(0.0, ge=0)
@@ -109,12 +122,30 @@ class TrainConfig(Strict):
             return range(0)
         return range(iteration if self.method == "tspin_all" else 1)
 
+    @property
+    def demonstration(self) -> str | None:
+        """How the annotation stands in a teacher's prompt; None where there is no teacher."""
+        return self.sdft_template if self.method == "sdft" else None
+
     @model_validator(mode="after")
     def _link_is_of_advantages(self) -> Self:
-        if self.method == "space" and self.link != "logistic":
+        if self.method in ("space", "sdft") and self.link != "logistic":
             raise ValueError(
-                f"link is '{self.link}', but method 'space' has no advantage to take it of; "
-                "remove it"
+                f"link is '{self.link}', but method '{self.method}' has no advantage to take it "
+                "of; remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_demonstration_has_its_places(self) -> Self:
+        try:
+            parts = [name for _, name, _, _ in Formatter().parse(self.sdft_template) if name]
+        except ValueError as error:
+            raise ValueError(f"sdft_template is {self.sdft_template!r}: {error}") from None
+        if sorted(parts) != ["demonstration", "prompt"]:
+            raise ValueError(
+                f"sdft_template is {self.sdft_template!r}; it needs '{{prompt}}' and "
+                "'{demonstration}', each once, and no other braces but doubled ones"
             )
         return self
 

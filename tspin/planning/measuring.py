@@ -115,6 +115,7 @@ def _rates(piece: Piece, config: RunConfig, triplets: Path, iteration: int) -> l
         roles=roles_of(config.train, iteration),
         max_length=token_limit(str(piece.folder), config.model, config.prompt),
         over_long="drop",
+        demonstration=config.train.demonstration,
     )
     args = trainer_arguments(job)
     policy = load_policy(

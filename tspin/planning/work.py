@@ -176,6 +176,9 @@ class _Counts:
             if needs_reference(train.method):
                 tokens, flops = self.sizes.passes(one.prompt, responses)
                 work += Work(scored_tokens=tokens, scoring_flops=flops)
+            if train.demonstration is not None:
+                tokens, flops = self.sizes.passes(one.taught, responses[1:])
+                work += _scoring(train.epochs * tokens, train.epochs * flops)
             parts.append(work)
         examples = len(parts) * self.annotated.each
         steps = train.epochs * math.ceil(round(examples) / train.global_batch_size)

@@ -39,6 +39,7 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "tspin_ref": "T-SPIN with a reference",
         "spin": "SPIN",
         "space": "SPACE",
+        "sdft": "Self-distillation fine-tuning",
         "rft": "Rejection sampling fine-tuning",
         "sft": "Supervised fine-tuning",
     }

@@ -16,23 +16,19 @@ from tspin.config import SUPERVISED, TrainConfig
 from tspin.errors import InputError, located
 from tspin.records.records import (
     AnnotatedRecord,
-    FinishReason,
     Triplet,
     is_annotated,
     read_records,
 )
-from tspin.records.samples import Selection, all_samples
+from tspin.records.samples import EARLIER, Selection, generated_samples, with_demonstration
 from tspin.tokens.prompts import PromptTemplate
 
-__all__ = ["EARLIER", "ROLES", "Example", "Examples", "load_examples", "roles_of"]
+__all__ = ["ROLES", "Example", "Examples", "load_examples", "roles_of"]
 
 Ids: TypeAlias = npt.NDArray[np.int32]
 
 ROLES = ("annotated", "synthetic", "proto_synthetic")
 """y, y' and y0: the order of responses everywhere in training."""
-
-EARLIER = "earlier_synthetic"
-"""The role of each response of a policy between those of y0 and y'; they come after `ROLES`."""
 
 
 def roles_of(train: TrainConfig, iteration: int) -> tuple[str, ...]:
@@ -53,6 +49,8 @@ class Example:
     """In the order of `roles_of`, as many as the method reads; each with its end token."""
     samples: int = 1
     """How many of the responses are y'."""
+    teacher_prompt: Ids | None = None
+    """The prompt with the annotation in it, where a method teaches the policy by that."""
 
     def of_sample(self, sample: int) -> tuple[Ids, ...]:
         """The responses with one y' alone: one of each role."""
@@ -69,14 +67,19 @@ class Example:
 
     @property
     def length(self) -> int:
-        """Tokens of the longest sequence: the prompt and one response."""
-        return len(self.prompt) + max(len(response) for response in self.responses)
+        """Tokens of the longest sequence: the prompt, or the teacher's, and one response."""
+        return self._prompt_length + max(len(response) for response in self.responses)
 
     @property
     def packed_length(self) -> int:
         """Tokens in a packed row: prompt and different responses, each without its last token."""
         different = {response.tobytes(): len(response) for response in self.responses}
-        return len(self.prompt) + sum(max(length - 1, 0) for length in different.values())
+        return self._prompt_length + sum(max(length - 1, 0) for length in different.values())
+
+    @property
+    def _prompt_length(self) -> int:
+        taught = () if self.teacher_prompt is None else self.teacher_prompt
+        return max(len(self.prompt), len(taught))
 
 
 @dataclass
@@ -125,7 +128,9 @@ class Examples(Dataset[dict[str, Any]]):
         names = (*ROLES, *(f"{EARLIER}_{number}" for number in range(1, len(ids) - 2)))
         responses = dict(zip((f"{name}_ids" for name in names), [*ids, None, None], strict=False))
         place = self._starts[index] + sample
-        return {
+        taught = row.teacher_prompt
+        teacher = {} if taught is None else {"teacher_prompt_ids": taught.tolist()}
+        return teacher | {
             "id": row.id,
             "prompt_ids": row.prompt.tolist(),
             **responses,
@@ -170,6 +175,7 @@ def load_examples(
     max_length: int,
     over_long: Literal["error", "drop"],
     selection: Selection | None = None,
+    demonstration: str | None = None,
 ) -> Examples:
     """Read and tokenise triplets; with the one role `annotated`, annotated records too.
 
@@ -184,6 +190,7 @@ def load_examples(
         over_long: Refuse a longer record, or leave it out and note its id.
         selection: Of triplets, the samples that are examples of their own beside y; only with the
             one role `annotated`.
+        demonstration: How the annotation stands in a teacher's prompt; None without a teacher.
 
     Raises:
         InputError: a broken line, a record that is too long, or no record left; with file and
@@ -193,7 +200,7 @@ def load_examples(
     dropped: list[str] = []
     for line, record in enumerate(_records(path, roles), start=1):
         try:
-            examples = [_tokenise(record, template, roles)]
+            examples = [_tokenise(record, template, roles, demonstration)]
             if selection is not None and isinstance(record, Triplet):
                 examples += _selected(record, examples[0], template, selection)
         except InputError as error:
@@ -218,20 +225,31 @@ def _records(path: Path, roles: tuple[str, ...]) -> Iterator[Triplet | Annotated
 
 
 def _tokenise(
-    record: Triplet | AnnotatedRecord, template: PromptTemplate, roles: tuple[str, ...]
+    record: Triplet | AnnotatedRecord,
+    template: PromptTemplate,
+    roles: tuple[str, ...],
+    demonstration: str | None,
 ) -> Example:
-    responses = [template.annotated_ids(record)]
+    responses, samples = [template.annotated_ids(record)], 1
     _refuse_end_inside(record.id, responses[0], template)
-    generated, samples = _generated(record, roles)
-    responses += [
-        template.response_ids(text, finished=reason == "stop", specials=specials > 0)
-        for text, reason, specials in generated
-    ]
+    if isinstance(record, Triplet) and len(roles) > 1:
+        samples = 1 + len(record.further_synthetic or ())
+        responses += [
+            template.response_ids(
+                one.response, finished=one.finish_reason == "stop", specials=one.special_tokens > 0
+            )
+            for one in generated_samples(record, roles)
+        ]
+    prompts = (
+        [record] if demonstration is None else [record, with_demonstration(record, demonstration)]
+    )
+    prompt, *taught = (np.array(template.record_prompt_ids(one), dtype=np.int32) for one in prompts)
     return Example(
         id=record.id,
-        prompt=np.array(template.record_prompt_ids(record), dtype=np.int32),
+        prompt=prompt,
         responses=tuple(np.array(response, dtype=np.int32) for response in responses),
         samples=samples,
+        teacher_prompt=taught[0] if taught else None,
     )
 
 
@@ -248,29 +266,6 @@ def _selected(
             )
         )
     ]
-
-
-def _generated(
-    record: Triplet | AnnotatedRecord, roles: tuple[str, ...]
-) -> tuple[list[tuple[str, FinishReason, int]], int]:
-    """Texts of y', y0, those between, as far as they are read; how they ended; the number of y'."""
-    if isinstance(record, AnnotatedRecord) or len(roles) == 1:
-        return [], 1
-    played = [(one.response, one.finish_reason, one.special_tokens) for one in all_samples(record)]
-    proto = (
-        record.proto_synthetic,
-        record.proto_synthetic_finish_reason,
-        record.proto_synthetic_special_tokens,
-    )
-    earlier = record.earlier_synthetic or [] if EARLIER in roles else []
-    if len(earlier) != roles.count(EARLIER):
-        raise InputError(
-            f"record {record.id!r} has {len(earlier)} responses in '{EARLIER}'; method 'tspin_all' "
-            f"needs {roles.count(EARLIER)} in this iteration, one of each policy between the first "
-            "and the current one: give their files to build-triplets, with --earlier for each"
-        )
-    kept = [(one.response, one.finish_reason, one.special_tokens) for one in earlier]
-    return [*played, *([proto] if len(roles) > 2 else []), *kept], len(played)
 
 
 def _refuse_end_inside(identity: str, annotated: list[int], template: PromptTemplate) -> None:

@@ -115,6 +115,7 @@ def _examples(job: TrainJob, template: PromptTemplate) -> Examples:
         max_length=token_limit(job.model, job.config.model, prompt),
         over_long=prompt.over_long,
         selection=selection(settings.method, settings.rft_extractor, settings.rft_cap),
+        demonstration=settings.demonstration,
     )
     refuse_flat_loss(examples, settings.method, sft_weight=settings.sft_weight)
     return examples
