@@ -139,10 +139,10 @@ class TrainConfig(Strict):
     @model_validator(mode="after")
     def _a_demonstration_has_its_places(self) -> Self:
         try:
-            parts = [name for _, name, _, _ in Formatter().parse(self.sdft_template) if name]
+            parts = [name for _, name, _, _ in Formatter().parse(self.sdft_template)]
         except ValueError as error:
             raise ValueError(f"sdft_template is {self.sdft_template!r}: {error}") from None
-        if sorted(parts) != ["demonstration", "prompt"]:
+        if sorted(name for name in parts if name is not None) != ["demonstration", "prompt"]:
             raise ValueError(
                 f"sdft_template is {self.sdft_template!r}; it needs '{{prompt}}' and "
                 "'{demonstration}', each once, and no other braces but doubled ones"

@@ -68,16 +68,17 @@ class Example:
     @property
     def length(self) -> int:
         """Tokens of the longest sequence: the prompt, or the teacher's, and one response."""
-        return self._prompt_length + max(len(response) for response in self.responses)
+        return self.prompt_length + max(len(response) for response in self.responses)
 
     @property
     def packed_length(self) -> int:
         """Tokens in a packed row: prompt and different responses, each without its last token."""
         different = {response.tobytes(): len(response) for response in self.responses}
-        return self._prompt_length + sum(max(length - 1, 0) for length in different.values())
+        return self.prompt_length + sum(max(length - 1, 0) for length in different.values())
 
     @property
-    def _prompt_length(self) -> int:
+    def prompt_length(self) -> int:
+        """Tokens of the prompt, or of the teacher's if that is longer."""
         taught = () if self.teacher_prompt is None else self.teacher_prompt
         return max(len(self.prompt), len(taught))
 
@@ -284,9 +285,11 @@ def _too_long(example: Example, roles: tuple[str, ...], max_length: int) -> str:
     lengths = [len(response) for response in example.responses]
     longest = lengths.index(max(lengths))
     role = (roles[0], *roles[1:2] * example.samples, *roles[2:])[longest]
+    prompt = f"{example.prompt_length} prompt tokens"
+    if example.prompt_length > len(example.prompt):
+        prompt += " with its annotation for the teacher (train.sdft_template)"
     return (
-        f"record {example.id!r} has {len(example.prompt)} prompt tokens and {lengths[longest]} in "
-        f"'{role}', more than {max_length}, the smaller of prompt.max_length and the "
-        "model's context; raise prompt.max_length if that is the smaller, or set prompt.over_long "
-        "to drop"
+        f"record {example.id!r} has {prompt} and {lengths[longest]} in '{role}', more than "
+        f"{max_length}, the smaller of prompt.max_length and the model's context; raise "
+        "prompt.max_length if that is the smaller, or set prompt.over_long to drop"
     )

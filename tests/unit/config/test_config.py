@@ -1,4 +1,6 @@
+import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -62,10 +64,28 @@ def test_history_is_of_one_policy_or_of_all() -> None:
         TrainConfig(method="tspin_all", beta=0)
 
 
-def test_space_takes_no_link() -> None:
-    assert TrainConfig(method="space").link == "logistic"
-    with pytest.raises(ValueError, match="link is 'exponential', but method 'space'"):
-        TrainConfig(method="space", link="exponential")
+@pytest.mark.parametrize("method", ["space", "sdft"])
+def test_some_methods_take_no_link(method: Literal["space", "sdft"]) -> None:
+    assert TrainConfig(method=method).link == "logistic"
+    with pytest.raises(ValueError, match=f"link is 'exponential', but method '{method}'"):
+        TrainConfig(method=method, link="exponential")
+
+
+@pytest.mark.parametrize(
+    "text", ["{prompt}", "{prompt} {demonstration} {prompt}", "{prompt} {demonstration} {}", "{"]
+)
+def test_a_demonstration_has_its_places(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"sdft_template is {text!r}")):
+        TrainConfig(method="sdft", sdft_template=text)
+    assert TrainConfig(sdft_template="{demonstration} {{x}} {prompt}").demonstration is None
+    assert TrainConfig(method="sdft", sdft_template="{demonstration}{prompt}").demonstration
+
+
+def test_a_teacher_is_not_sharded(write) -> None:
+    path = write(SMALLEST)
+    assert load_config(path, ["train.method=sdft"]).system.shard == "auto"
+    with pytest.raises(InputError, match="'sdft' does not shard its teacher"):
+        load_config(path, ["train.method=sdft", "system.shard=on"])
 
 
 @pytest.mark.parametrize("word", ["on", "off", "auto"])

@@ -194,7 +194,7 @@ def record(identity: str, prompt: str, response: str) -> AnnotatedRecord:
     return AnnotatedRecord(id=identity, messages=messages, response=response)
 
 
-@pytest.mark.parametrize("method", ["tspin", "tspin_all", "tspin_ref", "spin", "sft"])
+@pytest.mark.parametrize("method", ["tspin", "tspin_all", "tspin_ref", "spin", "sdft", "sft"])
 def test_a_plan_says_what_a_run_of_such_lengths_has_cost(
     method: str, tmp_path: Path, tiny_model_dir: Path
 ) -> None:

@@ -188,3 +188,25 @@ def test_each_sample_is_an_item_of_its_prompt(tmp_path: Path, template: PromptTe
     examples.reference_logps = np.arange(12.0).reshape(4, 3)
     assert [item["reference_logps"][0] for item in examples.items(0)] == [0.0, 3.0, 6.0]
     assert examples[1]["reference_logps"] == [9.0, 10.0, 11.0]
+
+
+def test_a_teacher_has_a_prompt_of_its_own(tmp_path: Path, template: PromptTemplate) -> None:
+    path = tmp_path / "t.jsonl"
+    write_records(path, [triplet(further_synthetic=[FurtherSample(response="46")])])
+    train = TrainConfig(method="sdft", sdft_template="{prompt} {demonstration} is a city.")
+    told = {"roles": roles_of(train, 3), "demonstration": train.demonstration}
+    examples = load(path, template, **told)
+    turn = Message(role="user", content="Name a city. Paris is a city.")
+    expected = template.prompt_ids([turn])
+    for item in examples.items(0):
+        assert item["teacher_prompt_ids"] == expected
+        assert item["prompt_ids"] == template.prompt_ids(QUESTION)
+    row = examples.rows[0]
+    longest = max(len(response) for response in row.responses)
+    assert row.length == len(expected) + longest
+    assert row.packed_length == len(expected) + sum(len(r) - 1 for r in row.responses)
+    assert len(load(path, template, **told, max_length=row.length)) == 1
+    with pytest.raises(
+        InputError, match=r"annotation for the teacher \(train\.sdft_template\) and"
+    ):
+        load(path, template, **told, max_length=row.length - 1)

@@ -90,3 +90,15 @@ def test_every_earlier_policy_is_in_the_loss(tmp_path: Path) -> None:
 
         later = (over(s, e) + over(s, p) + over(e, p)) / 3
         assert terms.loss.item() == pytest.approx((over(y, s) + over(y, e)) / 2 + 0.5 * later)
+
+
+def test_sdft_is_the_mean_over_tokens_then_samples_then_prompts(tmp_path: Path) -> None:
+    logps = torch.full((2, 3), -9.0)
+    tokens = torch.tensor([[5, 5, 4], [3, 8, 2]])
+    args = TSPINConfig(output_dir=str(tmp_path), use_cpu=True, method="sdft")
+    weights, divergences = torch.tensor([0.5, 0.5, 1.0]), torch.tensor([6.0, 4.0, 1.0])
+    # Per token 2, 0.5 and 0.5; the first two are of one prompt: (1.25 + 0.5) / 2.
+    terms = method_loss(args, logps, tokens, None, weights, divergences)
+    assert terms.loss.item() == pytest.approx(0.875)
+    assert method_loss(args, logps, tokens, None, None, divergences).loss.item() == 1.0
+    assert terms.current_advantage is None
