@@ -35,7 +35,7 @@ root, which stays gathered (norm and output head, and an embedding tied to it).
 | recomputed | checkpointed: the inner values of one layer, as above, and N s i of gradients; where
   inputs are cast N (s + 4) i more |
 | head | C V (4 + s) for logits, 4 V of C positions or 256 MiB, which are kept, and N s h (hidden);
-  sdft C V (20 + s) more |
+  sdft C V (24 + s) more |
 | step | 4 A on a GPU (torch updates all tensors at once), 8 times the largest tensor on a CPU;
   sharded, a G-th |
 | overhead | on a GPU 1 GiB (context) and a twentieth of the rest (fragments); on a CPU 0.4 GiB
@@ -295,5 +295,5 @@ def _head(shape: ModelShape, config: RunConfig, tokens: int, s: int) -> int:
     chunk = min(config.system.logps_chunk_size, tokens)
     kept = max(chunk, min(tokens, KEPT // (_FLOAT32 * shape.vocabulary)))
     logits = shape.vocabulary * (chunk * (_FLOAT32 + s) + kept * _FLOAT32)
-    taught = shape.vocabulary * chunk * (s + 5 * _FLOAT32) if config.train.method == "sdft" else 0
+    taught = shape.vocabulary * chunk * (s + 6 * _FLOAT32) if config.train.method == "sdft" else 0
     return logits + taught + tokens * s * shape.hidden
