@@ -155,7 +155,8 @@ def _training(config: RunConfig) -> list[tuple[str, Any]]:
     elif train.method == "space":
         coefficients = {"mu": train.noise_ratio}
     elif train.method == "sdft":
-        coefficients = {"divergence": train.sdft_divergence, "demonstration": train.sdft_template}
+        shown = " ".join(train.sdft_template.split())  # One line of a list.
+        coefficients = {"divergence": train.sdft_divergence, "teacher's prompt": f"`{shown}`"}
     elif train.method == "rft":
         most = "" if train.rft_cap is None else f", at most {train.rft_cap} a prompt"
         coefficients = {"right by the extractor": f"`{train.rft_extractor}`{most}"}
