@@ -108,12 +108,15 @@ def test_a_killed_training_has_the_same_teacher_when_it_goes_on(
     lora: dict[str, int] | None, tmp_path: Path, tiny_model_dir: Path
 ) -> None:
     write_triplets(tmp_path / "triplets.jsonl")
-    system, prompt = {"tokens_per_device": 200}, {"max_length": 160}
+    settings: dict[str, Any] = {
+        "method": "sdft",
+        "lora": lora,
+        "epochs": 4,  # 12 steps: the kill comes long before the end.
+        "system": {"tokens_per_device": 200},
+        "prompt": {"max_length": 160},
+    }
     whole, killed = (
-        make_job(
-            tmp_path, tiny_model_dir, name, method="sdft", lora=lora, system=system, prompt=prompt
-        )
-        for name in ("whole", "killed")
+        make_job(tmp_path, tiny_model_dir, name, **settings) for name in ("whole", "killed")
     )
     assert finish(start(whole)) == ""
     process = start(killed)
