@@ -125,6 +125,13 @@ def _refuse(name: str, plan: Plan) -> None:
         )
     if name == "run" and plan.iteration != 0:
         raise InputError(f"iteration is {plan.iteration}; pipeline 'run' plays all of them")
+    last = plan.iteration if name == "iteration" else plan.config.iterations - 1
+    if name != "evaluate" and plan.config.train.history_at(last)[1:]:
+        raise InputError(
+            "train.method is 'tspin_all': triplets of its third iteration and later ones need the "
+            "responses of the policies before, which a pipeline does not hand on; take `tspin run` "
+            "or `dvc repro`, or method 'tspin'"
+        )
     if name == "evaluate" and plan.config.data.heldout is None:
         raise InputError("data.heldout is not set; pipeline 'evaluate' measures on it")
     if name == "evaluate" and plan.registry is not None:

@@ -2,14 +2,15 @@
 
 `logp(r)` is the sum over the tokens of response r, its end-of-sequence token included, of
 log pi(token given all before it), in nats. T-SPIN: arXiv 2601.08198. SPIN: arXiv 2401.01335.
-SPACE: arXiv 2512.07175.
+SPACE: arXiv 2512.07175. DITTO: arXiv 2406.00888.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Literal
 
 import torch
@@ -25,6 +26,7 @@ __all__ = [
     "sft_loss",
     "space_loss",
     "spin_loss",
+    "tspin_all_loss",
     "tspin_loss",
     "tspin_ref_loss",
 ]
@@ -49,8 +51,7 @@ class LossTerms:
     synthetic_rewards: Tensor | None = None
     proto_synthetic_rewards: Tensor | None = None
     saturation: Tensor | None = None
-    """(B,) |l'(current_advantage)|, for SPACE the larger derivative by a reward: near 0 the pair
-    (y, y') no longer gives a gradient."""
+    """(B,) |l'| of it, for SPACE the larger derivative by a reward; near 0 nothing is learnt."""
 
 
 def tspin_loss(
@@ -83,6 +84,45 @@ def tspin_loss(
     )
 
 
+def tspin_all_loss(
+    annotated_logps: Tensor,
+    synthetic_logps: Tensor,
+    proto_synthetic_logps: Tensor | None,
+    earlier_logps: Tensor | Sequence[Tensor],
+    *,
+    alpha: float,
+    beta: float,
+    link: Link = "logistic",
+) -> LossTerms:
+    """T-SPIN against all policies of the run so far, ranked as in DITTO (arXiv 2406.00888).
+
+    With y_t = y', y_i of the policies between, and d(a, b) = alpha*(logp(a) - logp(b)): mean over B
+    of mean over 1 <= i <= t of l(d(y, y_i)) + beta * mean over 0 <= j < i <= t of l(d(y_i, y_j)).
+    DITTO's are the comparisons: expert over policies, later over earlier. Ours are T-SPIN's rewards
+    (DITTO's are DPO's, with a reference), and the means and beta: DITTO draws pairs of its kinds in
+    shares. y0 is below every y_i, and below y only through them: so it is in T-SPIN, which this is,
+    to the bit, where no policy is between.
+
+    Args:
+        annotated_logps: (B,) nats, logp(y) under the policy that is trained.
+        synthetic_logps: (B,) of y'.
+        proto_synthetic_logps: (B,) of y0; None only where beta is 0.
+        earlier_logps: (B,) each, of the policies between these two, oldest first.
+        alpha: As of `tspin_loss`, which also says what is refused.
+        beta: Weight of later responses over earlier ones.
+        link: The decreasing function l.
+    """
+    ends = annotated_logps, synthetic_logps, proto_synthetic_logps
+    terms, value = tspin_loss(*ends, alpha=alpha, beta=beta, link=link), _link(link)[0]
+    if proto_synthetic_logps is None or not len(earlier_logps):
+        return terms
+    policies = [proto_synthetic_logps, *earlier_logps, synthetic_logps]
+    annotated = [value(alpha * (annotated_logps - one)) for one in policies[1:]]
+    later = [value(alpha * (late - early)) for early, late in combinations(policies, 2)]
+    losses = torch.stack(annotated).mean(dim=0) + beta * torch.stack(later).mean(dim=0)
+    return replace(terms, loss=losses.mean(), losses=losses)
+
+
 def tspin_ref_loss(
     annotated_logps: Tensor,
     synthetic_logps: Tensor,
@@ -104,8 +144,7 @@ def tspin_ref_loss(
         annotated_logps: (B,) summed logp(y) under the policy, in nats.
         synthetic_logps: (B,) of y'.
         proto_synthetic_logps: (B,) of y0; None at iteration 0.
-        reference_annotated_logps: (B,) logp(y) under the policy that the iteration began
-            with.
+        reference_annotated_logps: (B,) logp(y) under the policy an iteration began with.
         reference_synthetic_logps: (B,) of y' under it.
         reference_proto_synthetic_logps: (B,) of y0 under it.
         alpha: Entropy-regularisation coefficient.
@@ -142,14 +181,12 @@ def spin_loss(
     """SPIN, eq. (4.7) of arXiv 2401.01335.
 
     mean over B of l(lambda*((logp(y) - ref_logp(y)) - (logp(y') - ref_logp(y')))), every logp (B,)
-    in nats, the reference being the policy at the start of the iteration. Its authors used
-    spin_lambda = 0.1, and 5.0 in their last iteration.
+    in nats, the reference being the policy at the start of the iteration.
 
     Args:
         annotated_logps: (B,) summed logp(y) under the policy, in nats.
         synthetic_logps: (B,) of y'.
-        reference_annotated_logps: (B,) logp(y) under the policy that the iteration began
-            with.
+        reference_annotated_logps: (B,) logp(y) under the policy an iteration began with.
         reference_synthetic_logps: (B,) of y' under it.
         spin_lambda: The papers' lambda: 0.1, and 5.0 in the last iteration.
         link: The decreasing function l.
@@ -183,11 +220,9 @@ def space_loss(
     Args:
         annotated_logps: (B,) summed logp(y) under the policy, in nats.
         synthetic_logps: (B,) of y'.
-        reference_annotated_logps: (B,) logp(y) under the policy that the iteration began
-            with.
+        reference_annotated_logps: (B,) logp(y) under the policy an iteration began with.
         reference_synthetic_logps: (B,) of y' under it.
-        noise_ratio: The paper's mu, above 0: synthetic responses for each annotated one. There is
-            one here, which counts mu times.
+        noise_ratio: The paper's mu, above 0; the one synthetic response here counts mu times.
     """
     annotated = annotated_logps - reference_annotated_logps.detach()
     synthetic = synthetic_logps - reference_synthetic_logps.detach()
@@ -225,8 +260,7 @@ def sft_loss(
 def length_normalised(logps: Tensor, tokens: Tensor) -> Tensor:
     """Mean instead of summed log-probabilities: nats per token, shape (B,).
 
-    Not the papers' method: a variant to hand to the losses above in place of the sums. Takes
-    logps (B,) and numbers of tokens (B,); an empty response keeps its sum of 0.
+    Not the papers' method. Takes logps and tokens, both (B,); an empty response keeps its sum of 0.
     """
     return logps / tokens.clamp(min=1)
 

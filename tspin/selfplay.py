@@ -102,6 +102,10 @@ def _examples(
             synthetic=outputs.synthetic,
             proto=folder.proto,
             out=outputs.triplets,
+            earlier=[
+                folder.iteration(number).synthetic
+                for number in config.train.history_at(iteration)[1:]
+            ],
         )
     return outputs.triplets
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from tspin.config import TripletsConfig
 from tspin.errors import InputError
 from tspin.records.extractors import Extractor, find_extractor
+from tspin.records.lookup import ResponseLookup
 from tspin.records.manifest import (
     Manifest,
     announce,
@@ -26,8 +27,6 @@ from tspin.records.records import (
     FurtherSample,
     Response,
     Triplet,
-    read_located,
-    read_record_at,
     read_records,
     write_records,
 )
@@ -41,45 +40,49 @@ _UNSAID = re.compile(r"^\s*(?:<think>\s*</think>|</?think>)\s*")
 
 @dataclass(frozen=True)
 class TripletSources:
-    """The three files and the manifests of the generated two."""
+    """The files of responses with their manifests, and that of the annotations."""
 
     annotated: Path
     synthetic: Path
     proto: Path
+    earlier: tuple[Path, ...]
     annotated_hash: str
-    synthetic_manifest: Manifest | None
-    proto_manifest: Manifest | None
+    manifests: dict[Path, Manifest | None]
+    """By file of responses."""
 
     @classmethod
-    def open(cls, annotated: Path, synthetic: Path, proto: Path) -> TripletSources:
+    def open(
+        cls, annotated: Path, synthetic: Path, proto: Path, earlier: Sequence[Path] = ()
+    ) -> TripletSources:
         """Look at the files and their manifests.
 
         Args:
             annotated: Annotated records (y).
             synthetic: Responses of the current policy (y').
             proto: Responses of the initial policy (y0).
+            earlier: Of the policies between these two, oldest first.
 
         Raises:
             InputError: a file is missing, was changed after it was made, or does not belong to
-                the others: another annotated set, another template, not the initial policy's.
+                the others: another annotated set, another template, not that policy's.
         """
-        for path in (annotated, synthetic, proto):
+        for path in (annotated, synthetic, proto, *earlier):
             if not path.is_file():
                 raise InputError(f"{path}: no such file")
         sources = cls(
             annotated=annotated,
             synthetic=synthetic,
             proto=proto,
+            earlier=tuple(earlier),
             annotated_hash=content_hash(annotated),
-            synthetic_manifest=read_manifest(synthetic),
-            proto_manifest=read_manifest(proto),
+            manifests={path: read_manifest(path) for path in (synthetic, proto, *earlier)},
         )
         sources._refuse_contradictions()
+        sources._refuse_other_iterations()
         return sources
 
     def _refuse_contradictions(self) -> None:
-        manifests = {self.synthetic: self.synthetic_manifest, self.proto: self.proto_manifest}
-        known = {str(path): manifest for path, manifest in manifests.items() if manifest}
+        known = {str(path): manifest for path, manifest in self.manifests.items() if manifest}
         for path, manifest in known.items():
             if manifest.kind != "responses":
                 raise InputError(f"{path}: its manifest says {manifest.kind}, expected responses")
@@ -90,21 +93,34 @@ class TripletSources:
         refuse_contradiction(
             "prompt template", {path: manifest.template for path, manifest in known.items()}
         )
-        if self.proto_manifest and self.proto_manifest.iteration not in (0, None):
-            raise InputError(
-                f"{self.proto}: responses of iteration {self.proto_manifest.iteration}; "
-                "proto-synthetic responses are those of the initial policy, iteration 0"
-            )
+
+    def _refuse_other_iterations(self) -> None:
+        places = {path: number for number, path in enumerate((self.proto, *self.earlier))}
+        if self.earlier:
+            places[self.synthetic] = len(self.earlier) + 1
+        for path, number in places.items():
+            manifest = self.manifests[path]
+            if manifest and manifest.iteration not in (number, None):
+                raise InputError(
+                    f"{path}: responses of iteration {manifest.iteration}, expected {number}; "
+                    "proto-synthetic responses are those of the initial policy, iteration 0, and "
+                    "--earlier has those of every iteration from 1 to the one before, in this order"
+                )
 
     def wanted(self, config: TripletsConfig) -> Manifest:
         """The manifest of the triplets to be made from these sources."""
-        known = self.synthetic_manifest
+        known = self.manifests[self.synthetic]
+        earlier = {
+            f"earlier_synthetic_{number}": content_hash(path)
+            for number, path in enumerate(self.earlier, start=1)
+        }
         return Manifest(
             kind="triplets",
             inputs={
                 "annotated": self.annotated_hash,
                 "synthetic": content_hash(self.synthetic),
                 "proto_synthetic": content_hash(self.proto),
+                **earlier,
             },
             iteration=known.iteration if known else None,
             model=known.model if known else None,
@@ -116,13 +132,19 @@ class TripletSources:
 
 
 def build_triplets(
-    config: TripletsConfig, *, annotated: Path, synthetic: Path, proto: Path, out: Path
+    config: TripletsConfig,
+    *,
+    annotated: Path,
+    synthetic: Path,
+    proto: Path,
+    out: Path,
+    earlier: Sequence[Path] = (),
 ) -> Manifest:
     """Join annotated, synthetic and proto-synthetic responses by id into triplets.
 
     Where there are several responses to a prompt, all of `synthetic` are y' of its triplet, and the
-    first of `proto` is y0: the papers' y0 is one response a prompt. A doubtful y' is dropped by
-    itself, and the triplet where none is left.
+    first of `proto` is y0: the papers' y0 is one response a prompt; so are those of `earlier`. A
+    doubtful y' is dropped by itself, and the triplet where none is left.
 
     Memory holds one byte offset a response and no texts. Returns at once if `out` is current.
 
@@ -132,6 +154,7 @@ def build_triplets(
         synthetic: Responses of the current policy (y').
         proto: Responses of the initial policy (y0); at iteration 0 the same file as `synthetic`.
         out: Where the triplets go, in the order of `annotated`.
+        earlier: For method tspin_all, responses of the policies between those two, oldest first.
 
     Returns:
         The manifest; its counts say how many triplets there are (and how many y' besides their
@@ -142,7 +165,7 @@ def build_triplets(
             contradict each other, there is no such extractor, or no triplet is left.
     """
     extract = None if config.same_answer is None else find_extractor(config.same_answer)
-    sources = TripletSources.open(annotated, synthetic, proto)
+    sources = TripletSources.open(annotated, synthetic, proto, earlier)
     manifest = sources.wanted(config)
     if is_current(out, manifest):
         return read_manifest(out) or manifest
@@ -153,38 +176,6 @@ def build_triplets(
     return write_manifest(
         out, manifest.model_copy(update={"counts": join.counts, "dropped_ids": join.dropped_ids})
     )
-
-
-class _Lookup:
-    """Responses of one file by the prompt's id, read from the disk when asked for."""
-
-    def __init__(self, path: Path, manifest: Manifest | None) -> None:
-        self.path = path
-        self.offsets: dict[str, list[int]] = {}
-        for offset, response in read_located(path, Response):
-            offsets = self.offsets.setdefault(response.id, [])
-            if response.sample != len(offsets):
-                raise InputError(
-                    f"{path}: sample {response.sample} of the response to {response.id!r} stands "
-                    f"where sample {len(offsets)} belongs; generate again"
-                )
-            offsets.append(offset)
-        self.unused = len(self.offsets)
-        dropped = manifest.dropped_ids if manifest else {}
-        self.dropped = {identity for ids in dropped.values() for identity in ids}
-
-    def get(self, identity: str, file: IO[bytes]) -> list[Response]:
-        """The responses, or none where generation dropped the prompt and its manifest says so."""
-        offsets = self.offsets.get(identity)
-        if offsets is None:
-            if identity in self.dropped:
-                return []
-            raise InputError(
-                f"{self.path}: no response for id {identity!r}; generate again from the same "
-                "annotated records"
-            )
-        self.unused -= 1
-        return [read_record_at(file, offset, Response) for offset in offsets]
 
 
 def _said(text: str) -> str:
@@ -212,36 +203,37 @@ class _Join:
         self.counts = dict(self._counter)
 
     def _triplets(self, out: Path) -> Iterator[Triplet]:
-        synthetic = _Lookup(self.sources.synthetic, self.sources.synthetic_manifest)
-        same = self.sources.proto == self.sources.synthetic
-        proto = synthetic if same else _Lookup(self.sources.proto, self.sources.proto_manifest)
-        kept = 0
-        with synthetic.path.open("rb") as synthetic_file, proto.path.open("rb") as proto_file:
-            for record in read_records(self.sources.annotated, AnnotatedRecord):
-                played = synthetic.get(record.id, synthetic_file)
-                initial = played if same else proto.get(record.id, proto_file)
-                triplet = self._join(record, played, initial)
+        sources, kept = self.sources, 0
+        with ExitStack() as stack:
+            lookups = {
+                path: stack.enter_context(ResponseLookup(path, manifest))
+                for path, manifest in sources.manifests.items()
+            }
+            for record in read_records(sources.annotated, AnnotatedRecord):
+                responses = {path: lookup.get(record.id) for path, lookup in lookups.items()}
+                history = [responses[path] for path in (sources.proto, *sources.earlier)]
+                triplet = self._join(record, responses[sources.synthetic], history)
                 if triplet is not None:
                     kept += 1
                     yield triplet
-        for lookup in (synthetic, proto):
+        for lookup in lookups.values():
             if lookup.unused:
                 raise InputError(
                     f"{lookup.path}: {lookup.unused} responses belong to no record of "
-                    f"{self.sources.annotated}"
+                    f"{sources.annotated}"
                 )
         if not kept:
             raise InputError(f"no triplet is left; dropped: {self._dropped_counts()}")
         announce(out)  # All of them are written, and get their name next.
 
     def _join(
-        self, record: AnnotatedRecord, played: list[Response], initial: list[Response]
+        self, record: AnnotatedRecord, played: list[Response], history: list[list[Response]]
     ) -> Triplet | None:
-        if not played or not initial:
+        if not played or not all(history):
             self._drop("not_generated", record.id)
             return None
-        y0 = initial[0]
-        refusals = [self._refusal(record, y1, y0) for y1 in played]
+        y0, *earlier = (responses[0] for responses in history)
+        refusals = [self._refusal(record, y1, [y0, *earlier]) for y1 in played]
         kept = [y1 for y1, refusal in zip(played, refusals, strict=True) if refusal is None]
         if not kept:
             self._drop(str(refusals[0]), record.id)
@@ -263,14 +255,18 @@ class _Join:
             synthetic_special_tokens=y1.special_tokens,
             proto_synthetic_special_tokens=y0.special_tokens,
             further_synthetic=[FurtherSample.of(one) for one in further] or None,
+            earlier_synthetic=[FurtherSample.of(one) for one in earlier] or None,
         )
 
-    def _refusal(self, record: AnnotatedRecord, y1: Response, y0: Response) -> str | None:
+    def _refusal(
+        self, record: AnnotatedRecord, y1: Response, history: list[Response]
+    ) -> str | None:
         """Why y' is dropped, or None; all doubts are counted."""
+        generated = [y1, *history]
         doubts = {
             "identical": _said(y1.response) == _said(record.response),
-            "empty": not (y1.response and y0.response),
-            "truncated": "length" in (y1.finish_reason, y0.finish_reason),
+            "empty": not all(one.response for one in generated),
+            "truncated": any(one.finish_reason == "length" for one in generated),
             "same_answer": self._same_answer(y1.response, record.response),
         }
         reasons = [reason for reason, holds in doubts.items() if holds]

@@ -73,3 +73,17 @@ def test_a_run_on_right_answers(tmp_path: Path, tiny_model_dir: Path) -> None:
     found = counts(run / "iter-1/model")
     assert (found["triplets"], found["right_answers"]) == (12, 0)
     assert counts(run / "iter-1/synthetic.jsonl")["records"] == 36
+
+
+def test_a_run_with_a_teacher(tmp_path: Path, tiny_model_dir: Path) -> None:
+    project = Project(tmp_path / "sdft", tiny_model_dir)
+    method = ("--set", "train.method=sdft", "--set", "iterations=1")
+    method += ("--set", "train.sdft_template=So {prompt} {demonstration}")
+    code, _, errors = project.run(*SAMPLES, *method)
+    assert code == 0, errors
+    run = project.run_dir
+    assert counts(run / "iter-0/model")["triplets"] == 12
+    losses = [row["loss"] for row in read_train_log(run / "iter-0/train_log.jsonl")]
+    assert len(losses) == 3
+    assert all(loss > 0 for loss in losses)
+    assert "Self-distillation fine-tuning" in (run / "report.html").read_text()

@@ -45,20 +45,23 @@ def run_train(job: TrainJob) -> None:
     )
 
 
-def test_two_processes_are_one(folder: Path, tiny_model_dir: Path) -> None:
+@pytest.mark.parametrize("method", ["tspin_ref", "sdft"])
+def test_two_processes_are_one(folder: Path, tiny_model_dir: Path, method: str) -> None:
     # 11 triplets, 4 a step, 1 a forward pass: in the last step one process gets 2, the other 1.
     # The reference policy's pass is shared out too.
-    settings = {"method": "tspin_ref", "epochs": 1}
+    settings = {"method": method, "epochs": 1, "prompt": {"max_length": 160}}
     two = {"num_processes": 2, "tokens_per_device": 1}
-    shared = make_job(folder, tiny_model_dir, "two", system=two, **settings)
+    shared = make_job(folder, tiny_model_dir, f"{method}-two", system=two, **settings)
     run_train(shared)
-    alone = make_job(folder, tiny_model_dir, "one", system={"tokens_per_device": 1000}, **settings)
+    plenty = {"tokens_per_device": 2000}
+    alone = make_job(folder, tiny_model_dir, f"{method}-one", system=plenty, **settings)
     run_job(alone)
     logs = [read_train_log(job.out.parent / "train_log.jsonl") for job in (shared, alone)]
     assert len(logs[0]) == 3
     for ours, theirs in zip(*logs, strict=True):
         for row in (ours, theirs):  # The sign of a margin that is 0 but for rounding.
-            del row["rewards/accuracies"], row["rewards/higher_but_less_likely"]
+            for name in ("rewards/accuracies", "rewards/higher_but_less_likely"):
+                row.pop(name, None)
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-4)
     ours, theirs = (load_file(job.out / "model.safetensors") for job in (shared, alone))
     for name, weight in ours.items():

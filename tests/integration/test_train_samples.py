@@ -27,8 +27,10 @@ def ids(*tokens: int) -> Any:
     return np.array(tokens, dtype=np.int32)
 
 
-def example(identity: str, prompt: Any, y: Any, played: list[Any], y0: Any) -> Example:
-    return Example(identity, prompt, (y, *played, y0), samples=len(played))
+def example(
+    identity: str, prompt: Any, y: Any, played: list[Any], y0: Any, *between: Any
+) -> Example:
+    return Example(identity, prompt, (y, *played, y0, *between), samples=len(played))
 
 
 TWO = [
@@ -72,6 +74,44 @@ def logp(model: torch.nn.Module, prompt: Any, response: Any) -> torch.Tensor:
     sequence = torch.tensor(np.concatenate([prompt, response])[None]).long()
     logps = model(sequence).logits.log_softmax(dim=-1)[0, len(prompt) - 1 : -1]
     return logps.gather(1, torch.tensor(response).long()[:, None]).sum()
+
+
+BETWEEN = [
+    example("a", ids(3, 4), ids(5, 6, 2), [ids(7, 2), ids(8, 9, 10, 2)], ids(11, 2), ids(12, 2)),
+    # Of this prompt the policy between gave the annotation.
+    example("b", ids(4), ids(9, 2), [ids(10, 5, 2)], ids(8, 2), ids(9, 2)),
+]
+
+
+def by_hand_over_all(model: torch.nn.Module, rows: list[Example]) -> torch.Tensor:
+    """tspin_all with one policy between: the mean over each prompt's y'."""
+    link = torch.nn.functional.softplus
+    prompts = []
+    for row in rows:
+        y, *played, y0, first = (logp(model, row.prompt, response) for response in row.responses)
+        losses = []
+        for y1 in played:
+            over = (link(y1 - y) + link(first - y)) / 2
+            later = (link(first - y1) + link(y0 - y1) + link(y0 - first)) / 3
+            losses.append(over + 0.1 * later)
+        prompts.append(torch.stack(losses).mean())
+    return torch.stack(prompts).mean()
+
+
+@pytest.mark.parametrize(("packed", "budget"), [(True, 1000), (True, 1), (False, 40)])
+def test_a_step_against_all_policies_is_that_of_the_loss_by_hand(
+    packed: bool, budget: int, tmp_path: Path
+) -> None:
+    model = llama().eval()
+    loss = by_hand_over_all(model, BETWEEN)
+    loss.backward()
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    settings = {"method": "tspin_all", "beta": 0.1, "num_train_epochs": 1}
+    log, weights = trained(BETWEEN, tmp_path, packed=packed, budget=budget, **settings)
+    assert log[0]["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    for name, parameter in model.named_parameters():
+        expected = before[name] - 1e-2 * parameter.grad
+        torch.testing.assert_close(weights[name], expected, rtol=1e-4, atol=1e-6)
 
 
 def by_hand(model: torch.nn.Module, rows: list[Example]) -> torch.Tensor:

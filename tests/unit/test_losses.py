@@ -17,6 +17,7 @@ from tspin.losses import (
     sft_loss,
     space_loss,
     spin_loss,
+    tspin_all_loss,
     tspin_loss,
     tspin_ref_loss,
 )
@@ -242,3 +243,36 @@ def test_space_has_a_gradient_where_the_gap_has_none() -> None:
     assert near.loss.item() < 1e-9
     assert space_loss(*both, *zero).loss.item() == pytest.approx(30.0, abs=1e-9)
     assert space_loss(*far, *zero).loss.item() < 1e-8
+
+
+def test_tspin_all_by_hand() -> None:
+    logps = (column(-10.0), column(-12.0), column(-11.0), [column(-15.0), column(-11.5)])
+    terms = tspin_all_loss(*logps, alpha=0.5, beta=0.1)
+    # Halves: y -5, y' -6, y0 -5.5, y_1 -7.5, y_2 -5.75; f(z) = log(1+e^-z).
+    # y over y_1, y_2, y': (f(2.5) + f(0.75) + f(1)) / 3
+    #   = (0.0788897343 + 0.3868710061 + 0.3132616875) / 3 = 0.2596741426
+    # y_1, y_2, y' over y0: f(-2) + f(-0.25) + f(-0.5)
+    #   = 2.1269280110 + 0.8259394199 + 0.9740769842 = 3.9269444151
+    # y_2, y' over y_1, y' over y_2: f(1.75) + f(1.5) + f(-0.25)
+    #   = 0.1602241504 + 0.2014132780 + 0.8259394199 = 1.1875768483
+    # 0.2596741426 + 0.1 * (3.9269444151 + 1.1875768483) / 6 = 0.3449161637
+    assert terms.loss.item() == pytest.approx(0.3449161637, abs=1e-9)
+    # What is logged is as in T-SPIN: y over the newest y', and that over y0.
+    assert close(terms.current_advantage, 1.0)
+    assert close(terms.historical_advantage, -0.5)
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_tspin_all_gradients(link: Link) -> None:
+    y, s, p, first = column(-3.0, 1.0), column(-2.0, 0.5), column(-3.5, 0.0), column(-1.0, 2.0)
+    tspin_all_loss(y, s, p, [first], alpha=0.7, beta=0.3, link=link).loss.backward()
+
+    def pull(better: Tensor, worse: Tensor, weight: float) -> Tensor:
+        return weight * 0.7 * slope(link, 0.7 * (better - worse).detach()) / 2
+
+    over_s, over_first = pull(y, s, 1 / 2), pull(y, first, 1 / 2)
+    later = [pull(*pair, 0.3 / 3) for pair in ((s, first), (s, p), (first, p))]
+    assert torch.allclose(y.grad, over_s + over_first, rtol=1e-12)
+    assert torch.allclose(s.grad, later[0] + later[1] - over_s, rtol=1e-12)
+    assert torch.allclose(first.grad, later[2] - later[0] - over_first, rtol=1e-12)
+    assert torch.allclose(p.grad, -later[1] - later[2], rtol=1e-12)

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tspin.losses import Link, length_normalised, spin_loss, tspin_loss, tspin_ref_loss
+from tspin.losses import (
+    Link,
+    length_normalised,
+    spin_loss,
+    tspin_all_loss,
+    tspin_loss,
+    tspin_ref_loss,
+)
 
 # Summed log-probabilities of responses; narrow enough that the exponential link stays in range.
 logp = st.floats(-60.0, 0.0)
@@ -123,3 +130,31 @@ def test_normalising_equal_lengths_scales_alpha(
     means = [length_normalised(x, lengths) for x in logps]
     normalised = tspin_loss(*means, alpha=alpha, beta=beta).loss
     assert torch.allclose(normalised, tspin_loss(*logps, alpha=alpha / tokens, beta=beta).loss)
+
+
+@given(triples(), coefficient, coefficient, links, st.booleans())
+def test_tspin_all_is_tspin_where_no_policy_is_between(
+    logps: tuple[Tensor, Tensor, Tensor], alpha: float, beta: float, link: Link, first: bool
+) -> None:
+    """At iteration 0, which has no history, and at iteration 1, whose only history is y0."""
+    inputs = (*logps[:2], None) if first else logps
+    beta = 0.0 if first else beta
+    ours = tspin_all_loss(*inputs, [], alpha=alpha, beta=beta, link=link)
+    tspin = tspin_loss(*inputs, alpha=alpha, beta=beta, link=link)
+    for name, value in vars(tspin).items():
+        other = getattr(ours, name)
+        assert other is value or torch.equal(other, value)
+
+
+@given(triples(), coefficient, coefficient, links)
+def test_a_policy_that_answers_as_the_one_after_it_leaves_the_ranking(
+    logps: tuple[Tensor, Tensor, Tensor], alpha: float, beta: float, link: Link
+) -> None:
+    y, s, p = logps
+    ours = tspin_all_loss(y, s, p, [s], alpha=alpha, beta=beta, link=link).losses
+    # Of three pairs of policies one compares equal responses, and teaches nothing.
+    equal = tspin_loss(s, s, None, alpha=alpha, beta=0.0, link=link).losses
+    current = tspin_loss(y, s, None, alpha=alpha, beta=0.0, link=link).losses
+    history = tspin_loss(s, p, None, alpha=alpha, beta=0.0, link=link).losses
+    assert ours is not None and equal is not None and current is not None and history is not None
+    assert torch.allclose(ours, current + beta * (2 * history + equal) / 3, rtol=1e-9)

@@ -43,6 +43,7 @@ class Case:
     def __init__(self, folder: Path) -> None:
         self.annotated, self.synthetic = folder / "annotated.jsonl", folder / "synthetic.jsonl"
         self.proto, self.out = folder / "proto.jsonl", folder / "triplets.jsonl"
+        self.earlier: list[Path] = []
         write_records(self.annotated, [annotated_record(i, f"y {i}") for i in "abc"])
         write_records(self.synthetic, [response(i, f"y' {i}") for i in "abc"])
         write_records(self.proto, [response(i, f"y0 {i}") for i in "abc"])
@@ -54,6 +55,7 @@ class Case:
             synthetic=self.synthetic,
             proto=self.proto,
             out=self.out,
+            earlier=self.earlier,
         )
 
     def triplets(self) -> list[Triplet]:
@@ -296,4 +298,61 @@ def test_at_iteration_0_every_sample_of_the_initial_policy_is_a_y1(case: Case) -
 def test_a_missing_sample_is_named(case: Case) -> None:
     write_records(case.synthetic, [sample("a", 0, "x"), sample("a", 2, "x")])
     with pytest.raises(InputError, match="sample 2 of the response to 'a' stands where sample 1"):
+        case.build()
+
+
+def between(case: Case) -> None:
+    """Responses of iterations 0 to 3, of which the first is y0 and the last is y'."""
+    case.earlier = [case.out.with_name(f"earlier-{number}.jsonl") for number in (1, 2)]
+    for number, path in enumerate(case.earlier, start=1):
+        write_records(path, [response(i, f"y{number} {i}") for i in "cab"])
+    files = (case.proto, *case.earlier, case.synthetic)
+    for iteration, path in enumerate(files):
+        write_manifest(path, Manifest(kind="responses", iteration=iteration))
+
+
+def test_responses_of_all_policies_are_joined(case: Case) -> None:
+    without = case.build()
+    assert "earlier_synthetic" not in case.out.read_text()
+    between(case)
+    manifest = case.build()
+    for triplet in case.triplets():
+        texts = [one.response for one in triplet.earlier_synthetic or ()]
+        assert texts == [f"y1 {triplet.id}", f"y2 {triplet.id}"]
+        assert (triplet.synthetic[:2], triplet.proto_synthetic[:2]) == ("y'", "y0")
+    assert manifest.inputs.keys() - without.inputs.keys() == {
+        "earlier_synthetic_1",
+        "earlier_synthetic_2",
+    }
+    before = case.out.stat().st_mtime_ns
+    case.build()
+    assert case.out.stat().st_mtime_ns == before
+    write_records(case.earlier[1], [response(i, "other") for i in "abc"])
+    manifest_path(case.earlier[1]).unlink()
+    case.build()
+    assert [(t.earlier_synthetic or [])[1].response for t in case.triplets()] == ["other"] * 3
+
+
+def test_the_first_response_of_each_earlier_policy_counts(case: Case) -> None:
+    case.earlier = [case.out.with_name("earlier.jsonl")]
+    rows = [response(i, "", "length") for i in "a"], [response(i, "y1") for i in "bc"]
+    further = [row.model_copy(update={"sample": 1}) for row in rows[1]]
+    write_records(case.earlier[0], [*rows[0], *rows[1], *further])
+    assert len((case.build(), case.triplets())[1]) == 3
+    manifest = case.build(truncated="drop")
+    assert manifest.dropped_ids == {"truncated": ["a"]}
+    assert [t.earlier_synthetic for t in case.triplets()] == [[FurtherSample(response="y1")]] * 2
+
+
+def test_earlier_policies_have_an_order(case: Case) -> None:
+    between(case)
+    case.earlier.reverse()
+    with pytest.raises(InputError, match=r"earlier-2.jsonl: responses of iteration 2, expected 1"):
+        case.build()
+    case.earlier = case.earlier[1:]
+    with pytest.raises(InputError, match=r"synthetic.jsonl: responses of iteration 3, expected 2"):
+        case.build()
+    assert not case.out.exists()
+    case.earlier = [case.out.with_name("absent.jsonl")]
+    with pytest.raises(InputError, match=r"absent.jsonl: no such file"):
         case.build()

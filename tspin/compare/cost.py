@@ -89,20 +89,30 @@ class Meter:
     def _training(
         self, config: RunConfig, path: Path, iteration: int, *, method: Any, epochs: int
     ) -> Cost:
+        train = config.train.model_copy(update={"method": method})
         examples = load_examples(
             path,
             self._template,
-            roles=roles_of(method, config.train.beta_at(iteration)),
+            roles=roles_of(train, iteration),
             max_length=token_limit(config.model.path, config.model, config.prompt),
             over_long=config.prompt.over_long,
-            selection=selection(method, config.train.rft_extractor, config.train.rft_cap),
+            selection=selection(method, train.rft_extractor, train.rft_cap),
+            demonstration=train.demonstration,
         )
         rows = [(len(row.prompt), _different(row)) for row in examples.rows]
         forward = sum(self._sizes.of_lengths(*row, backward=False) for row in rows)
         passes = sum(self._sizes.of_lengths(*row, backward=True) for row in rows)
         reference = forward if needs_reference(method) else 0.0
+        reference += epochs * sum(self._taught(row) for row in examples.rows)
         tokens = sum(prompt + sum(responses) for prompt, responses in rows)
         return Cost(trained_tokens=epochs * tokens, flops=epochs * passes + reference)
+
+    def _taught(self, row: Example) -> float:
+        """Operations of a teacher's pass over the y' of an example."""
+        if row.teacher_prompt is None:
+            return 0.0
+        played = _different(replace(row, responses=row.responses[1:]))
+        return self._sizes.of_lengths(len(row.teacher_prompt), played, backward=False)
 
 
 def _different(row: Example) -> list[int]:

@@ -274,19 +274,19 @@ class RunConfig(Strict):
 
     @model_validator(mode="after")
     def _quantized_weights_stay_as_they_are(self) -> Self:
-        quantize = self.model.quantize
-        if quantize == "none":
-            return self
-        if self.train.lora is None:
+        quantize, shard = self.model.quantize, self.system.shard
+        if quantize != "none" and self.train.lora is None:
             raise ValueError(
                 f"model.quantize '{quantize}' needs train.lora: weights in four bits cannot be "
                 "trained, only an adapter on them"
             )
-        if self.system.shard == "on":
+        if quantize != "none" and shard == "on":
             raise ValueError(
                 f"model.quantize is '{quantize}' and system.shard 'on', but weights in four bits "
                 "are not sharded; set one to 'none' or 'off'"
             )
+        if self.train.method == "sdft" and shard == "on":
+            raise ValueError("method 'sdft' does not shard its teacher: set system.shard to 'off'")
         return self
 
     @model_validator(mode="after")

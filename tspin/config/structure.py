@@ -28,6 +28,9 @@ def structure(config: RunConfig) -> str:
     if plays and gated and not config.system.speculate:
         # Said only here: pipelines that were compiled before there was a choice stay valid.
         decisive["generation waits for the gate"] = True
+    if config.train.method == "tspin_all":
+        # Triplets then need inputs of their own, so no compiled pipeline may be given the method.
+        decisive["train.method is tspin_all"] = True
     return json.dumps(decisive, sort_keys=True)
 
 

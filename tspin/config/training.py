@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from string import Formatter
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -11,10 +12,18 @@ from tspin.config.strict import Strict
 
 __all__ = ["SUPERVISED", "GuardConfig", "LoraConfig", "Method", "TrainConfig"]
 
-Method = Literal["tspin", "tspin_no_history", "tspin_ref", "spin", "space", "rft", "sft"]
+Method = Literal[
+    "tspin", "tspin_no_history", "tspin_all", "tspin_ref", "spin", "space", "sdft", "rft", "sft"
+]
 
 SUPERVISED = ("rft", "sft")
 """Methods whose loss is the likelihood of single responses, token by token."""
+
+
+_DEMONSTRATED = (
+    "{prompt}\n\nThis is an example for a response to the question:\n{demonstration}\n\n"
+    "Now answer with a response of your own, including the thinking process."
+)
 
 
 class LoraConfig(Strict):
@@ -56,7 +65,8 @@ class TrainConfig(Strict):
     beta: float = Field(0.1, ge=0)
     """Weight of the historical advantage; iteration 0 always uses 0."""
     link: Literal["logistic", "exponential"] = "logistic"
-    """The decreasing function l of the advantages: -log sigmoid(z), or exp(-z). space has none."""
+    """The decreasing function l of the advantages: -log sigmoid(z), or exp(-z). space and sdft have
+    none."""
     spin_lambda: float | tuple[float, ...] = 0.1
     """Only for method spin."""
     noise_ratio: float = Field(1.0, gt=0)
@@ -66,6 +76,11 @@ class TrainConfig(Strict):
     `evaluate.extractors`) finds the annotated answer in it."""
     rft_cap: int | None = Field(None, gt=0)
     """Only for method rft: right responses to a prompt that are trained on, at most."""
+    sdft_divergence: Literal["forward", "reverse"] = "forward"
+    """Only for method sdft: from the teacher to the policy, or from the policy to the teacher."""
+    sdft_template: str = _DEMONSTRATED
+    """Only for method sdft: the last turn of the teacher's prompt, made from that of the policy's
+    and from the annotation."""
     length_normalised: bool = False
     """Divide each summed logp by its number of tokens: not the papers' method."""
     sft_weight: float = Field(0.0, ge=0)
@@ -98,15 +113,48 @@ class TrainConfig(Strict):
 
     def beta_at(self, iteration: int) -> float:
         """Weight of the historical advantage: none before there is a history."""
-        uses_history = self.method in ("tspin", "tspin_ref") and iteration > 0
+        uses_history = self.method in ("tspin", "tspin_all", "tspin_ref") and iteration > 0
         return self.beta if uses_history else 0.0
+
+    def history_at(self, iteration: int) -> range:
+        """Iterations whose responses are trained on beside y and y', from that of y0 on."""
+        if self.beta_at(iteration) == 0:
+            return range(0)
+        return range(iteration if self.method == "tspin_all" else 1)
+
+    @property
+    def demonstration(self) -> str | None:
+        """How the annotation stands in a teacher's prompt; None where there is no teacher."""
+        return self.sdft_template if self.method == "sdft" else None
 
     @model_validator(mode="after")
     def _link_is_of_advantages(self) -> Self:
-        if self.method == "space" and self.link != "logistic":
+        if self.method in ("space", "sdft") and self.link != "logistic":
             raise ValueError(
-                f"link is '{self.link}', but method 'space' has no advantage to take it of; "
-                "remove it"
+                f"link is '{self.link}', but method '{self.method}' has no advantage to take it "
+                "of; remove it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_demonstration_has_its_places(self) -> Self:
+        try:
+            parts = [name for _, name, _, _ in Formatter().parse(self.sdft_template)]
+        except ValueError as error:
+            raise ValueError(f"sdft_template is {self.sdft_template!r}: {error}") from None
+        if sorted(name for name in parts if name is not None) != ["demonstration", "prompt"]:
+            raise ValueError(
+                f"sdft_template is {self.sdft_template!r}; it needs '{{prompt}}' and "
+                "'{demonstration}', each once, and no other braces but doubled ones"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _history_counts_where_it_is_all(self) -> Self:
+        if self.method == "tspin_all" and self.beta == 0:
+            raise ValueError(
+                "beta is 0, but method 'tspin_all' is tspin with a longer history; give beta a "
+                "value above 0, or take method 'tspin_no_history'"
             )
         return self
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -25,12 +25,28 @@ from tspin.attention.redirection import causal_model, replaced_forward
 from tspin.errors import TspinError
 from tspin.forward.response_tokens import ResponseTokens
 
-__all__ = ["KEPT", "Head", "TokenScores", "response_logps", "response_sums", "token_logps"]
+__all__ = [
+    "KEPT",
+    "Head",
+    "Logits",
+    "TokenScores",
+    "chunk_scores",
+    "kept_tokens",
+    "response_logps",
+    "response_sums",
+    "token_logps",
+    "with_states",
+]
 
 Head = Literal["chunked", "model"]
 
 TokenScores = Callable[[Tensor, Tensor], Tensor]
 """From logits (N, V) and the tokens that follow (N,) to one number a token (N,), or X (N, X)."""
+
+Logits = Callable[[Tensor], Tensor]
+"""From what tokens are predicted from, (n, Y), to their logits (n, V)."""
+
+Results = TypeVar("Results", bound=tuple[Tensor, ...])
 
 _INPUTS = ("input_ids", "attention_mask", "position_ids")
 
@@ -88,32 +104,65 @@ def response_sums(
     Raises:
         TspinError: see `response_logps`.
     """
+    kept = kept_tokens(model)
+
+    def use(tokens: ResponseTokens, values: Tensor, logits_of: Logits) -> tuple[Tensor]:
+        scores_of = partial(_head_scores, logits_of, scores)
+        return (chunk_scores(scores_of, values, tokens.targets, chunk_size, kept),)
+
+    (scores_N,), tokens = with_states(model, batch, use, head=head)
+    return tokens.sums(scores_N), tokens.counts
+
+
+def with_states(
+    model: nn.Module,
+    batch: Mapping[str, Any],
+    use: Callable[[ResponseTokens, Tensor, Logits], Results],
+    *,
+    head: Head,
+) -> tuple[Results, ResponseTokens]:
+    """Do something with what a batch's response tokens are predicted from, in one call of a model.
+
+    Args:
+        model: See `response_logps`.
+        batch: See `response_logps`.
+        use: Gets the batch's tokens, (N, Y) of them, and what makes logits (n, V) of any (n, Y).
+        head: See `response_logps`.
+
+    Returns:
+        What `use` returned, and the batch's tokens.
+
+    Raises:
+        TspinError: see `response_logps`.
+    """
     causal = causal_model(model)
     own_forward = causal.forward
     tokens = ResponseTokens(batch)
     unknown: list[str] = []
-    kept = KEPT // (4 * causal.config.get_text_config().vocab_size)
 
-    def forward(**inputs: Any) -> Tensor:
+    def forward(**inputs: Any) -> Any:
         # Set in here: wrappers of distributed training take apart what is handed to them.
         inputs |= {"use_cache": False, "return_dict": True, **tokens.layout}
         if head == "model":
-            logits_NV = tokens.select(own_forward(**inputs).logits)
-            return _in_chunks(scores, logits_NV, tokens.targets, chunk_size, kept)
+            return use(tokens, tokens.select(own_forward(**inputs).logits), lambda logits: logits)
         split = _split_at_head(causal, own_forward, inputs, tokens)
         if split is None:
             # Refused behind the call: an error in here would leave sharded weights gathered.
             unknown.append(type(causal).__name__)
             return torch.zeros_like(tokens.targets, dtype=torch.float32)
-        hidden_NH, head_logits = split
-        scores_of = partial(_head_scores, head_logits, scores)
-        return _in_chunks(scores_of, hidden_NH, tokens.targets, chunk_size, kept)
+        return use(tokens, *split)
 
     with replaced_forward(causal, forward):
-        scores_N = model(**{name: batch[name] for name in _INPUTS if name in batch})
+        results: Results = model(**{name: batch[name] for name in _INPUTS if name in batch})
     if unknown:
         raise TspinError(f"cannot tell the output head of {unknown[0]} apart; use head='model'")
-    return tokens.sums(scores_N), tokens.counts
+    return results, tokens
+
+
+def kept_tokens(model: nn.Module) -> int:
+    """Tokens whose log-probabilities over the vocabulary are no more than `KEPT` bytes."""
+    vocabulary: int = causal_model(model).config.get_text_config().vocab_size
+    return KEPT // (4 * vocabulary)
 
 
 def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
@@ -154,7 +203,7 @@ def _head_scores(
     return scores(head_logits(hidden), targets)
 
 
-def _in_chunks(
+def chunk_scores(
     scores: TokenScores, values: Tensor, targets: Tensor, chunk_size: int, kept: int
 ) -> Tensor:
     """From (N, Y) values to one score a token or X, with one chunk's logits made at a time.
@@ -162,19 +211,26 @@ def _in_chunks(
     Chunks are computed again in the backward pass but for the last ones, of at most `kept` tokens;
     the very last one's backward runs directly after its forward, so recomputing it would save
     nothing. The odd one is the first, so that the last is a large one.
+
+    Args:
+        scores: From rows of both to scores.
+        values: (N, Y).
+        targets: (N, ...), what belongs to each of them.
+        chunk_size: Rows at a time.
+        kept: Rows of which whatever the backward pass needs may be kept.
     """
     full, odd = divmod(len(targets), chunk_size)
     sizes = [odd] * (odd > 0) + [chunk_size] * full or [0]
     again = 0 if len(targets) <= kept else len(sizes) - max(kept // chunk_size, 1)
-    chunk_scores = []
+    parts = []
     for at, (value, target) in enumerate(
         zip(torch.split(values, sizes), torch.split(targets, sizes), strict=True)
     ):
         if at < again:
-            chunk_scores.append(checkpoint(scores, value, target, use_reentrant=False))
+            parts.append(checkpoint(scores, value, target, use_reentrant=False))
         else:
-            chunk_scores.append(scores(value, target))
-    return torch.cat(chunk_scores)
+            parts.append(scores(value, target))
+    return torch.cat(parts)
 
 
 def _split_at_head(

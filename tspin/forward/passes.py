@@ -20,6 +20,7 @@ from tspin.attention.interface import (
     tree_attention,
 )
 from tspin.attention.redirection import causal_model
+from tspin.forward.distillation import Divergence, distilled_sums, with_teacher
 from tspin.forward.head import check_head, output_dtypes
 from tspin.forward.logprobs import Head, TokenScores, response_sums, token_logps
 from tspin.tokens.collator import TripletCollator, padded_batches
@@ -55,9 +56,8 @@ class ForwardPasses:
 
     def collate(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """One forward pass's batch from at least one example; see the collators."""
-        if self.packed:
-            return PackingCollator()(examples)
-        return TripletCollator(self.pad_token_id)(examples)
+        collate = PackingCollator() if self.packed else TripletCollator(self.pad_token_id)
+        return with_teacher(collate(examples), examples, collate)
 
     def batch(self, prompted: Sequence[Prompted]) -> dict[str, Any]:
         """One forward pass's batch for any number of responses to each prompt, in this order."""
@@ -91,6 +91,34 @@ class ForwardPasses:
         """
         with postponed_refusal():
             return response_sums(model, batch, scores, chunk_size=self.chunk_size, head=self.head)
+
+    def distilled(
+        self,
+        model: nn.Module,
+        teacher: nn.Module,
+        batch: Mapping[str, Any],
+        divergence: Divergence,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `logps`, and the summed divergence from a teacher on each y', (B,) in nats.
+
+        Args:
+            model: The policy, under `on`.
+            teacher: A frozen copy of it, under `on`.
+            batch: As `collate` makes it of examples with a prompt for the teacher.
+            divergence: See `tspin.forward.distillation.token_divergence`.
+
+        Raises:
+            UnsupportedModelError: see `sums`.
+        """
+        with postponed_refusal():
+            return distilled_sums(
+                model,
+                teacher,
+                batch,
+                divergence=divergence,
+                chunk_size=self.chunk_size,
+                head=self.head,
+            )
 
     def cut(
         self, items: Sequence[int], sizes: Sequence[tuple[int, int, int]], budget: int

@@ -10,7 +10,8 @@ from tspin.errors import InputError
 from tspin.machine.check import Check
 from tspin.machine.templates import check_template
 from tspin.models.configuration import context_length, token_limit
-from tspin.records.records import AnnotatedRecord, read_records
+from tspin.records.records import AnnotatedRecord, Triplet, read_records
+from tspin.records.samples import with_demonstration
 from tspin.store import is_remote
 from tspin.tokens.loading import load_template
 from tspin.tokens.prompts import PromptTemplate
@@ -72,11 +73,13 @@ def _check_records(config: RunConfig, template: PromptTemplate, limit: int) -> l
 def _check_file(
     name: str, path: Path, template: PromptTemplate, *, new: int, limit: int, config: RunConfig
 ) -> Check:
+    shown = config.train.demonstration if name == "data.annotated" else None
     name = f"lengths in {name}"
     try:
         records = islice(read_records(path, AnnotatedRecord), _LOOKED_AT)
         needs = [
-            len(template.record_prompt_ids(record)) + max(new, len(template.annotated_ids(record)))
+            max(len(template.record_prompt_ids(one)) for one in _prompts(record, shown))
+            + max(new, len(template.annotated_ids(record)))
             for record in records
         ]
     except InputError as error:
@@ -92,3 +95,8 @@ def _check_file(
     if config.prompt.over_long == "drop":
         return Check(name, "warn", f"{detail}; they will be dropped (prompt.over_long)")
     return Check(name, "fail", f"{detail}; set prompt.over_long to drop, or allow more tokens")
+
+
+def _prompts(record: AnnotatedRecord, shown: str | None) -> list[AnnotatedRecord | Triplet]:
+    """The record, and where a teacher sees its annotation, with that in the prompt."""
+    return [record] if shown is None else [record, with_demonstration(record, shown)]

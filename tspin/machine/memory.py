@@ -11,7 +11,7 @@ root, which stays gathered (norm and output head, and an embedding tied to it).
 
 | part | bytes |
 | --- | --- |
-| weights | 4 P; with LoRA s P + 4 A; with nf4 0.516 for s in its linear layers |
+| weights | 4 P; with LoRA s P + 4 A; with nf4 0.516 for s in its linear layers; sdft 4 A more |
 | gradients | 4 A |
 | optimizer | 4 A (RMSProp: mean square), 8 A (AdamW: two moments) |
 | ... sharded | a G-th of these three; with LoRA 4 A more: gradients wait for a step's last pass |
@@ -34,7 +34,8 @@ root, which stays gathered (norm and output head, and an embedding tied to it).
 | ... checkpointed | N 4 h L, with LoRA N s h L |
 | recomputed | checkpointed: the inner values of one layer, as above, and N s i of gradients; where
   inputs are cast N (s + 4) i more |
-| head | C V (4 + s) for logits, 4 V of C positions or 256 MiB, which are kept, and N s h (hidden) |
+| head | C V (4 + s) for logits, 4 V of C positions or 256 MiB, which are kept, and N s h (hidden);
+  sdft C V (24 + s) more |
 | step | 4 A on a GPU (torch updates all tensors at once), 8 times the largest tensor on a CPU;
   sharded, a G-th |
 | overhead | on a GPU 1 GiB (context) and a twentieth of the rest (fragments); on a CPU 0.4 GiB
@@ -45,13 +46,11 @@ Peak = weights + gradients + optimizer + exchange + overhead
 
 Why: weights that are trained are float32 (`policy.load_policy`), normalisation keeps float32
 values (16 h), queries, keys, values and what attention makes of them are kept (4 a), logits exist
-for one chunk only (`logprobs.response_logps`), no reference model is loaded. Without the overhead
-the sum was 1.0 to 1.3 times the peak measured on a CPU, for Llama, Qwen and GPT-2 layers, full and
-LoRA, with and without checkpointing, in float32 and bfloat16;
-tests/integration/test_memory_measured.py measures some of these. Sharded it was 1.0 to 1.4 times
-what torch's FSDPMemTracker counts (tests/integration/test_memory_simulated.py). The other rows
-about GPUs follow from the same reasoning and are not measured. Mixtures of experts are counted by
-their active experts, roughly.
+for one chunk only (`logprobs.response_logps`), no reference model is loaded. Without overhead the
+sum was 1.0 to 1.3 times the peak measured on a CPU, for Llama, Qwen and GPT-2 layers, full and
+LoRA, checkpointing or not, in float32 and bfloat16; test_memory_measured.py measures some. Sharded
+it was 1.0 to 1.4 times what torch's FSDPMemTracker counts (test_memory_simulated.py). Other rows on
+GPUs are not measured. Mixtures of experts are counted by their active experts, roughly.
 """
 
 from __future__ import annotations
@@ -179,13 +178,13 @@ def sharded(shape: ModelShape, config: RunConfig, hardware: Hardware, memory: in
     Returns:
         The hardware, with the number of processes over which weights are sharded.
     """
-    system = config.system
+    system, method = config.system, config.train.method
     whole = replace(hardware, shards=1, offloaded=False)
     group = hardware.processes if system.shard_over == "node" else hardware.world
     if system.shard == "off" or group == 1:
         return whole
     if system.shard == "auto":
-        shardable = shape.layer > 0 and config.model.quantize == "none"
+        shardable = shape.layer > 0 and config.model.quantize == "none" and method != "sdft"
         if not shardable or estimate_memory(shape, config, whole).total <= memory:
             return whole
     # On a CPU the host's memory is all there is.
@@ -200,13 +199,13 @@ def _states(shape: ModelShape, config: RunConfig, hardware: Hardware) -> dict[st
     frozen = shape.parameters if shape.adapter_parameters else 0
     quantized = shape.linear if config.model.quantize == "nf4" else 0
     weights = hardware.number_bytes * (frozen - quantized) + int(_NF4 * quantized)
-    moments = 2 if config.train.optimizer == "adamw" else 1
+    moments, copies = 1 + (config.train.optimizer == "adamw"), 1 + (config.train.method == "sdft")
     # Gradients are summed over the processes in each pass, which keeps none of them whole; those of
     # an adapter, which are small, once a step (`tspin.train.arguments`).
     once = hardware.shards > 1 and shape.adapter_parameters > 0
     waiting = _FLOAT32 * trained if once else 0
     return {
-        "weights": (weights + _FLOAT32 * trained) // hardware.shards,
+        "weights": (weights + copies * _FLOAT32 * trained) // hardware.shards,
         "gradients": _FLOAT32 * trained // hardware.shards + waiting,
         "optimizer": moments * _FLOAT32 * trained // hardware.shards,
     }
@@ -249,7 +248,7 @@ def responses_per_triplet(config: RunConfig) -> int:
     """Sequences a triplet in the iteration that has most of them."""
     if config.train.method in SUPERVISED:
         return 1
-    return 1 + config.generate.samples + (config.train.beta_at(config.iterations - 1) > 0)
+    return 1 + config.generate.samples + len(config.train.history_at(config.iterations - 1))
 
 
 def largest_triplet(config: RunConfig) -> int:
@@ -296,4 +295,5 @@ def _head(shape: ModelShape, config: RunConfig, tokens: int, s: int) -> int:
     chunk = min(config.system.logps_chunk_size, tokens)
     kept = max(chunk, min(tokens, KEPT // (_FLOAT32 * shape.vocabulary)))
     logits = shape.vocabulary * (chunk * (_FLOAT32 + s) + kept * _FLOAT32)
-    return logits + tokens * s * shape.hidden
+    taught = shape.vocabulary * chunk * (s + 6 * _FLOAT32) if config.train.method == "sdft" else 0
+    return logits + taught + tokens * s * shape.hidden

@@ -18,6 +18,7 @@ from tspin.records.records import (
     read_records,
     record_error,
 )
+from tspin.records.samples import with_demonstration
 from tspin.seeds import choose
 from tspin.tokens.loading import load_template
 from tspin.tokens.prompts import PromptTemplate
@@ -42,6 +43,8 @@ class RecordLengths:
     """Of a line of responses that holds it."""
     triplet_bytes: int = 0
     """Of a triplet that holds it three times."""
+    taught: int = 0
+    """Tokens of the prompt with the annotation in it, where a teacher sees that."""
     fits: bool = True
     """Whether it is trained or measured; a record that is answered may yet be left out of that."""
 
@@ -99,7 +102,7 @@ def data_lengths(
     new = config.generate.max_new_tokens
     # sft generates nothing to train on; else a prompt must leave room for a whole response.
     room = 0 if config.train.method == "sft" else new
-    lengths = _read(config, annotated, template, limit, room, None)
+    lengths = _read(config, annotated, template, limit, room, None, trained=True)
     if heldout is None:
         return lengths, None
     room = config.evaluate.max_new_tokens or new
@@ -113,12 +116,14 @@ def _read(
     limit: int,
     room: int,
     most: int | None,
+    *,
+    trained: bool = False,
 ) -> DataLengths:
     records, chosen = _chosen(path, most)
     lengths: list[RecordLengths] = []
     for record in chosen:
-        one = _lengths(path, record, template)
-        needed = one.prompt + max(room, one.annotated)
+        one = _lengths(path, record, template, config.train.demonstration if trained else None)
+        needed = max(one.prompt, one.taught) + max(room, one.annotated)
         if needed > limit and config.prompt.over_long == "error":
             raise record_error(path, record.id, _too_long(record.id, needed, room, limit))
         if one.prompt + room <= limit:
@@ -147,9 +152,15 @@ def _chosen(path: Path, most: int | None) -> tuple[int, list[AnnotatedRecord]]:
     return total, [record for at, record in enumerate(used()) if at % step == 0]
 
 
-def _lengths(path: Path, record: AnnotatedRecord, template: PromptTemplate) -> RecordLengths:
+def _lengths(
+    path: Path, record: AnnotatedRecord, template: PromptTemplate, demonstration: str | None
+) -> RecordLengths:
+    taught = 0
     try:
         prompt = len(template.record_prompt_ids(record))
+        if demonstration is not None:
+            shown = with_demonstration(record, demonstration)
+            taught = len(template.record_prompt_ids(shown))
         annotated = len(template.annotated_ids(record))
     except InputError as error:
         raise record_error(path, record.id, str(error)) from None
@@ -176,6 +187,7 @@ def _lengths(path: Path, record: AnnotatedRecord, template: PromptTemplate) -> R
         text_bytes=len(orjson.dumps(text)),
         response_bytes=_line(response),
         triplet_bytes=_line(triplet),
+        taught=taught,
     )
 
 

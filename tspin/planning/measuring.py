@@ -31,6 +31,7 @@ from tspin.planning.sizes import Sizes
 from tspin.planning.speed import Measured
 from tspin.processes.group import errors_only
 from tspin.records.records import AnnotatedRecord, Triplet, write_records
+from tspin.records.samples import with_demonstration
 from tspin.records.training_log import SPEED
 from tspin.tokens.examples import load_examples, roles_of
 from tspin.train.arguments import trainer_arguments
@@ -112,9 +113,10 @@ def _rates(piece: Piece, config: RunConfig, triplets: Path, iteration: int) -> l
     examples = load_examples(
         triplets,
         piece.template,
-        roles=roles_of(config.train.method, config.train.beta_at(iteration)),
+        roles=roles_of(config.train, iteration),
         max_length=token_limit(str(piece.folder), config.model, config.prompt),
         over_long="drop",
+        demonstration=config.train.demonstration,
     )
     args = trainer_arguments(job)
     policy = load_policy(
@@ -194,7 +196,12 @@ def _cost(piece: Piece, one: Example, other: Example, iteration: int) -> float:
     beta = train_section.beta_at(iteration)
     others = 0 if train_section.method in SUPERVISED else 2 if beta > 0 else 1
     responses = [one.annotated, other.annotated + 1, other.annotated + 1][: 1 + others]
-    return piece.sizes.passes(len(one.prompt), responses, backward=True)[1]
+    flops = piece.sizes.passes(len(one.prompt), responses, backward=True)[1]
+    if train_section.demonstration is None:
+        return flops
+    shown = with_demonstration(one.record, train_section.demonstration)
+    taught = len(piece.template.record_prompt_ids(shown))
+    return flops + piece.sizes.passes(taught, responses[1:])[1]
 
 
 def _step_size(piece: Piece, costs: Sequence[float]) -> int:

@@ -129,7 +129,8 @@ class _Counts:
             # At iteration 0 the responses are y0 and y' alike, in two files.
             return work + Work(written=work.written if kind == "proto" else 0)
         if kind == "triplets":
-            written = sum(self._triplet_bytes(one) for one in self._trained())
+            earlier = len(self.config.train.history_at(iteration or 0)[1:])
+            written = sum(self._triplet_bytes(one, earlier) for one in self._trained())
             return _scaled([Work(written=written)], self.annotated.each)
         if kind == "train":
             return self._training(iteration or 0)
@@ -154,15 +155,15 @@ class _Counts:
     def _trained(self) -> list[RecordLengths]:
         return [one for one in self.annotated.lengths if one.fits]
 
-    def _triplet_bytes(self, one: RecordLengths) -> float:
+    def _triplet_bytes(self, one: RecordLengths, earlier: int) -> float:
         emitted = one.emitted(self.config.generate.max_new_tokens, most=self.most)
-        further = self.config.generate.samples - 1
+        further = self.config.generate.samples - 1 + earlier
         played = 2 * one.longer(emitted)  # y' and y0; y stays as it is.
         return one.triplet_bytes + played + further * (one.text_bytes + one.longer(emitted))
 
     def _training(self, iteration: int) -> Work:
         train, limit = self.config.train, self.config.generate.max_new_tokens
-        roles = len(roles_of(train.method, train.beta_at(iteration)))
+        roles = len(roles_of(train, iteration))
         parts = []
         for one in self._trained():
             emitted = one.emitted(limit, most=self.most)
@@ -175,6 +176,9 @@ class _Counts:
             if needs_reference(train.method):
                 tokens, flops = self.sizes.passes(one.prompt, responses)
                 work += Work(scored_tokens=tokens, scoring_flops=flops)
+            if train.demonstration is not None:
+                tokens, flops = self.sizes.passes(one.taught, responses[1:])
+                work += _scoring(train.epochs * tokens, train.epochs * flops)
             parts.append(work)
         examples = len(parts) * self.annotated.each
         steps = train.epochs * math.ceil(round(examples) / train.global_batch_size)

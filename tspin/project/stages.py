@@ -69,7 +69,15 @@ class Stages:
         if self._pairs:
             if self._config.iterations > 1:
                 stages["generate"] = foreach(self._playing_items(), self._generate())
-            stages["triplets"] = foreach(self._triplet_items(), self._triplets())
+            items = self._triplet_items()
+            # DVC has no lists of another length for each item of foreach.
+            alone = {item["t"]: self._earlier(item["t"]) for item in items}
+            stages["triplets"] = foreach(
+                [item for item in items if not alone[item["t"]]], self._triplets()
+            )
+            for number, earlier in alone.items():
+                if earlier:
+                    stages[f"triplets-{number}"] = self._triplets(number, earlier)
         stages["train"] = foreach(self._items(0), self._train())
         if self._measures:
             stages["evaluate"] = foreach(self._items(0), self._evaluate())
@@ -115,6 +123,11 @@ class Stages:
         names = ("proto.jsonl", *own)
         return [self._item(t, "synthetic", f"{self._run}/{name}") for t, name in enumerate(names)]
 
+    def _earlier(self, number: int) -> list[str]:
+        """Responses of the policies between the first and this one, where they are trained on."""
+        history = self._config.train.history_at(number)[1:]
+        return [f"iter-{before}/synthetic.jsonl" for before in history]
+
     def _shown(self, name: str) -> str:
         """A path in the run folder as a command has it; a number of DVC's is no quoted text."""
         return f"{quote(self._run)}/{name}"
@@ -150,15 +163,24 @@ class Stages:
             outs=with_manifest(f"{self._run}/{out}"),
         )
 
-    def _triplets(self) -> dict[str, Any]:
-        out, proto = f"{_ITERATION}/triplets.jsonl", "proto.jsonl"
+    def _triplets(self, number: int | None = None, earlier: list[str] | None = None) -> Any:
+        """Of each item, or of one iteration whose method trains on earlier responses as well."""
+        folder, proto, before = _ITERATION, "proto.jsonl", earlier or []
+        responses, synthetic = self._responses, "${item.synthetic}"
+        if number is not None:
+            folder = f"iter-{number}"
+            responses = self._shown(f"{folder}/synthetic.jsonl")
+            synthetic = f"{self._run}/{folder}/synthetic.jsonl"
+        out = f"{folder}/triplets.jsonl"
         return stage(
-            f"build-triplets --annotated {quote(self._annotated)} --synthetic {self._responses} "
-            f"--proto {self._shown(proto)} --out {self._shown(out)}",
+            f"build-triplets --annotated {quote(self._annotated)} --synthetic {responses} "
+            f"--proto {self._shown(proto)} --out {self._shown(out)}"
+            + "".join(f" --earlier {self._shown(name)}" for name in before),
             deps=[
                 self._annotated,
-                *with_manifest("${item.synthetic}"),
+                *with_manifest(synthetic),
                 *with_manifest(f"{self._run}/{proto}"),
+                *(path for name in before for path in with_manifest(f"{self._run}/{name}")),
             ],
             params=["triplets"],
             outs=with_manifest(f"{self._run}/{out}"),

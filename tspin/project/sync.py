@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def sync_stages(folder: Path, *, check: bool = False) -> bool:
     _refuse_paths(folder, config)
     old = _mapping(path) if path.is_file() else {}
     _refuse_foreign_stages(path, old.get("stages") or {})
-    kept = {name: s for name, s in (old.get("stages") or {}).items() if name not in _OWN}
+    kept = {name: s for name, s in (old.get("stages") or {}).items() if not _own(name)}
     hub = _on_hub(folder, config.model.path, kept)
     stages = Stages(config, hub=hub)
     plots = [plot for plot in old.get("plots") or [] if not _is_ours(plot)]
@@ -116,14 +117,20 @@ def _refuse_paths(folder: Path, config: RunConfig) -> None:
 
 
 def _refuse_foreign_stages(path: Path, stages: dict[str, Any]) -> None:
-    for name in _OWN:
-        stage = stages.get(name)
+    for name, stage in stages.items():
+        if not _own(name):
+            continue
         body = stage.get("do", stage) if isinstance(stage, dict) else {}
         if stage is not None and not str(body.get("cmd", "")).startswith("tspin "):
             raise InputError(
                 f"{path}: has a stage '{name}' that tspin did not write and would overwrite; give "
                 "it another name"
             )
+
+
+def _own(name: str) -> bool:
+    """Whether a stage has a name of ours; `triplets-2` is one of method tspin_all."""
+    return name in _OWN or re.fullmatch(r"triplets-\d+", name) is not None
 
 
 def _is_ours(plot: Any) -> bool:

@@ -159,12 +159,15 @@ class Triplet(_Prompted):
     proto_synthetic_special_tokens: int = Field(0, ge=0)
     further_synthetic: Annotated[list[FurtherSample], Field(min_length=1)] | None = None
     """Where the policy gave several responses, those besides `synthetic`."""
+    earlier_synthetic: Annotated[list[FurtherSample], Field(min_length=1)] | None = None
+    """For tspin_all, one of each policy between that of y0 and that of y', oldest first."""
 
     def as_json(self) -> dict[str, Any]:
         """The record as it stands in a file."""
         fields = _without_zeros(super().as_json())
-        if self.further_synthetic:
-            fields["further_synthetic"] = [one.as_json() for one in self.further_synthetic]
+        for name in ("further_synthetic", "earlier_synthetic"):
+            if name in fields:
+                fields[name] = [one.as_json() for one in getattr(self, name)]
         return fields
 
 

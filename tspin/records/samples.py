@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 
 from tspin.errors import InputError
 from tspin.records.extractors import Extractor, find_extractor
-from tspin.records.records import FurtherSample, Triplet
+from tspin.records.records import AnnotatedRecord, FurtherSample, Triplet
 
-__all__ = ["Selection", "all_samples", "right_samples", "selection"]
+__all__ = [
+    "EARLIER",
+    "Selection",
+    "all_samples",
+    "generated_samples",
+    "right_samples",
+    "selection",
+    "with_demonstration",
+]
+
+EARLIER = "earlier_synthetic"
+"""The role of each response of a policy between those of y0 and y'."""
 
 Selection = Callable[[Triplet], Sequence[FurtherSample]]
 """From a triplet to the samples that are trained on beside its annotation."""
@@ -22,6 +34,51 @@ def all_samples(triplet: Triplet) -> list[FurtherSample]:
         special_tokens=triplet.synthetic_special_tokens,
     )
     return [first, *(triplet.further_synthetic or ())]
+
+
+def generated_samples(triplet: Triplet, roles: Sequence[str]) -> list[FurtherSample]:
+    """What policies responded: every y', then y0 and those between, as far as a method reads them.
+
+    Raises:
+        InputError: `roles` name other than as many policies between.
+    """
+    earlier = triplet.earlier_synthetic or [] if EARLIER in roles else []
+    if len(earlier) != roles.count(EARLIER):
+        raise InputError(
+            f"record {triplet.id!r} has {len(earlier)} responses in '{EARLIER}'; method "
+            f"'tspin_all' needs {roles.count(EARLIER)} in this iteration, one of each policy "
+            "between the first and the current one: give their files to build-triplets, with "
+            "--earlier for each"
+        )
+    proto = FurtherSample(
+        response=triplet.proto_synthetic,
+        finish_reason=triplet.proto_synthetic_finish_reason,
+        special_tokens=triplet.proto_synthetic_special_tokens,
+    )
+    return [*all_samples(triplet), *([proto] if len(roles) > 2 else []), *earlier]
+
+
+def with_demonstration(
+    record: AnnotatedRecord | Triplet, template: str
+) -> AnnotatedRecord | Triplet:
+    """The record with its annotation in the last turn of its prompt, as a demonstration.
+
+    Args:
+        record: With its annotation; a thought and calls of tools are part of that.
+        template: As `train.sdft_template`, with `{prompt}` and `{demonstration}`.
+    """
+    if isinstance(record, Triplet):
+        calls, said = record.annotated_tool_calls, [record.annotated_reasoning_content]
+        said.append(record.annotated)
+    else:
+        calls, said = record.tool_calls, [record.reasoning_content, record.response]
+    said += [json.dumps(call, ensure_ascii=False) for call in calls or ()]
+    *before, last = record.messages
+    content = template.format(
+        prompt=last.content, demonstration="\n".join(part for part in said if part)
+    )
+    shown = last.model_copy(update={"content": content})
+    return record.model_copy(update={"messages": [*before, shown]})
 
 
 def right_samples(

@@ -154,10 +154,13 @@ def _training(config: RunConfig) -> list[tuple[str, Any]]:
         coefficients = {"lambda": train.spin_lambda}
     elif train.method == "space":
         coefficients = {"mu": train.noise_ratio}
+    elif train.method == "sdft":
+        shown = " ".join(train.sdft_template.split())  # One line of a list.
+        coefficients = {"divergence": train.sdft_divergence, "teacher's prompt": f"`{shown}`"}
     elif train.method == "rft":
         most = "" if train.rft_cap is None else f", at most {train.rft_cap} a prompt"
         coefficients = {"right by the extractor": f"`{train.rft_extractor}`{most}"}
-    if train.method not in (*SUPERVISED, "space"):
+    if train.method not in (*SUPERVISED, "space", "sdft"):
         coefficients["link"] = train.link
     if train.method != "sft":
         coefficients |= _departures(config)

@@ -35,9 +35,11 @@ METHODS: Mapping[str, str] = MappingProxyType(
     {
         "tspin": "T-SPIN",
         "tspin_no_history": "T-SPIN without history",
+        "tspin_all": "T-SPIN against all earlier policies",
         "tspin_ref": "T-SPIN with a reference",
         "spin": "SPIN",
         "space": "SPACE",
+        "sdft": "Self-distillation fine-tuning",
         "rft": "Rejection sampling fine-tuning",
         "sft": "Supervised fine-tuning",
     }

@@ -15,7 +15,8 @@ from tspin.errors import InputError
 __all__ = ["RESPONSES", "TripletCollator", "collated_extras", "padded_batches", "present_responses"]
 
 RESPONSES = ("annotated_ids", "synthetic_ids", "proto_synthetic_ids")
-"""Keys of an example in the order of their rows in a batch: y, y', y0."""
+"""Keys of an example in the order of their rows in a batch: y, y', y0. Behind them come those of
+earlier policies, `earlier_synthetic_1_ids` and so on, where a method reads any."""
 
 
 @dataclass(frozen=True)
@@ -151,16 +152,21 @@ def padded_batches(rows: Iterable[tuple[int, int, int]], budget: int) -> list[li
 
 
 def present_responses(examples: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys of the responses that these examples have.
+    """The keys of the responses that these examples have, as `RESPONSES`, then earlier ones.
 
     Raises:
         InputError: the examples do not go together, or a prompt has no tokens.
     """
-    keys = [key for key in RESPONSES if examples[0].get(key) is not None]
+    keys = _keys(examples[0])
     for example in examples:
         name = example.get("id", "?")
         if not example["prompt_ids"]:
             raise InputError(f"record '{name}': its prompt has no tokens; expected at least one")
-        if [key for key in RESPONSES if example.get(key) is not None] != keys:
+        if _keys(example) != keys:
             raise InputError(f"record '{name}': expected the responses {keys}, as in the others")
     return keys
+
+
+def _keys(example: Mapping[str, Any]) -> list[str]:
+    earlier = (key for key in example if key.startswith("earlier_synthetic_"))
+    return [key for key in (*RESPONSES, *earlier) if example.get(key) is not None]

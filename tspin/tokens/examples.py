@@ -12,16 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from tspin.config import SUPERVISED, Method
+from tspin.config import SUPERVISED, TrainConfig
 from tspin.errors import InputError, located
 from tspin.records.records import (
     AnnotatedRecord,
-    FinishReason,
     Triplet,
     is_annotated,
     read_records,
 )
-from tspin.records.samples import Selection, all_samples
+from tspin.records.samples import EARLIER, Selection, generated_samples, with_demonstration
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["ROLES", "Example", "Examples", "load_examples", "roles_of"]
@@ -32,11 +31,12 @@ ROLES = ("annotated", "synthetic", "proto_synthetic")
 """y, y' and y0: the order of responses everywhere in training."""
 
 
-def roles_of(method: Method, beta: float) -> tuple[str, ...]:
+def roles_of(train: TrainConfig, iteration: int) -> tuple[str, ...]:
     """The responses that a method's loss reads; y0 only where the historical advantage counts."""
-    if method in SUPERVISED:
+    if train.method in SUPERVISED:
         return ROLES[:1]
-    return ROLES if beta > 0 else ROLES[:2]
+    history = train.history_at(iteration)
+    return (*ROLES[:2], *ROLES[2:][: len(history)], *(EARLIER for _ in history[1:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,11 @@ class Example:
     id: str
     prompt: Ids
     responses: tuple[Ids, ...]
-    """In the order of `ROLES`, as many as the method reads; each with its end token."""
+    """In the order of `roles_of`, as many as the method reads; each with its end token."""
     samples: int = 1
     """How many of the responses are y'."""
+    teacher_prompt: Ids | None = None
+    """The prompt with the annotation in it, where a method teaches the policy by that."""
 
     def of_sample(self, sample: int) -> tuple[Ids, ...]:
         """The responses with one y' alone: one of each role."""
@@ -65,14 +67,20 @@ class Example:
 
     @property
     def length(self) -> int:
-        """Tokens of the longest sequence: the prompt and one response."""
-        return len(self.prompt) + max(len(response) for response in self.responses)
+        """Tokens of the longest sequence: the prompt, or the teacher's, and one response."""
+        return self.prompt_length + max(len(response) for response in self.responses)
 
     @property
     def packed_length(self) -> int:
         """Tokens in a packed row: prompt and different responses, each without its last token."""
         different = {response.tobytes(): len(response) for response in self.responses}
-        return len(self.prompt) + sum(max(length - 1, 0) for length in different.values())
+        return self.prompt_length + sum(max(length - 1, 0) for length in different.values())
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of the prompt, or of the teacher's if that is longer."""
+        taught = () if self.teacher_prompt is None else self.teacher_prompt
+        return max(len(self.prompt), len(taught))
 
 
 @dataclass
@@ -118,9 +126,12 @@ class Examples(Dataset[dict[str, Any]]):
     def _item(self, index: int, sample: int) -> dict[str, Any]:
         row, known = self.rows[index], self.reference_logps
         ids = [response.tolist() for response in row.of_sample(sample)]
-        responses = dict(zip((f"{role}_ids" for role in ROLES), [*ids, None, None], strict=False))
+        names = (*ROLES, *(f"{EARLIER}_{number}" for number in range(1, len(ids) - 2)))
+        responses = dict(zip((f"{name}_ids" for name in names), [*ids, None, None], strict=False))
         place = self._starts[index] + sample
-        return {
+        taught = row.teacher_prompt
+        teacher = {} if taught is None else {"teacher_prompt_ids": taught.tolist()}
+        return teacher | {
             "id": row.id,
             "prompt_ids": row.prompt.tolist(),
             **responses,
@@ -165,6 +176,7 @@ def load_examples(
     max_length: int,
     over_long: Literal["error", "drop"],
     selection: Selection | None = None,
+    demonstration: str | None = None,
 ) -> Examples:
     """Read and tokenise triplets; with the one role `annotated`, annotated records too.
 
@@ -179,6 +191,7 @@ def load_examples(
         over_long: Refuse a longer record, or leave it out and note its id.
         selection: Of triplets, the samples that are examples of their own beside y; only with the
             one role `annotated`.
+        demonstration: How the annotation stands in a teacher's prompt; None without a teacher.
 
     Raises:
         InputError: a broken line, a record that is too long, or no record left; with file and
@@ -188,7 +201,7 @@ def load_examples(
     dropped: list[str] = []
     for line, record in enumerate(_records(path, roles), start=1):
         try:
-            examples = [_tokenise(record, template, roles)]
+            examples = [_tokenise(record, template, roles, demonstration)]
             if selection is not None and isinstance(record, Triplet):
                 examples += _selected(record, examples[0], template, selection)
         except InputError as error:
@@ -213,20 +226,31 @@ def _records(path: Path, roles: tuple[str, ...]) -> Iterator[Triplet | Annotated
 
 
 def _tokenise(
-    record: Triplet | AnnotatedRecord, template: PromptTemplate, roles: tuple[str, ...]
+    record: Triplet | AnnotatedRecord,
+    template: PromptTemplate,
+    roles: tuple[str, ...],
+    demonstration: str | None,
 ) -> Example:
-    responses = [template.annotated_ids(record)]
+    responses, samples = [template.annotated_ids(record)], 1
     _refuse_end_inside(record.id, responses[0], template)
-    generated, samples = _generated(record, roles)
-    responses += [
-        template.response_ids(text, finished=reason == "stop", specials=specials > 0)
-        for text, reason, specials in generated
-    ]
+    if isinstance(record, Triplet) and len(roles) > 1:
+        samples = 1 + len(record.further_synthetic or ())
+        responses += [
+            template.response_ids(
+                one.response, finished=one.finish_reason == "stop", specials=one.special_tokens > 0
+            )
+            for one in generated_samples(record, roles)
+        ]
+    prompts = (
+        [record] if demonstration is None else [record, with_demonstration(record, demonstration)]
+    )
+    prompt, *taught = (np.array(template.record_prompt_ids(one), dtype=np.int32) for one in prompts)
     return Example(
         id=record.id,
-        prompt=np.array(template.record_prompt_ids(record), dtype=np.int32),
+        prompt=prompt,
         responses=tuple(np.array(response, dtype=np.int32) for response in responses),
         samples=samples,
+        teacher_prompt=taught[0] if taught else None,
     )
 
 
@@ -245,21 +269,6 @@ def _selected(
     ]
 
 
-def _generated(
-    record: Triplet | AnnotatedRecord, roles: tuple[str, ...]
-) -> tuple[list[tuple[str, FinishReason, int]], int]:
-    """Texts of every y' and of y0 as far as they are read, how they ended; the number of y'."""
-    if isinstance(record, AnnotatedRecord) or len(roles) == 1:
-        return [], 1
-    played = [(one.response, one.finish_reason, one.special_tokens) for one in all_samples(record)]
-    proto = (
-        record.proto_synthetic,
-        record.proto_synthetic_finish_reason,
-        record.proto_synthetic_special_tokens,
-    )
-    return [*played, *([proto] if len(roles) > 2 else [])], len(played)
-
-
 def _refuse_end_inside(identity: str, annotated: list[int], template: PromptTemplate) -> None:
     """Refuse a response that the model could never give to its end."""
     inside = [index for index in annotated[:-1] if index in template.stop_ids]
@@ -275,10 +284,12 @@ def _refuse_end_inside(identity: str, annotated: list[int], template: PromptTemp
 def _too_long(example: Example, roles: tuple[str, ...], max_length: int) -> str:
     lengths = [len(response) for response in example.responses]
     longest = lengths.index(max(lengths))
-    role = roles[0 if longest == 0 else 1 if longest <= example.samples else 2]
+    role = (roles[0], *roles[1:2] * example.samples, *roles[2:])[longest]
+    prompt = f"{example.prompt_length} prompt tokens"
+    if example.prompt_length > len(example.prompt):
+        prompt += " with its annotation for the teacher (train.sdft_template)"
     return (
-        f"record {example.id!r} has {len(example.prompt)} prompt tokens and {lengths[longest]} in "
-        f"'{role}', more than {max_length}, the smaller of prompt.max_length and the "
-        "model's context; raise prompt.max_length if that is the smaller, or set prompt.over_long "
-        "to drop"
+        f"record {example.id!r} has {prompt} and {lengths[longest]} in '{role}', more than "
+        f"{max_length}, the smaller of prompt.max_length and the model's context; raise "
+        "prompt.max_length if that is the smaller, or set prompt.over_long to drop"
     )

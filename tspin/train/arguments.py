@@ -10,6 +10,7 @@ import torch
 from transformers import TrainingArguments
 
 from tspin.config import Method
+from tspin.forward.distillation import Divergence
 from tspin.losses import Link
 from tspin.models.policy import resolve_device, resolve_dtype
 from tspin.processes.launch import launched
@@ -37,6 +38,7 @@ class TSPINConfig(TrainingArguments):
     link: Link = "logistic"
     spin_lambda: float = 0.1
     noise_ratio: float = 1.0
+    sdft_divergence: Divergence = "forward"
     length_normalised: bool = False
     sft_weight: float = 0.0
     global_batch_size: int = 64
@@ -94,6 +96,7 @@ def trainer_arguments(job: TrainJob, *, sharded: bool = False) -> TSPINConfig:
         link=settings.link,
         spin_lambda=settings.at("spin_lambda", job.iteration),
         noise_ratio=settings.noise_ratio,
+        sdft_divergence=settings.sdft_divergence,
         length_normalised=settings.length_normalised,
         sft_weight=settings.sft_weight,
         global_batch_size=settings.global_batch_size,

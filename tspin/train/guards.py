@@ -53,7 +53,9 @@ def refuse_flat_loss(examples: Examples, method: str, *, sft_weight: float = 0.0
     Raises:
         InputError: in every example all responses that the loss reads are the same tokens.
     """
-    if method in SUPERVISED or sft_weight > 0 or not all(row.identical for row in examples.rows):
+    # A teacher's distribution differs, whichever response it looks at.
+    told = method in (*SUPERVISED, "sdft") or sft_weight > 0
+    if told or not all(row.identical for row in examples.rows):
         return
     raise InputError(
         f"the loss of method '{method}' cannot decrease: in all {len(examples)} triplets the "

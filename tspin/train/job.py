@@ -111,6 +111,7 @@ class TrainJob(BaseModel):
         # What only one method reads is no news of the others, whose older outputs do not have it.
         others = set() if settings.method == "space" else {"noise_ratio"}
         others |= set() if settings.method == "rft" else {"rft_extractor", "rft_cap"}
+        others |= set() if settings.method == "sdft" else {"sdft_divergence", "sdft_template"}
         return settings.model_dump(mode="json", exclude={"guards", *others}) | {
             "learning_rate": settings.at("learning_rate", self.iteration),
             "spin_lambda": settings.at("spin_lambda", self.iteration),

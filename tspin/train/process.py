@@ -110,10 +110,11 @@ def _examples(job: TrainJob, template: PromptTemplate) -> Examples:
     examples = load_examples(
         job.triplets,
         template,
-        roles=roles_of(settings.method, settings.beta_at(job.iteration)),
+        roles=roles_of(settings, job.iteration),
         max_length=token_limit(job.model, job.config.model, prompt),
         over_long=prompt.over_long,
         selection=selection(settings.method, settings.rft_extractor, settings.rft_cap),
+        demonstration=settings.demonstration,
     )
     refuse_flat_loss(examples, settings.method, sft_weight=settings.sft_weight)
     return examples

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 
 from tspin.config import SUPERVISED
+from tspin.forward.distillation import frozen_copy
 from tspin.forward.flops import PassFlops
 from tspin.forward.passes import ForwardPasses
 from tspin.models.device import denormals_flushed, freed_memory_kept
@@ -58,6 +59,8 @@ class TSPINTrainer(CheckpointTrainer):
         sizes = examples.sizes()
         self.passes = passes
         self._policy = policy
+        # Before a checkpoint is loaded: the policy at the start of the iteration.
+        self._teacher = frozen_copy(policy) if args.method == "sdft" else None
         self.sampler = StepSampler(
             [packed for packed, *_ in sizes],
             global_batch_size=args.global_batch_size,
@@ -101,7 +104,8 @@ class TSPINTrainer(CheckpointTrainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As `transformers.Trainer.train`, with the policy set up for its forward passes."""
         kept = freed_memory_kept() if self.args.device.type == "cpu" else nullcontext()
-        with denormals_flushed(), kept, self.passes.on(self._policy):
+        teacher = nullcontext() if self._teacher is None else self.passes.on(self._teacher)
+        with denormals_flushed(), kept, self.passes.on(self._policy), teacher:
             return super().train(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -203,12 +207,19 @@ class TSPINTrainer(CheckpointTrainer):
             num_items_in_batch: Of the whole step, on all processes.
         """
         batch, items = inputs, inputs["items"]
+        divergences = None
         with self.accelerator.autocast():
-            logps, tokens = self.passes.logps(model, batch)
+            if self._teacher is None:
+                logps, tokens = self.passes.logps(model, batch)
+            else:
+                logps, tokens, divergences = self.passes.distilled(
+                    model, self._teacher, batch, self.args.sdft_divergence
+                )
         weights: Tensor | None = batch.get("weights")
         size = max(len(batch["ids"]), 1) if weights is None else len(weights)
         logps, tokens = logps.view(-1, size), tokens.view(-1, size)
-        terms = method_loss(self.args, logps, tokens, batch.get("reference_logps"), weights)
+        reference = batch.get("reference_logps")
+        terms = method_loss(self.args, logps, tokens, reference, weights, divergences)
         self._losses.append((batch["ids"], terms.loss.detach()))
         values = sample_metrics(
             terms,

@@ -1,4 +1,6 @@
+import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -53,10 +55,37 @@ def test_beta_starts_with_a_history() -> None:
     assert TrainConfig(method="spin").beta_at(3) == 0.0
 
 
-def test_space_takes_no_link() -> None:
-    assert TrainConfig(method="space").link == "logistic"
-    with pytest.raises(ValueError, match="link is 'exponential', but method 'space'"):
-        TrainConfig(method="space", link="exponential")
+def test_history_is_of_one_policy_or_of_all() -> None:
+    assert [[*TrainConfig().history_at(t)] for t in range(4)] == [[], [0], [0], [0]]
+    every = TrainConfig(method="tspin_all")
+    assert [[*every.history_at(t)] for t in range(4)] == [[], [0], [0, 1], [0, 1, 2]]
+    assert [*TrainConfig(method="tspin_no_history").history_at(3)] == []
+    with pytest.raises(ValueError, match="beta is 0, but method 'tspin_all'"):
+        TrainConfig(method="tspin_all", beta=0)
+
+
+@pytest.mark.parametrize("method", ["space", "sdft"])
+def test_some_methods_take_no_link(method: Literal["space", "sdft"]) -> None:
+    assert TrainConfig(method=method).link == "logistic"
+    with pytest.raises(ValueError, match=f"link is 'exponential', but method '{method}'"):
+        TrainConfig(method=method, link="exponential")
+
+
+@pytest.mark.parametrize(
+    "text", ["{prompt}", "{prompt} {demonstration} {prompt}", "{prompt} {demonstration} {}", "{"]
+)
+def test_a_demonstration_has_its_places(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"sdft_template is {text!r}")):
+        TrainConfig(method="sdft", sdft_template=text)
+    assert TrainConfig(sdft_template="{demonstration} {{x}} {prompt}").demonstration is None
+    assert TrainConfig(method="sdft", sdft_template="{demonstration}{prompt}").demonstration
+
+
+def test_a_teacher_is_not_sharded(write) -> None:
+    path = write(SMALLEST)
+    assert load_config(path, ["train.method=sdft"]).system.shard == "auto"
+    with pytest.raises(InputError, match="'sdft' does not shard its teacher"):
+        load_config(path, ["train.method=sdft", "system.shard=on"])
 
 
 @pytest.mark.parametrize("word", ["on", "off", "auto"])
@@ -78,6 +107,14 @@ def test_when_steps_run_is_nothing_to_a_step(write) -> None:
     assert parse_compiled(gated.model_dump_json(), structure(gated)) == gated
     with pytest.raises(InputError, match="generation waits for the gate: None -> True"):
         parse_compiled(waits.model_dump_json(), structure(gated))
+
+
+def test_a_compiled_pipeline_takes_no_longer_history(write) -> None:
+    path = write(SMALLEST)
+    tspin, every = (load_config(path, [f"train.method={name}"]) for name in ("tspin", "tspin_all"))
+    assert "tspin_all" not in structure(tspin)
+    with pytest.raises(InputError, match="tspin_all: None -> True"):
+        parse_compiled(every.model_dump_json(), structure(tspin))
 
 
 def test_an_unknown_key_names_its_line_and_the_nearest(write) -> None:

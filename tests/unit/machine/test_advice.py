@@ -71,6 +71,14 @@ def test_the_cheapest_settings_that_fit_are_named(
     assert text.startswith(f"it fits with {listed} (about ")
 
 
+def test_a_teacher_is_not_said_to_be_sharded(mistral: Path) -> None:
+    """The first of the cases above with a teacher, which `system.shard=on` would refuse."""
+    config = run_config(mistral, system=PLAIN, train={"method": "sdft"})
+    text = advice(model_shape(config.model, None), config, machine(8, 150, 1000))
+    assert text.startswith("it fits with --set ")
+    assert "shard" not in text
+
+
 def test_a_tight_fit_of_all_weights_comes_before_an_adapter_with_room(mistral: Path) -> None:
     smallest = {**CHECKPOINTED, "tokens_per_device": 6144, "logps_chunk_size": 256}
     config = run_config(mistral, system=smallest)

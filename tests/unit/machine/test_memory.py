@@ -235,6 +235,10 @@ def test_eager_attention_keeps_its_matrix() -> None:
         ({"method": "spin"}, 3, 2),
         ({"method": "tspin_no_history"}, 3, 2),
         ({"method": "tspin"}, 3, 3),
+        ({"method": "sdft"}, 3, 2),
+        ({"method": "tspin_all"}, 1, 2),
+        ({"method": "tspin_all"}, 2, 3),
+        ({"method": "tspin_all"}, 5, 6),
         ({"method": "tspin_ref"}, 3, 3),
         ({"method": "tspin"}, 1, 2),
         ({"method": "tspin", "beta": 0}, 3, 2),
@@ -257,3 +261,15 @@ def test_no_more_logarithms_are_kept_than_a_chunk_of_a_large_vocabulary() -> Non
     hidden = 600 * 4 * 10
     assert small.head - hidden == 100_000 * (50 * 8 + 600 * 4)
     assert large.head - hidden == 10_000_000 * (50 * 8 + 50 * 4)
+
+
+def test_a_teacher_is_another_copy_of_what_is_trained() -> None:
+    space, sdft = (config(train={"method": method}) for method in ("space", "sdft"))
+    for shape in (SHAPE, with_shape(adapter_parameters=10_000)):
+        other, ours = (estimate_memory(shape, one, CPU) for one in (space, sdft))
+        assert ours.weights - other.weights == 4 * (shape.adapter_parameters or shape.parameters)
+        assert ours.head - other.head == 50 * 500 * 28
+        assert ours.activations == other.activations
+    gpus = Hardware(gpu=True, bfloat16=True, processes=4)
+    assert sharded(SHAPE, space, gpus, 2**20).shards == 4
+    assert sharded(SHAPE, sdft, gpus, 2**20).shards == 1

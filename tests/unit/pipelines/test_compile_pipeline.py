@@ -14,7 +14,7 @@ import pytest
 import yaml
 from kfp import components
 
-from tspin.config import RunConfig, load_config
+from tspin.config import RunConfig, TrainConfig, load_config
 from tspin.errors import InputError
 from tspin_pipelines.compile import compile_pipeline
 from tspin_pipelines.plan import Plan
@@ -318,6 +318,31 @@ def test_what_cannot_be_compiled_is_refused(
     with pytest.raises(InputError, match=message):
         compile_pipeline(pipeline, plan, tmp_path / "pipeline.yaml")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "options", "iterations", "refused"),
+    [
+        ("run", {}, 3, True),
+        ("run", {}, 2, False),
+        ("iteration", {"iteration": 2, "model": "m"}, 9, True),
+        ("iteration", {"iteration": 1, "model": "m"}, 9, False),
+        ("evaluate", {"model": "m"}, 9, False),
+    ],
+)
+def test_responses_of_earlier_policies_are_not_handed_on(
+    pipeline: str, options: dict[str, Any], iterations: int, refused: bool, tmp_path: Path
+) -> None:
+    train = TrainConfig(method="tspin_all")
+    played = {"train": train, "iterations": iterations}
+    config = _config(heldout="h").model_copy(update=played)
+    out = tmp_path / "pipeline.yaml"
+    plan = Plan(config, load_profile("cpu"), **options)
+    if not refused:
+        compile_pipeline(pipeline, plan, out)
+        return
+    with pytest.raises(InputError, match="'tspin_all': triplets of its third iteration"):
+        compile_pipeline(pipeline, plan, out)
 
 
 def test_components_are_published_for_other_pipelines(tmp_path: Path) -> None:

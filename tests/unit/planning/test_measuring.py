@@ -38,10 +38,13 @@ def configuration(folder: Path, model: Path, **sections: Any) -> RunConfig:
     return RunConfig.model_validate(values | sections)
 
 
+SDFT = {"method": "sdft", "sdft_template": "So {prompt} {demonstration}"}
+
+
 @pytest.mark.parametrize(
     "train",
-    [{"method": "tspin"}, {"method": "sft"}, {"method": "spin"}, {"lora": {"r": 2}}],
-    ids=["tspin", "sft", "spin", "lora"],
+    [{"method": "tspin"}, {"method": "sft"}, {"method": "spin"}, {"lora": {"r": 2}}, SDFT],
+    ids=["tspin", "sft", "spin", "lora", "sdft"],
 )
 def test_every_method_can_be_measured(
     train: dict[str, Any], tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import MistralConfig, PreTrainedTokenizerFast
@@ -22,7 +23,14 @@ from tspin.planning.sizes import Sizes
 from tspin.planning.speed import Stated
 from tspin.planning.where import Target
 from tspin.planning.work import Stage, Work, run_stages
-from tspin.records.records import AnnotatedRecord, Message, Response, Triplet, write_records
+from tspin.records.records import (
+    AnnotatedRecord,
+    FurtherSample,
+    Message,
+    Response,
+    Triplet,
+    write_records,
+)
 from tspin.runs.folder import RunFolder
 from tspin.tokens.prompts import PromptTemplate
 
@@ -217,6 +225,7 @@ def test_the_whole_plan_with_a_price_and_without_room(mistral: Path, tmp_path: P
 
 
 A, B, C = "12 and 34 are 46.", "34 and 12 are 46.", "46 and 12 are 34."
+D = "12 and 46 are 34."
 
 
 def record(identity: str, prompt: str, response: str) -> AnnotatedRecord:
@@ -224,11 +233,12 @@ def record(identity: str, prompt: str, response: str) -> AnnotatedRecord:
     return AnnotatedRecord(id=identity, messages=messages, response=response)
 
 
-@pytest.mark.parametrize("method", ["tspin", "tspin_ref", "spin", "sft"])
+@pytest.mark.parametrize("method", ["tspin", "tspin_all", "tspin_ref", "spin", "sdft", "sft"])
 def test_a_plan_says_what_a_run_of_such_lengths_has_cost(
     method: str, tmp_path: Path, tiny_model_dir: Path
 ) -> None:
     sections = {
+        "iterations": 3,
         "data": {"annotated": str(tmp_path / "a.jsonl")},
         "prompt": {"template": "instruction", "max_length": 256},
         "generate": {"max_new_tokens": 32},
@@ -236,15 +246,16 @@ def test_a_plan_says_what_a_run_of_such_lengths_has_cost(
     }
     config = configuration(tiny_model_dir, **sections)
     template = PromptTemplate.load(load_tokenizer(str(tiny_model_dir), config.model), "instruction")
-    tokens = {len(template.response_ids(text)) for text in (A, B, C)}
+    tokens = {len(template.response_ids(text)) for text in (A, B, C, D)}
     assert len(tokens) == 1, "the policy's responses are as long as the annotation"
     prompts = {"1": "Name a city.", "2": "How many apples are 12 and 34?"}
     records = [record(identity, prompt, A) for identity, prompt in prompts.items()]
     write_records(tmp_path / "a.jsonl", records)
     folder = RunFolder(tmp_path / "run")
-    for number, (y1, y0) in enumerate([(B, B), (B, C)]):
-        write_iteration(folder, number, records, template, y1, y0)
-    real = Meter(config).run(config, folder, tmp_path / "a.jsonl", 2)
+    earlier = {"earlier_synthetic": [FurtherSample(response=D)]} if method == "tspin_all" else {}
+    for number, (y1, y0, between) in enumerate([(B, B, {}), (B, C, {}), (B, C, earlier)]):
+        write_iteration(folder, number, records, template, y1, y0, **between)
+    real = Meter(config).run(config, folder, tmp_path / "a.jsonl", 3)
     annotated, _ = data_lengths(config, tmp_path / "a.jsonl", None)
     stages = run_stages(config, Sizes.of(config), annotated, None)
     planned = sum((stage.expected for stage in stages), Work())
@@ -254,7 +265,10 @@ def test_a_plan_says_what_a_run_of_such_lengths_has_cost(
     triplets = [one.expected.written for one in stages if one.kind == "triplets"]
     if method != "sft":
         size = folder.iteration(1).triplets.stat().st_size
-        assert triplets == [size, size]
+        assert triplets[:2] == [size, size]
+        last = folder.iteration(2).triplets.stat().st_size
+        # A text, without what stands around it in the file.
+        assert triplets[2] == size + (len(records) * len(f'"{D}"') if earlier else 0) <= last
 
 
 def write_iteration(
@@ -264,6 +278,7 @@ def write_iteration(
     template: PromptTemplate,
     y1: str,
     y0: str,
+    **between: Any,
 ) -> None:
     made = folder.iteration(number)
     responses = [
@@ -279,7 +294,14 @@ def write_iteration(
     ]
     write_records(made.synthetic, responses)
     triplets = [
-        Triplet(id=one.id, messages=one.messages, annotated=A, synthetic=y1, proto_synthetic=y0)
+        Triplet(
+            id=one.id,
+            messages=one.messages,
+            annotated=A,
+            synthetic=y1,
+            proto_synthetic=y0,
+            **between,
+        )
         for one in records
     ]
     write_records(made.triplets, triplets)

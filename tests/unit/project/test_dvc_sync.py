@@ -79,6 +79,27 @@ def test_methods_that_play_have_the_same_stages(project: Path) -> None:
     assert (project / "dvc.yaml").read_bytes() == found
 
 
+def test_triplets_of_all_policies_watch_all_their_responses(project: Path) -> None:
+    values = yaml.safe_load((project / "params.yaml").read_text())
+    before = stages(project)
+    change(project, iterations=4, train=values["train"] | {"method": "tspin_all"})
+    sync_stages(project)
+    found = stages(project)
+    assert [item["t"] for item in found["triplets"]["foreach"]] == [0, 1]
+    last, command = found["triplets-3"], shlex.split(found["triplets-3"]["cmd"])
+    run = values["run_dir"]
+    given = [command[at + 1] for at, word in enumerate(command) if word == "--earlier"]
+    assert given == [f"{run}/iter-{number}/synthetic.jsonl" for number in (1, 2)]
+    assert command[command.index("--synthetic") + 1] == f"{run}/iter-3/synthetic.jsonl"
+    assert {*given, *(f"{path}.manifest.json" for path in given)} < {*last["deps"]}
+    assert last["outs"][0] == f"{run}/iter-3/triplets.jsonl"
+    assert len(found["triplets-2"]["deps"]) == len(last["deps"]) - 2
+    # Back again, and nothing of it is left.
+    change(project, iterations=values["iterations"], train=values["train"])
+    sync_stages(project)
+    assert stages(project) == before
+
+
 def test_held_out_prompts_have_one_response(project: Path) -> None:
     generate = yaml.safe_load((project / "params.yaml").read_text())["generate"]
     change(project, generate=generate | {"samples": 4})

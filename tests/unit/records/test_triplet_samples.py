@@ -6,8 +6,13 @@ import pytest
 
 from tspin.errors import InputError
 from tspin.records.extractors import find_extractor
-from tspin.records.records import FurtherSample, Triplet
-from tspin.records.samples import all_samples, right_samples, selection
+from tspin.records.records import AnnotatedRecord, FurtherSample, Message, Triplet
+from tspin.records.samples import (
+    all_samples,
+    right_samples,
+    selection,
+    with_demonstration,
+)
 
 SAID = [
     "3 + 4 = 7",
@@ -57,3 +62,29 @@ def test_only_rft_selects_and_needs_an_extractor() -> None:
     assert [sample.response for sample in chosen(TRIPLET)] == ["3 + 4 = 7"]
     with pytest.raises(InputError, match=r"method 'rft' needs train\.rft_extractor"):
         selection("rft", None, None)
+
+
+def test_a_demonstration_is_all_of_the_annotation() -> None:
+    calls = [{"type": "function", "function": {"name": "w", "arguments": {}}}]
+    turns = [Message(role="system", content="Be {brief}."), Message(role="user", content="{x}?")]
+    record = AnnotatedRecord(
+        id="a", messages=turns, response="7", reasoning_content="Look.", tool_calls=calls
+    )
+    joined = Triplet(
+        id="a",
+        messages=turns,
+        annotated="7",
+        annotated_reasoning_content="Look.",
+        annotated_tool_calls=calls,
+        synthetic="8",
+        proto_synthetic="9",
+    )
+    for one in (record, joined):
+        shown = with_demonstration(one, "{prompt} Such as: {demonstration} {{so}}")
+        assert shown.messages[0] == turns[0]
+        call = '{"type": "function", "function": {"name": "w", "arguments": {}}}'
+        assert shown.messages[1].content == f"{{x}}? Such as: Look.\n7\n{call} {{so}}"
+        assert one.messages == turns
+    plain = AnnotatedRecord(id="a", messages=turns, response="7")
+    shown = with_demonstration(plain, "{demonstration}|{prompt}")
+    assert shown.messages[1].content == "7|{x}?"

@@ -87,3 +87,16 @@ def test_what_a_chat_template_is_asked_with_is_told(run: Path) -> None:
     card = card_of(run)
     assert '`{"enable_thinking": false}`' in card
     assert "stands in this folder" in card
+
+
+def test_a_teacher_is_told_of_in_one_line(run: Path) -> None:
+    configure(run, train={"method": "sdft", "sdft_divergence": "reverse"})
+    card = card_of(run)
+    assert "- divergence: reverse\n- teacher's prompt: `{prompt} This is an example for" in card
+    assert "including the thinking process.`\n" in card
+    assert "- link:" not in card
+
+
+def test_a_longer_history_has_the_same_coefficients(run: Path) -> None:
+    configure(run, train={"method": "tspin_all", "beta": 0.3})
+    assert "- alpha: 1.0\n- beta: 0.3 (0 at iteration 0)\n- link: logistic\n" in card_of(run)

@@ -139,3 +139,13 @@ def test_samples_of_a_prompt_share_y_and_y0() -> None:
     assert batch["rows"].tolist() == [0, 0, 1, 2, 3, 4, 5, 5, 6]
     assert batch["weights"].tolist() == [0.5, 0.5, 1.0]
     assert batch["reference_logps"].tolist() == [[-1, -1, -5], [-2, -4, -6], [-3, -3, -7]]
+
+
+def test_responses_of_earlier_policies_are_rows_of_their_own() -> None:
+    first = example([1, 5], [6, 2], [7, 2], [8, 2]) | {"earlier_synthetic_1_ids": [3, 2]}
+    second = first | {"synthetic_ids": [9, 2]}
+    batch = TripletCollator(pad_token_id=0)([first | {"sample": 0}, second | {"sample": 1}])
+    assert batch["input_ids"][:, 2].tolist() == [6, 7, 9, 8, 3]
+    assert batch["rows"].view(4, 2).tolist() == [[0, 0], [1, 2], [3, 3], [4, 4]]
+    with pytest.raises(InputError, match="expected the responses"):
+        TripletCollator(0)([first, example([1, 5], [6, 2], [7, 2], [8, 2])])

@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from tspin.config import Method, TrainConfig
 from tspin.errors import InputError
-from tspin.records.records import AnnotatedRecord, Message, Triplet, write_records
-from tspin.tokens.examples import ROLES, Examples, load_examples, roles_of
+from tspin.records.records import (
+    AnnotatedRecord,
+    FurtherSample,
+    Message,
+    Triplet,
+    write_records,
+)
+from tspin.tokens.examples import EARLIER, ROLES, Examples, load_examples, roles_of
 from tspin.tokens.prompts import PromptTemplate
 
 QUESTION = [Message(role="user", content="Name a city.")]
@@ -30,10 +37,49 @@ def load(path: Path, template: PromptTemplate, **settings: object) -> Examples:
     return load_examples(path, template, **(defaults | settings))
 
 
-def test_roles_are_what_the_loss_reads() -> None:
-    assert roles_of("sft", 0.1) == ROLES[:1]
-    assert roles_of("spin", 0.0) == roles_of("tspin", 0.0) == ROLES[:2]
-    assert roles_of("tspin", 0.1) == ROLES
+@pytest.mark.parametrize(
+    ("method", "by_iteration"),
+    [
+        ("sft", [ROLES[:1]] * 4),
+        ("spin", [ROLES[:2]] * 4),
+        ("tspin_no_history", [ROLES[:2]] * 4),
+        ("tspin", [ROLES[:2], *[ROLES] * 3]),
+        ("tspin_all", [ROLES[:2], ROLES, (*ROLES, EARLIER), (*ROLES, EARLIER, EARLIER)]),
+    ],
+)
+def test_roles_are_what_the_loss_reads(method: Method, by_iteration: list[Any]) -> None:
+    train = TrainConfig(method=method)
+    assert [roles_of(train, iteration) for iteration in range(4)] == by_iteration
+
+
+def test_responses_of_earlier_policies_come_last(tmp_path: Path, template: PromptTemplate) -> None:
+    path = tmp_path / "t.jsonl"
+    earlier = [FurtherSample(response=text) for text in ("Rome", "So is 46 and 12")]
+    further = [FurtherSample(response="the city")]
+    write_records(path, [triplet(further_synthetic=further, earlier_synthetic=earlier)])
+    roles = roles_of(TrainConfig(method="tspin_all"), 3)
+    examples = load(path, template, roles=roles)
+    first, second = examples.items(0)
+    assert [key for key in first if key.endswith("_ids")] == [
+        "prompt_ids",
+        "annotated_ids",
+        "synthetic_ids",
+        "proto_synthetic_ids",
+        "earlier_synthetic_1_ids",
+        "earlier_synthetic_2_ids",
+    ]
+    assert second["synthetic_ids"] == template.response_ids("the city")
+    for item in (first, second):
+        assert item["earlier_synthetic_1_ids"] == template.response_ids("Rome")
+        assert item["earlier_synthetic_2_ids"] == template.response_ids("So is 46 and 12")
+    assert examples.shape == (2, 5)
+    with pytest.raises(InputError, match=r"6 in 'earlier_synthetic', more"):
+        load(path, template, roles=roles, max_length=len(first["prompt_ids"]) + 4)
+    for iteration, count in ((2, 1), (4, 3)):
+        with pytest.raises(InputError, match=f"2 responses in .* needs {count} in this iteration"):
+            load(path, template, roles=roles_of(TrainConfig(method="tspin_all"), iteration))
+    # Another method reads none of them.
+    assert examples.shape > load(path, template).shape == (2, 3)
 
 
 def test_item_is_what_the_collator_takes(tmp_path: Path, template: PromptTemplate) -> None:
@@ -142,3 +188,25 @@ def test_each_sample_is_an_item_of_its_prompt(tmp_path: Path, template: PromptTe
     examples.reference_logps = np.arange(12.0).reshape(4, 3)
     assert [item["reference_logps"][0] for item in examples.items(0)] == [0.0, 3.0, 6.0]
     assert examples[1]["reference_logps"] == [9.0, 10.0, 11.0]
+
+
+def test_a_teacher_has_a_prompt_of_its_own(tmp_path: Path, template: PromptTemplate) -> None:
+    path = tmp_path / "t.jsonl"
+    write_records(path, [triplet(further_synthetic=[FurtherSample(response="46")])])
+    train = TrainConfig(method="sdft", sdft_template="{prompt} {demonstration} is a city.")
+    told = {"roles": roles_of(train, 3), "demonstration": train.demonstration}
+    examples = load(path, template, **told)
+    turn = Message(role="user", content="Name a city. Paris is a city.")
+    expected = template.prompt_ids([turn])
+    for item in examples.items(0):
+        assert item["teacher_prompt_ids"] == expected
+        assert item["prompt_ids"] == template.prompt_ids(QUESTION)
+    row = examples.rows[0]
+    longest = max(len(response) for response in row.responses)
+    assert row.length == len(expected) + longest
+    assert row.packed_length == len(expected) + sum(len(r) - 1 for r in row.responses)
+    assert len(load(path, template, **told, max_length=row.length)) == 1
+    with pytest.raises(
+        InputError, match=r"annotation for the teacher \(train\.sdft_template\) and"
+    ):
+        load(path, template, **told, max_length=row.length - 1)

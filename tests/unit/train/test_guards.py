@@ -33,6 +33,7 @@ def test_flat_loss() -> None:
     refuse_flat_loss(examples((Y, Y, OTHER)), "tspin")  # y0 differs: the history still teaches
     refuse_flat_loss(examples((Y,)), "sft")
     refuse_flat_loss(examples((Y, Y)), "tspin", sft_weight=0.1)  # y itself teaches
+    refuse_flat_loss(examples((Y, Y)), "sdft")  # as does a teacher, on whichever response
 
 
 def test_schedule_that_never_leaves_zero() -> None:

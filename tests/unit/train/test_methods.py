@@ -74,3 +74,31 @@ def test_equal_samples_are_one(tmp_path: Path, method: Method) -> None:
     twice = logps[:, [0, 1, 1]], tokens[:, [0, 1, 1]], logps[:, [0, 1, 1]] - 1
     weighted = method_loss(args, *twice, torch.tensor([1.0, 0.5, 0.5]))
     assert weighted.loss.item() == pytest.approx(plain.loss.item())
+
+
+def test_every_earlier_policy_is_in_the_loss(tmp_path: Path) -> None:
+    """y, y', y0, y_1: one of the policies is between; normalised, in nats per token."""
+    logps = torch.tensor([[-10.0], [-12.0], [-11.0], [-16.0]], dtype=torch.float64)
+    tokens = torch.tensor([[5], [3], [11], [4]])
+    common = {"use_cpu": True, "method": "tspin_all", "beta": 0.5}
+    for normalised, (y, s, p, e) in ((False, (-10, -12, -11, -16)), (True, (-2, -4, -1, -4))):
+        args = TSPINConfig(output_dir=str(tmp_path), length_normalised=normalised, **common)
+        terms = method_loss(args, logps, tokens, None)
+
+        def over(better: int, worse: int) -> float:
+            return math.log1p(math.exp(worse - better))
+
+        later = (over(s, e) + over(s, p) + over(e, p)) / 3
+        assert terms.loss.item() == pytest.approx((over(y, s) + over(y, e)) / 2 + 0.5 * later)
+
+
+def test_sdft_is_the_mean_over_tokens_then_samples_then_prompts(tmp_path: Path) -> None:
+    logps = torch.full((2, 3), -9.0)
+    tokens = torch.tensor([[5, 5, 4], [3, 8, 2]])
+    args = TSPINConfig(output_dir=str(tmp_path), use_cpu=True, method="sdft")
+    weights, divergences = torch.tensor([0.5, 0.5, 1.0]), torch.tensor([6.0, 4.0, 1.0])
+    # Per token 2, 0.5 and 0.5; the first two are of one prompt: (1.25 + 0.5) / 2.
+    terms = method_loss(args, logps, tokens, None, weights, divergences)
+    assert terms.loss.item() == pytest.approx(0.875)
+    assert method_loss(args, logps, tokens, None, None, divergences).loss.item() == 1.0
+    assert terms.current_advantage is None

@@ -32,6 +32,14 @@ from tspin.tracking.trackers import check_trackers
 __all__ = ["build_triplets", "train"]
 
 Proto = Annotated[str, typer.Option(help="Responses of the initial policy.", **PATH)]
+Earlier = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="For method tspin_all, responses of iteration 1, of 2, and so on up to the one "
+        "before; may be repeated.",
+        **PATH,
+    ),
+]
 
 
 def build_triplets(
@@ -39,6 +47,7 @@ def build_triplets(
     synthetic: Annotated[str, typer.Option(help="Responses of the current policy.", **PATH)],
     proto: Proto,
     out: Annotated[str, out_option("Where the triplets go (JSON Lines).")],
+    earlier: Earlier = None,
     config: StepConfigFile = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
@@ -50,13 +59,15 @@ def build_triplets(
         "synthetic": local_records(synthetic, Response),
         "proto": local_records(proto, Response),
     }
+    before = [local_records(path, Response) for path in earlier or []]
     hashed = {"proto_synthetic" if name == "proto" else name: at for name, at in sources.items()}
-    inputs = [annotated, synthetic, proto, config]
+    hashed |= {f"earlier_synthetic_{at}": path for at, path in enumerate(before, start=1)}
+    inputs = [annotated, synthetic, proto, *(earlier or []), config]
     check_output(out, made_from("triplets", **hashed), inputs=inputs, overwrite=overwrite)
     from tspin.triplets import build_triplets as step
 
     with output_at(out) as output, tracked_step(Step("build-triplets", output.path)):
-        manifest = step(settings.triplets, **sources, out=output.path)
+        manifest = step(settings.triplets, **sources, out=output.path, earlier=before)
     print_counts(out, manifest.counts)
 
 
