@@ -69,11 +69,9 @@ class Start:
             self.policy, self.uri = self._named(model, "policy", "policy")
 
     def _named(self, model: Any, identity: str, title: str) -> tuple[Any, Any]:
-        task = import_model(
-            model=model,
-            identity=self._checked.outputs[identity],
-            fetch=self.plan.shares_cache,
-        )
+        found = self._checked.outputs[identity]
+        fetched = found if self.plan.shares_cache else ""
+        task = import_model(model=model, identity=found, fetch=fetched)
         self.plan.placed(task, "light", f"import {title}")
         return task.outputs["policy"], task.outputs["Output"]
 

@@ -46,7 +46,7 @@ def test_the_task_that_imports_a_model_fetches_it_where_the_others_look(
     assert identity == f"hub:acme/small@{COMMIT}"
     assert not weights_asked_for(hub)
     artifact = SimpleNamespace(path=str(tmp_path / "policy"), uri="s3://made/policy", metadata={})
-    import_model.python_func(MODEL.path, identity, fetch, artifact)
+    import_model.python_func(MODEL.path, identity, identity if fetch else "", artifact)
     assert weights_asked_for(hub) is fetch
     named = json.loads((tmp_path / "policy" / "reference.json").read_bytes())
     assert named == {"path": "acme/small", "identity": identity}

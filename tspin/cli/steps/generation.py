@@ -26,23 +26,26 @@ from tspin.tracking.tracked import Step, tracked_step
 
 __all__ = ["generate", "merge_responses"]
 
+PartOfPrompts = Annotated[
+    str, typer.Option(help="i/n: answer every n-th prompt, from the i-th; i from 0.")
+]
+Drafts = Annotated[
+    str | None,
+    typer.Option(
+        help="Responses of the iteration before, which coupled or greedy ones may equal: "
+        "less work for the engine transformers, the same responses.",
+        **PATH,
+    ),
+]
+
 
 def generate(
     model: Model,
     annotated: AnnotatedFile,
     out: Annotated[str, out_option("Where the responses go (JSON Lines).")],
     iteration: Iteration = 0,
-    shard: Annotated[
-        str, typer.Option(help="i/n: answer every n-th prompt, from the i-th; i from 0.")
-    ] = "0/1",
-    drafts: Annotated[
-        str | None,
-        typer.Option(
-            help="Responses of the iteration before, which coupled or greedy ones may equal: "
-            "less work for the engine transformers, the same responses.",
-            **PATH,
-        ),
-    ] = None,
+    shard: PartOfPrompts = "0/1",
+    drafts: Drafts = None,
     config: StepConfigFile = None,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
