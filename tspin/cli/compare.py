@@ -33,7 +33,8 @@ Methods = Annotated[
     str,
     typer.Option(
         help="tspin, tspin_no_history, tspin_all, tspin_ref, spin, space, sdft, rft, sft, "
-        "sft_matched; NAME@0.25 gets a share of the annotated records, LABEL=NAME a name."
+        "sft_matched, or field for most of them; NAME@0.25 gets a share of the annotated records, "
+        "LABEL=NAME a name."
     ),
 ]
 Seeds = Annotated[str | None, typer.Option(help="0,1,2; without it, the configuration's.")]

@@ -22,6 +22,11 @@ __all__ = ["HELDOUT", "MATCHED", "MOMENTS", "Arm", "ArmRun", "parse_arms"]
 MATCHED = "sft_matched"
 """Supervised fine-tuning with the compute of the self-play methods (docs/guides/compare.md)."""
 
+_FIELD = "field"
+"""In the place of a method: those between which a user chooses, at equal annotated data."""
+_OF_FIELD = (MATCHED, "sft", "rft", "spin", "tspin", "space", "sdft")
+"""The control first: the others are set against it, unless the user says otherwise."""
+
 _NAMES: tuple[str, ...] = (*get_args(Method), MATCHED)
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -62,7 +67,8 @@ class Arm:
             close = difflib.get_close_matches(name, _NAMES, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise InputError(
-                f"--methods: no method is named {name!r}; {hint}the names are: {', '.join(_NAMES)}"
+                f"--methods: no method is named {name!r}; {hint}the names are: "
+                f"{', '.join((*_NAMES, _FIELD))}"
             )
         try:
             share = float(amount) if separator else 1.0
@@ -84,13 +90,13 @@ class Arm:
 
 
 def parse_arms(names: Iterable[str]) -> list[Arm]:
-    """What is compared, in the order given.
+    """What is compared, in the order given; `field` stands for several.
 
     Raises:
         InputError: nothing to compare, a name twice, no such method, or `sft_matched` without a
             self-play method on the same share, whose compute it could get.
     """
-    arms = [Arm.parse(name.strip()) for name in names if name.strip()]
+    arms = [Arm.parse(name) for text in names for name in _expanded(text.strip()) if name]
     if len(arms) < 2:
         raise InputError("--methods: give at least two, such as tspin,sft_matched")
     for at, arm in enumerate(arms):
@@ -102,6 +108,13 @@ def parse_arms(names: Iterable[str]) -> list[Arm]:
                 "share of the data, and none is given; add tspin or spin"
             )
     return arms
+
+
+def _expanded(text: str) -> list[str]:
+    name, separator, share = text.partition("@")
+    if name != _FIELD:
+        return [text]
+    return [f"{method}{separator}{share}" for method in _OF_FIELD]
 
 
 def _opponents(arms: Sequence[Arm], matched: Arm) -> list[Arm]:

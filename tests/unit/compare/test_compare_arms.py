@@ -42,3 +42,18 @@ def test_a_label_tells_settings_of_one_method_apart() -> None:
 def test_what_cannot_be_compared_is_refused(names: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse_arms(names)
+
+
+@pytest.mark.parametrize("share", ["", "@0.25"])
+def test_the_field_stands_for_its_methods_the_control_first(share: str) -> None:
+    arms = parse_arms([f"field{share}", "tspin_all"])
+    methods = ["sft_matched", "sft", "rft", "spin", "tspin", "space", "sdft"]
+    assert [arm.name for arm in arms] == [*(f"{name}{share}" for name in methods), "tspin_all"]
+    assert [arm.matched for arm in arms] == [True, *[False] * 7]
+
+
+def test_the_field_and_one_of_its_methods_are_one_too_many() -> None:
+    with pytest.raises(InputError, match="'tspin' is given twice"):
+        parse_arms(["field", "tspin"])
+    with pytest.raises(InputError, match="share of the annotated records is '2'"):
+        parse_arms(["field@2"])
