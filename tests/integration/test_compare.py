@@ -193,6 +193,8 @@ def _as_loud_as_before() -> Iterator[None]:
         (("--measure", "a=missing.jsonl"), "no such file"),
         (("--measure", "heldout=test.jsonl"), "expected NAME=FILE"),
         (("--seeds", "1,1"), "give different numbers"),
+        (("--methods", "field", "--set", "system.shard=on"), "--methods sdft: method 'sdft' does"),
+        (("--methods", "tspin,space", "--set", "train.link=exponential"), "--methods space: fiel"),
         (("--set", "data.heldout=null"), "data.heldout is not set"),
     ],
 )
@@ -200,7 +202,7 @@ def test_wrong_input_is_refused_before_anything_is_made(
     project: Project,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    options: tuple[str, str],
+    options: tuple[str, ...],
     message: str,
 ) -> None:
     from tspin.cli import main

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from tspin.compare.arms import HELDOUT, Arm, ArmRun
 from tspin.compare.cost import Cost, Meter
 from tspin.compare.folders import ComparisonFolder, share_outputs
@@ -20,7 +22,7 @@ from tspin.evaluate.step import evaluate
 from tspin.files import write_json
 from tspin.records.estimate import read_estimates
 from tspin.records.extractors import find_extractor
-from tspin.records.records import AnnotatedRecord, read_records
+from tspin.records.records import AnnotatedRecord, describe, read_records
 from tspin.runs.folder import BASE, RunFolder
 from tspin.runs.inputs import fetch_data
 from tspin.selfplay import run
@@ -63,6 +65,7 @@ class Comparison:
             if name not in names:
                 raise InputError(f"{name!r} is none of the methods compared: {', '.join(names)}")
         for arm in self.arms:
+            self.of(arm)
             epochs = self.settings.get(arm.name, self.config).train.epochs
             if arm.matched and epochs != self.config.train.epochs:
                 raise InputError(
@@ -72,6 +75,22 @@ class Comparison:
         for name, path in self.measured.items():
             if not path.is_file():
                 raise InputError(f"--measure {name}={path}: no such file")
+
+    def of(self, arm: Arm) -> RunConfig:
+        """The configuration of an arm with its method.
+
+        Raises:
+            InputError: the method cannot be had with it.
+        """
+        config = self.settings.get(arm.name, self.config)
+        values = config.model_dump()
+        values["train"]["method"] = arm.method
+        if arm.method == "rft" and config.train.rft_extractor is None:
+            values["train"]["rft_extractor"] = next(iter(config.evaluate.extractors), None)
+        try:
+            return RunConfig.model_validate(values)
+        except ValidationError as error:
+            raise InputError(f"--methods {arm.name}: {describe(error)}") from None
 
 
 def compare(
@@ -136,12 +155,11 @@ def _of_seed(
 
 
 def _configured(asked: Comparison, folder: ComparisonFolder, arm: Arm, seed: int) -> RunConfig:
-    config = asked.settings.get(arm.name, asked.config)
+    config = asked.of(arm)
     return config.model_copy(
         update={
             "run_dir": str(folder.run(arm, seed).path),
             "seed": seed,
-            "train": config.train.model_copy(update={"method": arm.method}),
             # What each step takes is compared, too: nothing may run beside it.
             "system": config.system.model_copy(update={"evaluate_beside": False}),
         }
