@@ -182,7 +182,7 @@ def read_manifest(output: Path) -> Manifest | None:
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise InputError(f"{path}: not a manifest: {error}") from None
+        raise InputError(f"{path}: {_refusal(path.read_bytes(), error)}") from None
     if content_hash(output) != manifest.sha256:
         raise InputError(
             f"{output}: its content is not what {path.name} describes; it was changed after it was "
@@ -251,6 +251,20 @@ def refuse_contradiction(what: str, values: dict[str, str | None]) -> None:
     if len(set(known.values())) > 1:
         listed = "\n".join(f"  {source}: {value}" for source, value in known.items())
         raise InputError(f"these do not belong together, their {what} differs:\n{listed}")
+
+
+def _refusal(content: bytes, error: ValidationError) -> str:
+    """Why that is no manifest, or what it takes to read it."""
+    problems = error.errors(include_url=False)
+    unknown = [str(one["loc"][0]) for one in problems if one["type"] == "extra_forbidden"]
+    if len(unknown) < len(problems):
+        return f"not a manifest: {error}"
+    maker = json.loads(content).get("versions", {}).get("tspin", "a newer release")
+    own = _versions().get("tspin")
+    return (
+        f"has {', '.join(unknown)}, which this tspin ({own}) does not know; it was written by "
+        f"tspin {maker}: update this one"
+    )
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any, Literal
@@ -9,8 +10,16 @@ from typing import Any, Literal
 import pytest
 
 import tspin.records.manifest
+from tspin.errors import InputError
 from tspin.records.arithmetic import begun_path
-from tspin.records.manifest import Manifest, is_current, making_path, write_manifest
+from tspin.records.manifest import (
+    Manifest,
+    is_current,
+    making_path,
+    manifest_path,
+    read_manifest,
+    write_manifest,
+)
 
 PRECISION = {"dtype": "float32", "attn_implementation": None}
 
@@ -57,6 +66,18 @@ def test_the_precision_of_a_training_was_always_recorded(tmp_path: Path) -> None
     path = written(tmp_path / "weights", "model", dtype="auto")
     assert current(path, "model", dtype="auto")
     assert not current(path, "model", dtype="bfloat16")
+
+
+def test_a_manifest_of_a_newer_release_says_what_reads_it(tmp_path: Path) -> None:
+    path = written(tmp_path / "synthetic.jsonl")
+    values = json.loads(manifest_path(path).read_bytes())
+    values |= {"lineage": "x", "versions": values["versions"] | {"tspin": "9.1.0"}}
+    manifest_path(path).write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"has lineage, which .* written by tspin 9\.1\.0: update"):
+        read_manifest(path)
+    manifest_path(path).write_text(json.dumps({**values, "kind": "song"}))
+    with pytest.raises(InputError, match="not a manifest"):
+        read_manifest(path)
 
 
 def head(folder: Path) -> str:
