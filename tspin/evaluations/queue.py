@@ -30,6 +30,8 @@ __all__ = ["Evaluations", "evaluations"]
 log = logging.getLogger(__name__)
 
 _WORKER = "tspin.evaluations.worker"
+_AGAIN = 0.05
+"""Seconds after which an interruption is tried again where it came at a bad moment."""
 
 
 @contextmanager
@@ -182,8 +184,20 @@ class Evaluations:
             yield
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if not self._ended:
-            raise StoppedError("stopped by SIGTERM; run again to continue")
+        if self._ended:
+            return
+        if _starts_a_thread(frame):
+            # The pool would know nothing of the thread, and Python wait for it for ever at its end.
+            again = threading.Timer(_AGAIN, self._interrupt_again)
+            again.daemon = True
+            again.start()
+            return
+        raise StoppedError("stopped by SIGTERM; run again to continue")
+
+    def _interrupt_again(self) -> None:
+        with self._lock:
+            if not self._ended:
+                signal.raise_signal(signal.SIGTERM)
 
     def _end(self) -> None:
         """No evaluation goes on after this."""
@@ -254,3 +268,12 @@ class Evaluations:
             metrics = [read_estimates(folder.iteration(number).metrics) for number in numbers]
             for warning in sampled_drops(metrics, config.train.guards.sampled_drop):
                 log.warning("%s", warning)
+
+
+def _starts_a_thread(frame: FrameType | None) -> bool:
+    """Whether a stack is inside a pool's `submit`, as while a model is loaded."""
+    while frame is not None:
+        if frame.f_code is ThreadPoolExecutor.submit.__code__:
+            return True
+        frame = frame.f_back
+    return False
