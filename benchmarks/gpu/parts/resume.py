@@ -23,6 +23,7 @@ from benchmarks.gpu.trainings import (
     write_triplets,
 )
 from tspin.files import sha256_file
+from tspin.records.seconds import SECONDS
 from tspin.records.training_log import TRAIN_LOG, read_train_log
 from tspin.train.job import TrainJob
 from tspin.train.step import run_job
@@ -105,12 +106,15 @@ def _last_checkpoint(checkpoints: Path) -> int:
 
 
 def _same_files(ours: Path, theirs: Path) -> dict[str, bool]:
-    """By path of every file that one of them has, whether its bytes are the same."""
+    """By path of every file that one of them has, whether its bytes are the same.
+
+    What a training's time went to is left out: no two take the same.
+    """
     names = {
         path.relative_to(root).as_posix()
         for root in (ours, theirs)
         for path in root.rglob("*")
-        if path.is_file()
+        if path.is_file() and not path.name.endswith(SECONDS)
     }
     return {name: _hash(ours / name) == _hash(theirs / name) for name in sorted(names)}
 
