@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tspin_cluster.needs import Claim, Gang, Keys, Needs
+from tspin_pipelines.profiles.network import PROXY
 from tspin_pipelines.profiles.profile import Profile
 from tspin_pipelines.profiles.stage import Environment, Stage
 
 __all__ = ["needs_of"]
 
 _PULL = ".dockerconfigjson"
-_PROXY = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
 
 def needs_of(
@@ -82,7 +82,7 @@ def _config_maps(profile: Profile, stages: Iterable[Stage]) -> tuple[Keys, ...]:
     if profile.ca_bundle is not None:
         network.append(Keys(name=profile.ca_bundle, keys=("ca.crt",)))
     if profile.proxy is not None:
-        network.append(Keys(name=profile.proxy, keys=_PROXY))
+        network.append(Keys(name=profile.proxy, keys=PROXY))
     return (*_merged(source for stage in stages for source in stage.config_maps), *network)
 
 

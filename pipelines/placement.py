@@ -5,15 +5,12 @@ from __future__ import annotations
 from kfp import dsl, kubernetes
 
 from tspin_cluster.placement import Match
+from tspin_pipelines.profiles.network import CERTIFICATES, PROXY, TRUST
 from tspin_pipelines.profiles.profile import Profile
 from tspin_pipelines.profiles.stage import Stage
 
 __all__ = ["place", "place_bare", "place_in_time"]
 
-_CERTIFICATES = "/etc/tspin/ca"
-_TRUST = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
-"""What httpx (the hub), requests and boto3 read."""
-_PROXY = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 _SHM = "/dev/shm"  # noqa: S108  (the pod's own, not a file in a shared folder)
 
 
@@ -128,9 +125,9 @@ def _network(task: dsl.PipelineTask, profile: Profile) -> None:
     """Whom a task trusts, and through whom it goes out."""
     # Optional, since a pod that waits for it could not say that it is missing.
     if profile.ca_bundle is not None:
-        kubernetes.use_config_map_as_volume(task, profile.ca_bundle, _CERTIFICATES, optional=True)
-        for variable in _TRUST:
-            task.set_env_variable(variable, f"{_CERTIFICATES}/ca.crt")
+        kubernetes.use_config_map_as_volume(task, profile.ca_bundle, CERTIFICATES, optional=True)
+        for variable in TRUST:
+            task.set_env_variable(variable, f"{CERTIFICATES}/ca.crt")
     if profile.proxy is not None:
-        keys = {variable: variable for variable in _PROXY}
+        keys = {variable: variable for variable in PROXY}
         kubernetes.use_config_map_as_env(task, profile.proxy, keys, optional=True)

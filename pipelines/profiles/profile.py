@@ -219,7 +219,7 @@ class Profile(Strict):
             runtime=self.training_runtime,
             image=self.image(stage),
             labels=self.labels(stage),
-            resources=_resources(stage),
+            resources=stage.resources,
             env=stage.env,
             shared=f"{shared[0]}/trainjobs",
         )
@@ -241,16 +241,6 @@ class Profile(Strict):
         if asked != "auto":
             return asked
         return accelerator.count if accelerator else 1
-
-
-def _resources(stage: Stage) -> dict[str, dict[str, str]]:
-    gpus = {}
-    if stage.accelerator:
-        gpus = {stage.accelerator.resource: str(stage.accelerator.count)}
-    return {
-        "requests": {"cpu": stage.cpu.request, "memory": stage.memory.request, **gpus},
-        "limits": {"cpu": stage.cpu.limit, "memory": stage.memory.limit, **gpus},
-    }
 
 
 def profile_names() -> list[str]:

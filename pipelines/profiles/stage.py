@@ -143,6 +143,17 @@ class Stage(Strict):
         )
 
     @property
+    def resources(self) -> dict[str, dict[str, str]]:
+        """Requests and limits as a container has them, GPUs in both."""
+        gpus = {}
+        if self.accelerator:
+            gpus = {self.accelerator.resource: str(self.accelerator.count)}
+        return {
+            "requests": {"cpu": self.cpu.request, "memory": self.memory.request, **gpus},
+            "limits": {"cpu": self.cpu.limit, "memory": self.memory.limit, **gpus},
+        }
+
+    @property
     def all_tries_seconds(self) -> int:
         """How long the tries of a task may last together, waiting for machines as long again.
 

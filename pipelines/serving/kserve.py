@@ -117,7 +117,7 @@ def _llm_template(serving: Serving, release: Release) -> Object:
                 "imagePullPolicy": profile.images.pull_policy,
                 "args": quoted(measured_arguments(champion, serving.settings, folder)),
                 "env": [{"name": "VLLM_NO_USAGE_STATS", "value": "1"}],
-                "resources": pod.resources(stage),
+                "resources": stage.resources,
                 "securityContext": security,
             }
         ],

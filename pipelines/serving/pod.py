@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tspin_cluster.placement import Match
+from tspin_pipelines.profiles.network import CERTIFICATES, PROXY, TRUST
 from tspin_pipelines.profiles.profile import Profile
 from tspin_pipelines.profiles.stage import Stage
 
@@ -16,7 +17,6 @@ __all__ = [
     "identity",
     "mounts",
     "nodes",
-    "resources",
     "shared_memory",
     "volumes",
 ]
@@ -30,9 +30,6 @@ CONTAINER: Object = {
 }
 """Security of every container that is all ours."""
 
-_CERTIFICATES = "/etc/tspin/ca"
-_TRUST = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
-_PROXY = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 _WRITABLE = {"/cache": "cache", "/tmp": "tmp"}  # noqa: S108  (the pod's own)
 
 
@@ -76,17 +73,6 @@ def nodes(stage: Stage) -> Object:
     }
 
 
-def resources(stage: Stage) -> Object:
-    """Requests and limits, GPUs in both."""
-    gpus = {}
-    if stage.accelerator:
-        gpus = {stage.accelerator.resource: str(stage.accelerator.count)}
-    return {
-        "requests": {"cpu": stage.cpu.request, "memory": stage.memory.request, **gpus},
-        "limits": {"cpu": stage.cpu.limit, "memory": stage.memory.limit, **gpus},
-    }
-
-
 def environment(profile: Profile, stage: Stage, *, plain: bool = True) -> list[Object]:
     """Variables of a container: the stage's own, those of Secrets and ConfigMaps by reference.
 
@@ -97,7 +83,7 @@ def environment(profile: Profile, stage: Stage, *, plain: bool = True) -> list[O
     """
     own = [{"name": name, "value": value} for name, value in stage.env.items()] if plain else []
     if profile.ca_bundle is not None:
-        own += [{"name": name, "value": f"{_CERTIFICATES}/ca.crt"} for name in _TRUST]
+        own += [{"name": name, "value": f"{CERTIFICATES}/ca.crt"} for name in TRUST]
     referred = [
         {"name": variable, "valueFrom": {kind: _reference(source.name, key, source.optional)}}
         for kind, sources in (
@@ -110,7 +96,7 @@ def environment(profile: Profile, stage: Stage, *, plain: bool = True) -> list[O
     if profile.proxy is not None:
         referred += [
             {"name": name, "valueFrom": {"configMapKeyRef": _reference(profile.proxy, name, True)}}
-            for name in _PROXY
+            for name in PROXY
         ]
     return [*own, *referred]
 
@@ -138,7 +124,7 @@ def mounts(profile: Profile, stage: Stage) -> list[Object]:
     taken = {one.path for one in stage.volumes}
     found += [{"name": name, "mountPath": at} for at, name in _WRITABLE.items() if at not in taken]
     if profile.ca_bundle is not None:
-        found.append({"name": "certificates", "mountPath": _CERTIFICATES, "readOnly": True})
+        found.append({"name": "certificates", "mountPath": CERTIFICATES, "readOnly": True})
     return found
 
 

@@ -69,7 +69,7 @@ def _server(
         "env": [*pod.environment(profile, stage), {"name": "VLLM_NO_USAGE_STATS", "value": "1"}],
         "ports": [{"name": "http", "containerPort": port, "protocol": "TCP"}],
         **_probes(),
-        "resources": pod.resources(stage),
+        "resources": stage.resources,
         "securityContext": pod.CONTAINER,
         "volumeMounts": [
             *pod.mounts(profile, stage),
@@ -99,7 +99,7 @@ def _fetcher(serving: Serving, release: Release, name: str, folder: str) -> Obje
             *("--hash", champion.record.model, "--out", folder),
         ],
         "env": pod.environment(profile, light),
-        "resources": pod.resources(light),
+        "resources": light.resources,
         "securityContext": pod.CONTAINER,
         "volumeMounts": [
             *pod.mounts(profile, light),
