@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import wait
 from pathlib import Path
 
 import orjson
@@ -423,8 +424,16 @@ def test_a_journal_that_has_all_needs_no_engine_beside_its_prompts(
         patch.setattr("tspin.generate.responses._assemble", kill)
         with pytest.raises(Killed):
             write(template, CountingEngine(template), out)
+    patience = []
+
+    def waited(futures, timeout):
+        patience.append(timeout)
+        return wait(futures, timeout)
+
+    monkeypatch.setattr("tspin.generate.opening.wait", waited)
     write(template, None, out)
     assert out.read_bytes() == uninterrupted
+    assert patience == [None], "an engine might have been started before the prompts were known"
 
 
 def kill(*_: object) -> None:
