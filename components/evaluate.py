@@ -35,6 +35,7 @@ def evaluate(
     from tspin.config import RunConfig
     from tspin.evaluate.step import evaluate as step
     from tspin.generate.shards import Shard
+    from tspin.monitoring.monitored import monitored
     from tspin.tracking.tracked import Step, tracked_step
     from tspin_components.artifacts import (
         METRICS,
@@ -47,7 +48,7 @@ def evaluate(
 
     out = output_in(evaluation.path, METRICS)
     config = RunConfig.model_validate_json(settings)
-    with tracked_step(Step("evaluate", out, int(iteration), config)):
+    with monitored(config), tracked_step(Step("evaluate", out, int(iteration), config)):
         step(
             config,
             model=policy_in(policy.path),

@@ -31,12 +31,13 @@ def generate(
     from tspin.config import RunConfig
     from tspin.generate.shards import Shard
     from tspin.generate.step import generate as step
+    from tspin.monitoring.monitored import monitored
     from tspin.tracking.tracked import Step, tracked_step
     from tspin_components.artifacts import RESPONSES, describe, output_in, policy_in, records_in
 
     out = output_in(responses.path, RESPONSES)
     config = RunConfig.model_validate_json(settings)
-    with tracked_step(Step("generate", out, int(iteration), config)):
+    with monitored(config), tracked_step(Step("generate", out, int(iteration), config)):
         step(
             config,
             model=policy_in(policy.path),

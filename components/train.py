@@ -32,13 +32,14 @@ def train(
         The URI of the trained policy.
     """
     from tspin.config import RunConfig
+    from tspin.monitoring.monitored import monitored
     from tspin.tracking.tracked import Step, tracked_step
     from tspin.train.step import train as step
     from tspin_components.artifacts import MODEL, output_in, policy_in, publish_training, records_in
 
     out = output_in(trained.path, MODEL)
     config = RunConfig.model_validate_json(settings)
-    with tracked_step(Step("train", out, int(iteration), config)):
+    with monitored(config), tracked_step(Step("train", out, int(iteration), config)):
         step(
             config,
             model=policy_in(policy.path),

@@ -39,6 +39,9 @@ _FOREIGN += (
     "TORCH_ELASTIC_SHUTDOWN_TIMEOUT",
     "TSPIN_CACHE",
     "TSPIN_GIT_COMMIT",
+    "TSPIN_LOG_FORMAT",
+    "TSPIN_RUN_ID",
+    "TSPIN_STATUS_DIR",
     "WORLD_SIZE",
 )
 """Variables, or what they begin with, that say something about the machine and not to the tests."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-__all__ = ["Progress", "progress"]
+from tspin.logs import log_format
+from tspin.status import publish
+
+__all__ = ["Progress", "progress", "seconds_left"]
+
+log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -28,7 +34,7 @@ class Progress:
         self._began = self._shown = time.monotonic()
         self._console, self._seconds = console, seconds
         self._bar: RichProgress | None = None
-        if console.is_terminal:
+        if console.is_terminal and log_format() == "plain":
             what = TextColumn("{task.description}", markup=False)  # It may name a user's file.
             columns = (what, BarColumn(), MofNCompleteColumn())
             rate = TextColumn("{task.fields[rate]}", markup=False)
@@ -39,25 +45,56 @@ class Progress:
         """Count finished items, and tokens if the work makes any."""
         self._done += items
         self._tokens += tokens
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self._done, rate=self._rate())
-            return
         now = time.monotonic()
+        publish(
+            done=self._done,
+            open=self._total - self._done,
+            tokens_per_second=self._rate(now),
+            seconds_left=self._left(now),
+        )
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, rate=self._shown_rate(now))
+            return
         if now - self._shown >= self._seconds or self._done >= self._total:
             self._shown = now
-            self._console.print(self._line(now), soft_wrap=True, highlight=False, markup=False)
+            self._show(self._line(now))
 
-    def _rate(self) -> str:
-        seconds = time.monotonic() - self._began
-        return f"{self._tokens / seconds:,.0f} tokens/s" if self._tokens and seconds > 0 else ""
+    def _show(self, line: str) -> None:
+        if log_format() == "plain":
+            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+        else:
+            log.info("%s", line)
+
+    def _rate(self, now: float) -> float | None:
+        """Tokens a second."""
+        seconds = now - self._began
+        return self._tokens / seconds if self._tokens and seconds > 0 else None
+
+    def _shown_rate(self, now: float) -> str:
+        rate = self._rate(now)
+        return "" if rate is None else f"{rate:,.0f} tokens/s"
+
+    def _left(self, now: float) -> float | None:
+        made, rest = self._done - self._start, self._total - self._done
+        return seconds_left(now - self._began, made, rest)
 
     def _line(self, now: float) -> str:
-        parts = [f"{self._label}: {self._done}/{self._total} {self._unit}", self._rate()]
-        rest = self._total - self._done
-        if rest > 0 and self._done > self._start:
-            seconds = round((now - self._began) / (self._done - self._start) * rest)
-            parts.append(f"{timedelta(seconds=seconds)} left")
+        parts = [f"{self._label}: {self._done}/{self._total} {self._unit}", self._shown_rate(now)]
+        left = self._left(now)
+        if left:
+            parts.append(f"{timedelta(seconds=round(left))} left")
         return ", ".join(part for part in parts if part)
+
+
+def seconds_left(elapsed: float, made: int, rest: int) -> float | None:
+    """How long work takes to its end at its pace so far; None where it has none yet.
+
+    Args:
+        elapsed: Seconds since it began here.
+        made: Items since then.
+        rest: Items to come.
+    """
+    return elapsed / made * rest if made > 0 else None
 
 
 @contextmanager

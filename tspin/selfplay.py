@@ -23,6 +23,7 @@ from tspin.report.page import write_report
 from tspin.runs.clock import Timed, untimed
 from tspin.runs.folder import BASE, RunFolder
 from tspin.runs.inputs import Data, fetch_data
+from tspin.status import at_work
 from tspin.tracking.tracked import tracked_run
 from tspin.train.step import train
 from tspin.triplets import build_triplets
@@ -73,14 +74,15 @@ def run(
         policy = config.model.path
         evaluated.begin(policy, BASE)
         for iteration in range(config.iterations):
-            if evaluated.stop(before="generate"):
-                break
-            log.info("iteration %d of %d", iteration, config.iterations)
-            examples = _examples(config, data, folder, policy, iteration, timed)
-            if evaluated.stop(before="train"):
-                break
-            policy = _train(config, folder, policy, examples, iteration, timed)
-            evaluated.begin(policy, iteration)
+            with at_work(None, iteration):
+                if evaluated.stop(before="generate"):
+                    break
+                log.info("iteration %d of %d", iteration, config.iterations)
+                examples = _examples(config, data, folder, policy, iteration, timed)
+                if evaluated.stop(before="train"):
+                    break
+                policy = _train(config, folder, policy, examples, iteration, timed)
+                evaluated.begin(policy, iteration)
         evaluated.finish()
         write_report(folder.path)
     return folder

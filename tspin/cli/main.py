@@ -16,10 +16,14 @@ from rich.logging import RichHandler
 import tspin
 from tspin.cli.contents import Contents
 from tspin.errors import TspinError
+from tspin.logs import LOG_FORMAT, formatter, log_format
 from tspin.processes.runner import end_with_runner
 from tspin.records.process_start import count_process_start
+from tspin.status import where_failed
 
 __all__ = ["app", "main"]
+
+log = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="tspin",
@@ -48,12 +52,12 @@ def _options(
 
 def _log_to_stderr() -> None:
     console = Console(stderr=True)
-    if console.is_terminal:
+    if console.is_terminal and log_format() == "plain":
         handler: logging.Handler = RichHandler(console=console, show_path=False)
         handler.setFormatter(logging.Formatter("%(message)s"))
     else:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(formatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("tspin").setLevel(logging.INFO)
     logging.captureWarnings(capture=True)
@@ -68,15 +72,23 @@ def main() -> None:
     if os.getpid() == 1:
         # The kernel spares a container's first process every signal that it has no handler for.
         signal.signal(signal.SIGTERM, _stop)
-    _log_to_stderr()
-    count_process_start()
-    end_with_runner()
     try:
+        _log_to_stderr()
+        count_process_start()
+        end_with_runner()
         app()
     except TspinError as error:
-        typer.echo(f"tspin: {error}", err=True)
+        _say(error)
         sys.exit(error.exit_code)
     except OSError as error:
         # The machine, not the program: no space, no permission, a path that is a folder.
-        typer.echo(f"tspin: {error}", err=True)
+        _say(error)
         sys.exit(1)
+
+
+def _say(error: Exception) -> None:
+    """The one message of an error; a line of the log where lines have another form than plain."""
+    if os.environ.get(LOG_FORMAT, "plain") == "plain" or not logging.getLogger().handlers:
+        typer.echo(f"tspin: {error}", err=True)
+    else:
+        log.error("%s", error, extra=where_failed(error))

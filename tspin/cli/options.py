@@ -12,6 +12,7 @@ from tspin.config import ModelConfig, RunConfig, load_config
 from tspin.files import expanded
 from tspin.models.folder import find_model
 from tspin.models.quantization import check_quantization
+from tspin.monitoring.monitored import check_endpoint
 from tspin.records.records import (
     AnnotatedRecord,
     Record,
@@ -136,9 +137,11 @@ def check_run_inputs(config: RunConfig) -> None:
     """Look at the data and at the model of a whole run, and whether its trackers are there.
 
     Raises:
-        InputError: as `local_records` and `local_model`, or a tracker is not installed.
+        InputError: as `local_records` and `local_model`, a tracker is not installed, or the port
+            for Prometheus is not to be had.
     """
     check_trackers(config)
+    check_endpoint(config)
     data = fetch_data(config)
     for path in filter(None, (data.annotated, data.heldout)):
         check_first_record(path, AnnotatedRecord)

@@ -1,13 +1,15 @@
-"""Commands on a registry: promote, rollback, retrain, registry list, registry fetch."""
+"""Commands on a registry: promote, rollback, retrain, registry list, fetch, verify, metrics."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from tspin.cli.options import LOCAL_PATH, PATH, Overwrite
+from tspin.errors import InputError
 from tspin.outputs import begins_with, check_output, registry_folder
 from tspin.registry.record import Record
 from tspin.store import fetch
@@ -137,6 +139,27 @@ def verify_command(
     typer.echo(f"{registry}: {len(heads)} records and their models are what was put in")
     if heads:
         typer.echo(f"head: {heads[-1]}")
+
+
+@app.command(name="metrics")
+def metrics_command(
+    registry: RegistryUri,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 9464,
+    ci: Annotated[
+        str, typer.Option(help="Regular expression: how the run of a promotion by CI begins.")
+    ] = "https?://|tspin-run",
+) -> None:
+    """Answer Prometheus about the champions until the command is ended."""
+    from tspin.monitoring.monitored import check_client
+
+    check_client()
+    try:
+        pattern = re.compile(ci)
+    except re.error as error:
+        raise InputError(f"--ci is {ci!r}, not a regular expression: {error}") from None
+    from tspin.monitoring.registry import serve_registry
+
+    serve_registry(registry, port, pattern)
 
 
 def retrain(

@@ -19,6 +19,7 @@ from tspin.cli.options import (
     run_config,
     run_inputs,
 )
+from tspin.monitoring.monitored import monitored
 from tspin.outputs import check_output, never_ours, report_page, run_folder
 from tspin.store import fetch, output_at
 from tspin.tracking.tracked import tracked_run
@@ -42,10 +43,10 @@ def run(config: ConfigFile, overrides: Overrides = None, overwrite: Overwrite = 
         inputs=run_inputs(settings, config),
         overwrite=overwrite,
     )
-    from tspin.cli.table import iteration_table
-    from tspin.selfplay import run as play
+    with monitored(settings, whole=True), output_at(settings.run_dir) as output:
+        from tspin.cli.table import iteration_table
+        from tspin.selfplay import run as play
 
-    with output_at(settings.run_dir) as output:
         folder = play(settings.model_copy(update={"run_dir": str(output.path)}), kept=output.push)
         table = iteration_table(folder)
     console = Console()

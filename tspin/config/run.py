@@ -224,6 +224,9 @@ class SystemConfig(Strict):
     model that is trained."""
     report_to: tuple[str, ...] = ()
     """Trackers: mlflow, and those that transformers knows (wandb, tensorboard, dvclive ...)."""
+    metrics_port: int | None = Field(None, ge=0, le=65535)
+    """Port on which `run`, `generate`, `train` and `evaluate` answer Prometheus while they work, on
+    all of the machine's addresses; 0 takes any that is free. None opens none."""
     evaluate_beside: bool = False
     """Evaluate a policy in a process of its own while `tspin run` plays the next iteration, on GPUs
     that the loop then does without, or beside it on a CPU. false shares an evaluation out over all

@@ -33,6 +33,7 @@ from tspin.records.estimate import Likelihood, read_metrics
 from tspin.records.manifest import forget, is_current
 from tspin.records.records import Response
 from tspin.records.step_clock import kept, phase, timed_step, working
+from tspin.status import at_work
 
 __all__ = ["evaluate", "is_evaluated"]
 
@@ -96,9 +97,13 @@ def _computing(
     """Yields the evaluation, signed with how it is computed."""
     named = {"the policy": evaluation.model, "the proto-synthetic responses": evaluation.proto}
     inputs = {name: path for name, path in named.items() if path is not None}
-    system = evaluation.config.system
-    work = Work(system, evaluation.wanted, begun_path(out), arithmetic, inputs)
-    with work.computing() as signed, kept(out, evaluation.wanted):
+    system, wanted = evaluation.config.system, evaluation.wanted
+    work = Work(system, wanted, begun_path(out), arithmetic, inputs)
+    with (
+        work.computing() as signed,
+        at_work("evaluate", wanted.iteration),
+        kept(out, wanted),
+    ):
         yield dataclasses.replace(evaluation, wanted=signed)
 
 

@@ -25,6 +25,7 @@ from tspin.records.manifest import (
 from tspin.records.records import AnnotatedRecord, read_records
 from tspin.records.step_clock import kept, timed_step
 from tspin.seeds import derive_seed
+from tspin.status import at_work
 from tspin.tokens.loading import load_template
 from tspin.tokens.prompts import PromptTemplate
 
@@ -77,7 +78,7 @@ def generate(
         return current
     forget(out)
     work = Work(config.system, manifest, begun_path(out), arithmetic, inputs={"the policy": model})
-    with work.computing() as signed, kept(out, manifest):
+    with work.computing() as signed, at_work("generate", iteration), kept(out, manifest):
         answered = _answer(config, folder, template, annotated, shard, manifest, out, drafts)
         results = {"counts": answered.counts, "dropped_ids": answered.dropped_ids}
         return write_manifest(out, signed.model_copy(update=results))

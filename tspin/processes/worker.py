@@ -11,6 +11,7 @@ from collections.abc import Callable
 from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
 
 from tspin.errors import TspinError
+from tspin.logs import formatter
 from tspin.records.process_start import count_process_start
 
 __all__ = ["run_worker"]
@@ -26,7 +27,9 @@ def run_worker(work: Callable[[str], object]) -> None:
     Args:
         work: Gets the launcher's argument.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("tspin").setLevel(logging.INFO)
     if sys.platform == "linux":
         # A launcher killed by SIGKILL cannot tell its processes; they must not work on unseen.

@@ -20,6 +20,7 @@ from tspin.files import write_json
 from tspin.records.manifest import Manifest
 from tspin.records.process_start import take_process_start
 from tspin.records.seconds import WORK, Phase, StepName, StepSeconds, read_seconds, seconds_path
+from tspin.status import publish
 
 __all__ = [
     "StepClock",
@@ -97,6 +98,7 @@ class StepClock:
 
         def save(*, finished: bool = False) -> StepSeconds:
             seconds = self._seconds(manifest.key, earlier, finished=finished)
+            publish(phases=seconds.phases)
             with suppress(OSError):  # No step fails because its time cannot be written down.
                 write_json(path, seconds.model_dump(mode="json"))
             return seconds

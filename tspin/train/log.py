@@ -33,10 +33,13 @@ from transformers.integrations.integration_utils import (
 from tspin.config import RunConfig
 from tspin.errors import InputError, redacted
 from tspin.files import atomic_file
-from tspin.records.training_log import step_rows
+from tspin.logs import log_format
+from tspin.progress import seconds_left
+from tspin.records.training_log import SPEED, step_rows
+from tspin.status import publish
 from tspin.tracking.trackers import DVCLIVE, KUBEFLOW, TENSORBOARD, callback_names
 
-__all__ = ["TrainLog", "TrainingProgress", "tracker_callbacks"]
+__all__ = ["TrainLog", "TrainingNote", "TrainingProgress", "tracker_callbacks"]
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +109,7 @@ class TrainingProgress(TrainerCallback):
         if state.global_step:
             log.info("training continues after step %d of %d", state.global_step, state.max_steps)
         console = Console(stderr=True)
-        if console.is_terminal:
+        if console.is_terminal and log_format() == "plain":
             shown = (TextColumn("train"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Progress(*shown, TextColumn("{task.fields[values]}"), console=console)
             self._bar.add_task("train", total=state.max_steps, values="")
@@ -139,6 +142,47 @@ class TrainingProgress(TrainerCallback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+class TrainingNote(TrainerCallback):
+    """Tells the note of this step what the log has, and its speeds (`tspin.status`)."""
+
+    def __init__(self, checkpoint: Path | None) -> None:
+        """Nothing is told yet.
+
+        Args:
+            checkpoint: That the training continues from; None of a new one.
+        """
+        self._checkpoint = checkpoint
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Say where the training begins: of the seconds that a kill costs none are lost yet."""
+        self._from, self._began = state.global_step, time.monotonic()
+        saved = time.time() if self._checkpoint is None else self._checkpoint.stat().st_mtime
+        publish(step_number=state.global_step, steps=state.max_steps, checkpoint_time=saved)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Tell the step that was just logged."""
+        row = state.log_history[-1]
+        if "loss" not in row or not state.is_world_process_zero:
+            return
+        made, rest = state.global_step - self._from, state.max_steps - state.global_step
+        publish(
+            **{name: value for name, value in row.items() if name != "step"},
+            step_number=row["step"],
+            tokens_per_second=row.get(f"{SPEED}tokens_per_second"),
+            seconds_left=seconds_left(time.monotonic() - self._began, made, rest),
+        )
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Tell that there is a checkpoint; `CheckpointCallback` has marked it as whole by now."""
+        publish(checkpoint_time=time.time())
 
 
 def tracker_callbacks(config: RunConfig, folder: Path, *, first: bool) -> list[TrainerCallback]:

@@ -43,13 +43,14 @@ from tspin.records.samples import selection
 from tspin.records.step_clock import kept, phase
 from tspin.records.training_log import TRAIN_LOG
 from tspin.seeds import derive_seed
+from tspin.status import at_work
 from tspin.tokens.ends import name_end_token
 from tspin.tokens.examples import Examples, load_examples, roles_of
 from tspin.tokens.prompts import PromptTemplate
 from tspin.train.arguments import TSPINConfig, trainer_arguments
 from tspin.train.guards import Guards, refuse_flat_loss, warn_of_no_right_answer
 from tspin.train.job import TrainJob
-from tspin.train.log import TrainingProgress, TrainLog, tracker_callbacks
+from tspin.train.log import TrainingNote, TrainingProgress, TrainLog, tracker_callbacks
 from tspin.train.reference import needs_reference, reference_key, reference_logps
 from tspin.train.saving import CheckpointCallback
 from tspin.train.trainer import TSPINTrainer
@@ -85,6 +86,7 @@ def train_here(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> N
     )
     with (
         nullcontext() if first else errors_only(),
+        at_work("train", job.iteration, told=first),
         without_bars(),
         checkpoints.held() if first else nullcontext(),
         same_bytes(args.device),
@@ -202,17 +204,17 @@ class _Training:
         trainer = self._trainer(reference)
         log_rows, progress = TrainLog(self.job.out.with_name(TRAIN_LOG)), TrainingProgress()
         termination = Termination()
-        minutes = self.job.config.system.checkpoint_minutes
+        minutes, last = self.job.config.system.checkpoint_minutes, self.checkpoints.last()
         # In this order: the guards' warnings go into the row that is written.
         for callback in (
             self.guards,
             log_rows,
             progress,
             CheckpointCallback(self.checkpoints, termination, minutes),
+            TrainingNote(last),
             *tracker_callbacks(self.job.config, self.job.out.parent, first=self.args.should_save),
         ):
             trainer.add_callback(callback)
-        last = self.checkpoints.last()
         # Until the first step (`TSPINTrainer.get_batch_samples`) the trainer only sets itself up.
         with closing(log_rows), closing(progress), termination.noted(), phase("loading"):
             trainer.train(resume_from_checkpoint=None if last is None else str(last))

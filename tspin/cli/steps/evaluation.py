@@ -20,6 +20,7 @@ from tspin.cli.options import (
     step_config,
 )
 from tspin.cli.steps.options import Model, out_option, print_counts
+from tspin.monitoring.monitored import check_endpoint, monitored
 from tspin.outputs import check_output, made_from
 from tspin.records.records import AnnotatedRecord, Response
 from tspin.runs.folder import EvaluationFiles
@@ -56,6 +57,7 @@ def evaluate(
 
     part, given = Shard.parse(shard), _overrides(overrides, annotated, tasks)
     settings = step_config(config, given, model=model, annotated=annotated)
+    check_endpoint(settings)
     records = local_records(annotated, AnnotatedRecord)
     initial = None if proto is None else local_records(proto, Response)
     policy = local_model(model, settings.model)
@@ -73,6 +75,7 @@ def evaluate(
     from tspin.evaluate.step import evaluate as step
 
     with (
+        monitored(settings),
         output_at(out) as output,
         tracked_step(Step("evaluate", output.path, iteration, settings)),
     ):

@@ -19,6 +19,7 @@ from tspin.cli.options import (
     step_config,
 )
 from tspin.cli.steps.options import Model, out_option, print_counts
+from tspin.monitoring.monitored import check_endpoint, monitored
 from tspin.outputs import check_output, made_from
 from tspin.records.records import AnnotatedRecord, Response
 from tspin.store import fetch, output_at
@@ -52,6 +53,7 @@ def generate(
 ) -> None:
     """Sample responses to every prompt; started again, it continues."""
     settings = step_config(config, overrides, model=model, annotated=annotated)
+    check_endpoint(settings)
     from tspin.generate.shards import Shard
 
     part, records = Shard.parse(shard), local_records(annotated, AnnotatedRecord)
@@ -69,6 +71,7 @@ def generate(
     from tspin.generate.step import generate as step
 
     with (
+        monitored(settings),
         output_at(out) as output,
         tracked_step(Step("generate", output.path, iteration, settings)),
     ):

@@ -22,6 +22,7 @@ from tspin.cli.options import (
     step_config,
 )
 from tspin.cli.steps.options import Model, out_option, print_counts
+from tspin.monitoring.monitored import check_endpoint, monitored
 from tspin.outputs import begins_with, check_output, checkpoint_folder, made_from
 from tspin.records.records import AnnotatedRecord, Response, is_annotated
 from tspin.records.training_log import TRAIN_LOG
@@ -89,6 +90,7 @@ def train(
     """Train the next policy from the current one; started again, it resumes."""
     settings = step_config(config, overrides, model=model, annotated=triplets)
     check_trackers(settings)
+    check_endpoint(settings)
     examples = local_training_records(triplets, settings)
     policy = local_model(model, settings.model)
     role = "annotated" if is_annotated(examples) else "triplets"
@@ -104,7 +106,11 @@ def train(
         check_output(checkpoints, checkpoint_folder, folder=True, inputs=[*inputs, place])
     from tspin.train.step import train as step
 
-    with output_at(out) as output, tracked_step(Step("train", output.path, iteration, settings)):
+    with (
+        monitored(settings),
+        output_at(out) as output,
+        tracked_step(Step("train", output.path, iteration, settings)),
+    ):
         manifest = step(
             settings,
             model=policy,

@@ -12,6 +12,7 @@ from tspin.evaluate.step import evaluate
 from tspin.generate.shards import Shard
 from tspin.processes.group import errors_only
 from tspin.processes.worker import run_worker
+from tspin.status import NOTES
 
 __all__ = ["make_shard"]
 
@@ -43,6 +44,7 @@ def make_shard(path: str) -> None:
 @contextmanager
 def _silent() -> Iterator[None]:
     """Let the first process show its progress, which is that of all of them."""
+    os.environ.pop(NOTES, None)
     with errors_only(), Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
         yield
 
