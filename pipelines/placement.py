@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from kfp import dsl, kubernetes
 
+from tspin.status import RUN_ID
 from tspin_cluster.placement import Match
 from tspin_pipelines.profiles.network import CERTIFICATES, PROXY, TRUST
 from tspin_pipelines.profiles.profile import Profile
 from tspin_pipelines.profiles.stage import Stage
 
-__all__ = ["place", "place_bare", "place_in_time"]
+__all__ = ["MONITORED", "let_monitor", "place", "place_bare", "place_in_time"]
+
+MONITORED = {"tspin.io/metrics": "true"}
+"""Of the pods that k8s/components/monitoring lets Prometheus ask: kfp-kubernetes 2.17 can declare
+no port of a container, by which a PodMonitor could find them."""
 
 _SHM = "/dev/shm"  # noqa: S108  (the pod's own, not a file in a shared folder)
 
@@ -56,6 +61,13 @@ def place_bare(task: dsl.PipelineTask, profile: Profile) -> dsl.PipelineTask:
     bare = {"volumes": (), "secrets": (), "priority": None, "config_maps": tuple(settings)}
     place(task, profile.model_copy(update={"queue": None}), light.model_copy(update=bare))
     return task.set_caching_options(False).set_retry(0)
+
+
+def let_monitor(task: dsl.PipelineTask) -> None:
+    """Let Prometheus find a task's pod, and call the run in its metrics as Kubeflow does."""
+    for label, value in MONITORED.items():
+        kubernetes.add_pod_label(task, label, value)
+    kubernetes.use_field_path_as_env(task, RUN_ID, "metadata.labels['pipeline/runid']")
 
 
 def place_in_time(task: dsl.PipelineTask, stage: Stage, *, cache: bool | None = None) -> None:

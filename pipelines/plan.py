@@ -9,11 +9,12 @@ from kfp import dsl
 
 from tspin.config import RunConfig
 from tspin_pipelines.needs import needs_of
-from tspin_pipelines.placement import place, place_in_time
+from tspin_pipelines.placement import let_monitor, place, place_in_time
 from tspin_pipelines.profiles.profile import Profile
 
 __all__ = ["Plan", "StageName"]
 
+_COMPUTING = ("generate", "train", "evaluate")
 StageName = Literal["generate", "train", "evaluate", "light", "transfer", "promote"]
 
 
@@ -55,6 +56,12 @@ class Plan:
         stages = self.profile.stages
         return bool(set(stages.light.volumes) & set(stages.generate.volumes + stages.train.volumes))
 
+    @property
+    def metrics_port(self) -> int | None:
+        """Where computing tasks answer Prometheus: as the configuration says, else the profile."""
+        port = self.config.system.metrics_port
+        return self.profile.metrics_port if port is None else port
+
     def lifetime(self) -> dsl.PipelineConfig:
         """What the profile says of a run as a whole, as kfp takes it."""
         lifetime = self.profile.lifetime
@@ -80,6 +87,7 @@ class Plan:
         if system.checkpoints is None and volumes:
             kept = {"checkpoints": f"{volumes[0].path}/checkpoints"}
             system = system.model_copy(update=kept)
+        system = system.model_copy(update={"metrics_port": self.metrics_port})
         return self.config.model_copy(update={"system": system}).model_dump_json()
 
     def needs_json(self, *, trains: bool) -> str:
@@ -105,6 +113,8 @@ class Plan:
             title: In Kubeflow's graph.
         """
         place(task, self.profile, getattr(self.profile.stages, stage), cache=self.cache)
+        if self.metrics_port is not None and stage in _COMPUTING:
+            let_monitor(task)
         return task.set_display_name(title)
 
     def placed_to_merge(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:

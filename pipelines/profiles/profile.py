@@ -128,6 +128,9 @@ class Profile(Strict):
     """ConfigMap whose `ca.crt` every task trusts, instead of its image's own certificates."""
     proxy: Name | None = None
     """ConfigMap with HTTPS_PROXY, HTTP_PROXY and NO_PROXY, for every task."""
+    metrics_port: int | None = Field(None, gt=0, le=65535)
+    """Port on which tasks that generate, train and evaluate answer Prometheus, unless the
+    configuration has `system.metrics_port`; that of k8s/components/monitoring is 9464."""
     training_runtime: Name | None = None
     """TrainingRuntime of Kubeflow Trainer, needed to train on several nodes."""
     lifetime: Lifetime = Lifetime()

@@ -59,7 +59,7 @@ def pod_templates(documents: list[Document]) -> Iterator[tuple[str, Document]]:
     for document in documents:
         kind, spec = document["kind"], document.get("spec", {})
         name = f"{kind}/{document['metadata']['name']}"
-        if kind == "Job":
+        if kind in ("Job", "Deployment"):
             yield name, spec["template"]
         elif kind == "CronJob":
             yield name, spec["jobTemplate"]["spec"]["template"]

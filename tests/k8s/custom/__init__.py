@@ -10,6 +10,7 @@ from custom.gke import ComputeClassSpec
 from custom.karpenter import EC2NodeClassSpec, NodePoolSpec
 from custom.kserve import InferenceServiceSpec, LLMInferenceServiceSpec
 from custom.kueue import ClusterQueueSpec, LocalQueueSpec, ResourceFlavorSpec, WorkloadPriorityClass
+from custom.prometheus import PodMonitorSpec, PrometheusRuleSpec
 from custom.trainer import TrainingRuntimeSpec
 from tspin.config.strict import Strict
 
@@ -25,6 +26,8 @@ SCHEMAS: dict[tuple[str, str], type[Strict]] = {
     ("external-secrets.io/v1", "ExternalSecret"): ExternalSecretSpec,
     ("external-secrets.io/v1", "SecretStore"): SecretStoreSpec,
     ("trainer.kubeflow.org/v1alpha1", "TrainingRuntime"): TrainingRuntimeSpec,
+    ("monitoring.coreos.com/v1", "PodMonitor"): PodMonitorSpec,
+    ("monitoring.coreos.com/v1", "PrometheusRule"): PrometheusRuleSpec,
     ("serving.kserve.io/v1alpha2", "LLMInferenceService"): LLMInferenceServiceSpec,
     ("serving.kserve.io/v1beta1", "InferenceService"): InferenceServiceSpec,
 }

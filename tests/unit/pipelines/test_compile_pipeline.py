@@ -171,6 +171,35 @@ def test_every_task_trusts_and_goes_out_as_the_profile_says(tmp_path: Path) -> N
         assert values["AWS_CA_BUNDLE"] == values["SSL_CERT_FILE"] == "/etc/tspin/ca/ca.crt"
 
 
+def test_prometheus_may_ask_the_tasks_that_compute(tmp_path: Path) -> None:
+    """By the profile's port, or by that of the configuration, which goes before it."""
+    profile = load_profile("eks-l4-spot").model_copy(update={"metrics_port": 9464})
+    config = load_config(ROOT / "configs/demo.yaml")
+    plan = Plan(config, profile)
+    out = tmp_path / "pipeline.yaml"
+    compile_pipeline("run", plan, out)
+    _, platform = _documents(out)
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    asked = {
+        name.removeprefix("exec-").rstrip("-0123456789")
+        for name, task in executors.items()
+        if task.get("podMetadata", {}).get("labels", {}).get("tspin.io/metrics") == "true"
+    }
+    assert asked == {"generate", "train", "evaluate"}
+    named = [task for task in executors.values() if "fieldPathAsEnv" in task]
+    assert len(named) == sum("tspin.io/metrics" in str(task) for task in executors.values())
+    for task in named:
+        (variable,) = task["fieldPathAsEnv"]
+        assert variable == {
+            "name": "TSPIN_RUN_ID",
+            "fieldPath": "metadata.labels['pipeline/runid']",
+        }
+    assert RunConfig.model_validate_json(plan.config_json()).system.metrics_port == 9464
+    own = Plan(load_config(ROOT / "configs/demo.yaml", ["system.metrics_port=9000"]), profile)
+    assert RunConfig.model_validate_json(own.config_json()).system.metrics_port == 9000
+    assert Plan(config, load_profile("eks-l4-spot")).metrics_port is None
+
+
 def test_several_nodes_are_a_launcher_that_waits_as_long_as_training(tmp_path: Path) -> None:
     profile = load_profile("gke-h100")
     values = profile.model_dump()
