@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kfp import dsl, kubernetes
 
-from tspin.status import RUN_ID
+from tspin.progress.status import RUN_ID
 from tspin_cluster.placement import Match
 from tspin_pipelines.profiles.network import CERTIFICATES, PROXY, TRUST
 from tspin_pipelines.profiles.profile import Profile

@@ -12,6 +12,7 @@ from tspin.evaluations.queue import evaluations
 from tspin.files import atomic_file
 from tspin.generate.step import generate
 from tspin.models.threads import begin_run
+from tspin.progress.status import at_work
 from tspin.records.manifest import (
     content_hash,
     forget,
@@ -23,7 +24,6 @@ from tspin.report.page import write_report
 from tspin.runs.clock import Timed, untimed
 from tspin.runs.folder import BASE, RunFolder
 from tspin.runs.inputs import Data, fetch_data
-from tspin.status import at_work
 from tspin.tracking.tracked import tracked_run
 from tspin.train.step import train
 from tspin.triplets import build_triplets
@@ -45,9 +45,8 @@ def run(
 ) -> RunFolder:
     """Play `config.iterations` iterations of self-play, or continue where a run was killed.
 
-    Every step returns at once where its output is in place and made from the same inputs, so
-    this function simply walks through all of them each time. Evaluations may be beside the loop
-    (`system.evaluate_beside`): a policy is then measured while it plays the next iteration.
+    Every step returns at once where its output is made already, so this walks through all of them
+    each time. Evaluations may be beside the loop (`system.evaluate_beside`).
 
     Args:
         config: Its `run_dir` is a folder on this machine; data and model may be remote.

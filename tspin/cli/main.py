@@ -16,10 +16,10 @@ from rich.logging import RichHandler
 import tspin
 from tspin.cli.contents import Contents
 from tspin.errors import TspinError
-from tspin.logs import LOG_FORMAT, formatter, log_format
 from tspin.processes.runner import end_with_runner
+from tspin.progress.logs import LOG_FORMAT, formatter, log_format
+from tspin.progress.status import where_failed
 from tspin.records.process_start import count_process_start
-from tspin.status import where_failed
 
 __all__ = ["app", "main"]
 

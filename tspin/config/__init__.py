@@ -15,10 +15,10 @@ from tspin.config.run import (
     ModelConfig,
     PromptConfig,
     RunConfig,
-    SystemConfig,
     TripletsConfig,
 )
 from tspin.config.structure import parse_compiled, step_settings, structure
+from tspin.config.system import SystemConfig
 from tspin.config.training import SUPERVISED, GuardConfig, LoraConfig, Method, TrainConfig
 
 __all__ = [

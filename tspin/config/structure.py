@@ -7,7 +7,8 @@ import json
 from pydantic import ValidationError
 
 from tspin.config.loading import config_differences
-from tspin.config.run import GateConfig, RunConfig, SystemConfig
+from tspin.config.run import GateConfig, RunConfig
+from tspin.config.system import SystemConfig
 from tspin.errors import InputError
 
 __all__ = ["parse_compiled", "step_settings", "structure"]

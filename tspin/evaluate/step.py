@@ -28,12 +28,12 @@ from tspin.generate.shards import WHOLE, Shard
 from tspin.models.policy import Policy, load_policy, resolve_device
 from tspin.models.quantization import check_quantization
 from tspin.models.threads import Work
+from tspin.progress.status import at_work
 from tspin.records.arithmetic import Arithmetic, begun_path
 from tspin.records.estimate import Likelihood, read_metrics
 from tspin.records.manifest import forget, is_current
 from tspin.records.records import Response
 from tspin.records.step_clock import kept, phase, timed_step, working
-from tspin.status import at_work
 
 __all__ = ["evaluate", "is_evaluated"]
 

@@ -15,7 +15,7 @@ from tspin.forward.passes import choose_passes, evaluating, on_device
 from tspin.models.policy import Policy
 from tspin.models.sharding import is_sharded
 from tspin.processes.group import patient_group
-from tspin.progress import progress
+from tspin.progress.display import progress
 from tspin.records.estimate import Likelihood
 
 __all__ = ["ResponsePasses", "response_likelihoods"]

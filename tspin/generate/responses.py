@@ -21,7 +21,7 @@ from tspin.generate.drafts import opened_drafts
 from tspin.generate.journal import Journal, journal_path
 from tspin.generate.opening import planned
 from tspin.generate.plan import ResponsePlan
-from tspin.progress import progress
+from tspin.progress.display import progress
 from tspin.records.records import AnnotatedRecord, Response, ResponseKey, read_records
 from tspin.records.step_clock import phase, working
 from tspin.tokens.prompts import PromptTemplate

@@ -13,6 +13,7 @@ from tspin.generate.shards import WHOLE, Shard
 from tspin.models.configuration import token_limit
 from tspin.models.folder import ModelFolder, find_model
 from tspin.models.threads import Work
+from tspin.progress.status import at_work
 from tspin.records.arithmetic import Arithmetic, begun_path
 from tspin.records.manifest import (
     Manifest,
@@ -25,7 +26,6 @@ from tspin.records.manifest import (
 from tspin.records.records import AnnotatedRecord, read_records
 from tspin.records.step_clock import kept, timed_step
 from tspin.seeds import derive_seed
-from tspin.status import at_work
 from tspin.tokens.loading import load_template
 from tspin.tokens.prompts import PromptTemplate
 

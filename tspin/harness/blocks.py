@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tspin.errors import InputError
-from tspin.progress import progress
+from tspin.progress.display import progress
 
 __all__ = ["BlockwiseModel", "ReplayedModel", "joined_answers"]
 

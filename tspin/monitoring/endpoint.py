@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from tspin.monitoring.families import FAMILIES, INFO, ITERATIONS, PHASES
 from tspin.monitoring.monitored import EVERYWHERE, refused_port
-from tspin.status import NOTES, read_notes, run_id
+from tspin.progress.status import NOTES, read_notes, run_id
 
 __all__ = ["StepCollector", "serving"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tspin.config import RunConfig
 from tspin.errors import InputError
-from tspin.logs import logs_as_asked
-from tspin.status import RUN_ID, mark_error
+from tspin.progress.logs import logs_as_asked
+from tspin.progress.status import RUN_ID, mark_error
 
 __all__ = ["EVERYWHERE", "check_client", "check_endpoint", "monitored", "refused_port"]
 
@@ -68,14 +68,14 @@ def monitored(config: RunConfig, *, whole: bool = False) -> Iterator[None]:
     """Answer Prometheus while the block works, if `system.metrics_port` asks for that.
 
     Of several processes of a training that torchrun started the first one answers. Processes that
-    this one starts tell it what they do (`tspin.status`). Log lines get the run's name here.
+    this one starts tell it what they do (`tspin.progress.status`). Log lines get the run's name.
 
     Args:
         config: `system.metrics_port` and `run_dir` are used.
         whole: Whether the block is a whole run, of `config.iterations`.
 
     Raises:
-        InputError: see `check_endpoint` and `tspin.logs.log_format`.
+        InputError: see `check_endpoint` and `tspin.progress.logs.log_format`.
     """
     with _named(config), logs_as_asked():
         port = config.system.metrics_port

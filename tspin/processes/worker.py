@@ -11,7 +11,7 @@ from collections.abc import Callable
 from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
 
 from tspin.errors import TspinError
-from tspin.logs import formatter
+from tspin.progress.logs import formatter
 from tspin.records.process_start import count_process_start
 
 __all__ = ["run_worker"]

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from tspin.errors import InputError
 from tspin.files import write_json
+from tspin.progress.status import publish
 from tspin.records.manifest import Manifest
 from tspin.records.process_start import take_process_start
 from tspin.records.seconds import WORK, Phase, StepName, StepSeconds, read_seconds, seconds_path
-from tspin.status import publish
 
 __all__ = [
     "StepClock",

@@ -33,10 +33,10 @@ from transformers.integrations.integration_utils import (
 from tspin.config import RunConfig
 from tspin.errors import InputError, redacted
 from tspin.files import atomic_file
-from tspin.logs import log_format
-from tspin.progress import seconds_left
+from tspin.progress.display import seconds_left
+from tspin.progress.logs import log_format
+from tspin.progress.status import publish
 from tspin.records.training_log import SPEED, step_rows
-from tspin.status import publish
 from tspin.tracking.trackers import DVCLIVE, KUBEFLOW, TENSORBOARD, callback_names
 
 __all__ = ["TrainLog", "TrainingNote", "TrainingProgress", "tracker_callbacks"]
@@ -145,7 +145,7 @@ class TrainingProgress(TrainerCallback):
 
 
 class TrainingNote(TrainerCallback):
-    """Tells the note of this step what the log has, and its speeds (`tspin.status`)."""
+    """Tells the note of this step what the log has, and its speeds (`tspin.progress.status`)."""
 
     def __init__(self, checkpoint: Path | None) -> None:
         """Nothing is told yet.

@@ -38,12 +38,12 @@ from tspin.processes.group import (
     wait_for_all,
 )
 from tspin.processes.launch import StoppedError, Termination
+from tspin.progress.status import at_work
 from tspin.records.manifest import Manifest, announce, write_manifest
 from tspin.records.samples import selection
 from tspin.records.step_clock import kept, phase
 from tspin.records.training_log import TRAIN_LOG
 from tspin.seeds import derive_seed
-from tspin.status import at_work
 from tspin.tokens.ends import name_end_token
 from tspin.tokens.examples import Examples, load_examples, roles_of
 from tspin.tokens.prompts import PromptTemplate

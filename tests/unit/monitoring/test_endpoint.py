@@ -16,7 +16,7 @@ from prometheus_client.samples import Sample
 from tspin.errors import InputError
 from tspin.monitoring.endpoint import StepCollector, serving
 from tspin.monitoring.families import FAMILIES, INFO, ITERATIONS, PHASES
-from tspin.status import NOTES, RUN_ID, at_work, publish
+from tspin.progress.status import NOTES, RUN_ID, at_work, publish
 
 
 def samples(folder: Path, iterations: int | None = None) -> list[Sample]:

@@ -15,7 +15,7 @@ import tspin.monitoring.monitored
 from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.monitoring.monitored import check_endpoint, monitored
-from tspin.status import NOTES, RUN_ID, run_id, where_failed
+from tspin.progress.status import NOTES, RUN_ID, run_id, where_failed
 
 
 def config(port: int | None, run_dir: str = "runs/r") -> RunConfig:

@@ -12,7 +12,7 @@ from tspin.evaluate.step import evaluate
 from tspin.generate.shards import Shard
 from tspin.processes.group import errors_only
 from tspin.processes.worker import run_worker
-from tspin.status import NOTES
+from tspin.progress.status import NOTES
 
 __all__ = ["make_shard"]
 

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from tspin.progress import progress
+from tspin.progress.display import progress
 
 
 def test_plain_progress_lines_off_a_terminal():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tspin.status import (
+from tspin.progress.status import (
     NOTES,
     RUN_ID,
     at_work,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, cast, get_args
 
 from tspin.errors import InputError, redacted
-from tspin.status import where
+from tspin.progress.status import where
 
 __all__ = ["LOG_FORMAT", "LogFormat", "formatter", "log_format", "logs_as_asked"]
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from tspin.logs import log_format
-from tspin.status import publish
+from tspin.progress.logs import log_format
+from tspin.progress.status import publish
 
 __all__ = ["Progress", "progress", "seconds_left"]
 

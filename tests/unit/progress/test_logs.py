@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tspin.errors import InputError
-from tspin.logs import LOG_FORMAT, formatter, log_format, logs_as_asked
-from tspin.status import RUN_ID, at_work
+from tspin.progress.logs import LOG_FORMAT, formatter, log_format, logs_as_asked
+from tspin.progress.status import RUN_ID, at_work
 
 
 def record(message: str, *arguments: object, **named: object) -> logging.LogRecord:
