@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from whole_runs import Project
 
 from tspin.monitoring.families import FAMILIES, INFO, ITERATIONS, PHASES
+from tspin.progress.logs import LOG_FORMAT
 from tspin.records.training_log import read_train_log
 
 pytestmark = [pytest.mark.integration, pytest.mark.long]
@@ -26,16 +28,25 @@ Scrape = dict[tuple[str, str, str], dict[str, float]]
 LONG = ("--set", "train.epochs=20", "--set", "system.checkpoint_steps=10")
 
 
-def port_of(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
-    """The port that the log names; what follows of the log is read into a list."""
-    assert process.stderr is not None
-    lines: list[str] = []
-    for line in process.stderr:
-        lines.append(line)
-        if found := re.search(r"metrics for Prometheus on port (\d+)", line):
-            Thread(target=lines.extend, args=(process.stderr,), daemon=True).start()
-            return int(found[1]), lines
-    pytest.fail("".join(lines))
+class Log:
+    """The standard error of a run: the port that it names, and all lines once it has ended."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        self._lines: list[str] = []
+        for line in process.stderr:
+            self._lines.append(line)
+            if found := re.search(r"metrics for Prometheus on port (\d+)", line):
+                self.port = int(found[1])
+                break
+        else:
+            pytest.fail("".join(self._lines))
+        self._reader = Thread(target=self._lines.extend, args=(process.stderr,), daemon=True)
+        self._reader.start()
+
+    def lines(self) -> list[str]:
+        self._reader.join()
+        return self._lines
 
 
 def scrape(port: int) -> Scrape | None:
@@ -89,20 +100,33 @@ def check_training(answers: list[Scrape], project: Project, iteration: int) -> N
         assert 0 <= value["tspin_checkpoint_age_seconds"] < 3600
 
 
+def check_lines(lines: list[str]) -> None:
+    """Each line of the log, of whatever process, is JSON and says where the work was."""
+    told = [json.loads(line) for line in lines]
+    assert {line["run"] for line in told} == {"r"}
+    for iteration in (0, 1):
+        steps = {line["step"] for line in told if line["iteration"] == iteration}
+        assert steps >= {"train", "evaluate", None}
+    training = [line for line in told if line["message"].startswith("step ")]
+    assert {(line["iteration"], line["step"]) for line in training} == {(0, "train"), (1, "train")}
+
+
 @pytest.mark.parametrize(
     "beside", [(), ("system.num_processes=2", "system.evaluate_beside=true")], ids=str
 )
 def test_the_values_are_those_of_the_log(
-    beside: tuple[str, ...], tmp_path: Path, tiny_model_dir: Path
+    beside: tuple[str, ...], tmp_path: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(LOG_FORMAT, "json")
     project = Project(tmp_path / "p", tiny_model_dir)
     options = [word for setting in beside for word in ("--set", setting)]
     process = project.start(*LONG, *options, "--set", "system.metrics_port=0")
-    port, lines = port_of(process)
-    answers = scrapes(process, port)
-    assert process.returncode == 0, "".join(lines)
+    log = Log(process)
+    answers = scrapes(process, log.port)
+    assert process.returncode == 0, "".join(log.lines())
     for iteration in (0, 1):
         check_training(answers, project, iteration)
+    check_lines(log.lines())
     places = {place for answer in answers for place in answer}
     assert {run for run, _, _ in places} == {"r"}
     assert {step for _, _, step in places} >= {"train", "evaluate"}
@@ -113,27 +137,28 @@ def test_the_values_are_those_of_the_log(
     told = {name.partition("/")[0] for answer in answers for v in answer.values() for name in v}
     assert told <= known
     assert answers[0]["r", "", ""][ITERATIONS.name] == 2
-    assert scrape(port) is None
+    assert scrape(log.port) is None
 
 
 def test_a_killed_run_goes_on_and_so_do_its_values(tmp_path: Path, tiny_model_dir: Path) -> None:
     project, port = Project(tmp_path / "p", tiny_model_dir), free_port()
     asked = (*LONG, "--set", f"system.metrics_port={port}")
     process = project.start(*asked)
-    _, _ = port_of(process)
+    log = Log(process)
     step = 0.0
     while step < 21:
         assert process.poll() is None
         training = (scrape(port) or {}).get(("r", "0", "train"), {})
         step = training.get("tspin_train_step", 0.0)
     process.kill()
-    process.communicate()
+    process.wait()
+    log.lines()
     assert process.returncode == -signal.SIGKILL
     assert scrape(port) is None
     again = project.start(*asked)
-    _, lines = port_of(again)
+    log = Log(again)
     answers = scrapes(again, port)
-    assert again.returncode == 0, "".join(lines)
+    assert again.returncode == 0, "".join(log.lines())
     check_training(answers, project, 0)
     first = values(answers, 0, "train")
     told = [v["tspin_train_step"] for v in first if "tspin_train_step" in v]
