@@ -12,7 +12,7 @@ from tspin.evaluations.queue import evaluations
 from tspin.files import atomic_file
 from tspin.generate.step import generate
 from tspin.models.threads import begin_run
-from tspin.progress.status import at_work
+from tspin.progress.status import at_work, named_run
 from tspin.records.manifest import (
     content_hash,
     forget,
@@ -60,11 +60,11 @@ def run(
 
     Raises:
         InputError: the folder holds a run of another configuration or of other data.
-        TspinError: a step failed; run again to continue.
-        StoppedError: SIGTERM while a training runs, or evaluations are beside the loop.
+        TspinError: a step failed, or SIGTERM came (`StoppedError`); run again to continue.
     """
     folder, data = RunFolder(Path(config.run_dir)), fetch_data(config)
     with (
+        named_run(config.run_dir),
         folder.opened(config, data),
         tracked_run(config, within),
         evaluations(config, data, folder, kept=kept, timed=timed) as evaluated,

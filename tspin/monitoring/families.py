@@ -68,18 +68,21 @@ FAMILIES = (
     Family("tspin_train_learning_rate", "1", "As in train_log.jsonl.", "learning_rate"),
     Family("tspin_train_grad_norm", "1", "As in train_log.jsonl.", "grad_norm"),
     Family(
-        "tspin_train_margin", "nats", "Of annotated over synthetic responses.", "rewards/margins"
+        "tspin_train_margin",
+        "nats",
+        "`rewards/margins` of train_log.jsonl: of annotated over synthetic responses.",
+        "rewards/margins",
     ),
     Family(
         "tspin_train_historical_margin",
         "nats",
-        "Of synthetic responses over those of the initial policy.",
+        "`rewards/historical_margins`: of synthetic responses over those of the initial policy.",
         "rewards/historical_margins",
     ),
     Family(
         "tspin_train_accuracy_ratio",
         "0 to 1",
-        "Share of the triplets whose annotated response is preferred.",
+        "`rewards/accuracies`: share of the triplets whose annotated response is preferred.",
         "rewards/accuracies",
     ),
     Family(

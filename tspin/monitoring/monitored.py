@@ -7,12 +7,11 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 
 from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.progress.logs import logs_as_asked
-from tspin.progress.status import RUN_ID, mark_error
+from tspin.progress.status import named_run
 
 __all__ = ["EVERYWHERE", "check_client", "check_endpoint", "monitored", "refused_port"]
 
@@ -77,7 +76,7 @@ def monitored(config: RunConfig, *, whole: bool = False) -> Iterator[None]:
     Raises:
         InputError: see `check_endpoint` and `tspin.progress.logs.log_format`.
     """
-    with _named(config), logs_as_asked():
+    with named_run(config.run_dir), logs_as_asked():
         port = config.system.metrics_port
         if port is None or not _serves():
             yield
@@ -91,21 +90,3 @@ def monitored(config: RunConfig, *, whole: bool = False) -> Iterator[None]:
 
 def _serves() -> bool:
     return os.environ.get("RANK", "0") == "0"
-
-
-@contextmanager
-def _named(config: RunConfig) -> Iterator[None]:
-    """Give the run its name, unless whoever started this command has: Kubeflow's, or a command."""
-    if os.environ.get(RUN_ID):
-        yield
-        return
-    place = config.run_dir.rstrip("/")
-    name = place.rpartition("/")[2] if "://" in place else Path(place).resolve().name
-    os.environ[RUN_ID] = name
-    try:
-        yield
-    except BaseException as error:
-        mark_error(error)
-        raise
-    finally:
-        os.environ.pop(RUN_ID, None)

@@ -22,6 +22,7 @@ __all__ = [
     "RUN_ID",
     "at_work",
     "mark_error",
+    "named_run",
     "publish",
     "read_notes",
     "run_id",
@@ -60,6 +61,27 @@ _state = _State()
 def run_id() -> str:
     """What the run is called; empty outside of a command."""
     return os.environ.get(RUN_ID, "")
+
+
+@contextmanager
+def named_run(run_dir: str) -> Iterator[None]:
+    """Give the run its name inside the block, unless whoever started this command has given one.
+
+    Args:
+        run_dir: A folder or a URI, whose last part it is.
+    """
+    if os.environ.get(RUN_ID):
+        yield
+        return
+    place = run_dir.rstrip("/")
+    os.environ[RUN_ID] = place.rpartition("/")[2] if "://" in place else Path(place).resolve().name
+    try:
+        yield
+    except BaseException as error:
+        mark_error(error)
+        raise
+    finally:
+        os.environ.pop(RUN_ID, None)
 
 
 def where() -> dict[str, Any]:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import tspin.monitoring.monitored
+from tspin.cli.main import app
 from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.monitoring.monitored import check_endpoint, monitored
@@ -44,7 +46,38 @@ def test_without_the_library_it_is_said_what_installs_it(monkeypatch: pytest.Mon
     monkeypatch.setattr(tspin.monitoring.monitored, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'tspin\[metrics\]'"):
         check_endpoint(config(0))
+    with pytest.raises(InputError, match="is not installed"), monitored(config(0)):
+        pytest.fail("the work began")
     check_endpoint(config(None))
+
+
+MODEL = ["--model", "m", "--out", "out"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run"],
+        ["generate", *MODEL, "--annotated", "a.jsonl"],
+        ["train", *MODEL, "--triplets", "t.jsonl"],
+        ["evaluate", *MODEL, "--annotated", "a.jsonl"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_commands_refuse_a_port_before_they_look_at_anything_else(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yaml").write_text("run_dir: r\nmodel: {path: m}\ndata: {annotated: a.jsonl}\n")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        asked = [*command, "--config", "run.yaml", "--set", f"system.metrics_port={port}"]
+        error = CliRunner().invoke(app, asked).exception
+    assert isinstance(error, InputError)
+    assert f"port {port} for Prometheus is not to be had" in str(error)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
 
 
 def test_of_the_processes_of_a_training_the_first_one_answers(
