@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any, Literal, cast, get_args
 
 from tspin.errors import InputError, redacted
@@ -92,6 +90,9 @@ class _Json(logging.Formatter):
     """An object a line; secrets are taken out of the message as they are of errors."""
 
     def format(self, record: logging.LogRecord) -> str:
+        import json
+        from datetime import UTC, datetime
+
         time = datetime.fromtimestamp(record.created, UTC)
         line: dict[str, Any] = {
             "time": time.isoformat(timespec="milliseconds"),

@@ -7,13 +7,11 @@ is doing. Without that folder a note costs one look at the environment.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +35,18 @@ NOTES = "TSPIN_STATUS_DIR"
 _WHERE = "tspin_where"
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where in a run the work is."""
-
-    step: str | None = None
-    """None between two steps."""
-    iteration: int | None = None
-    told: bool = True
-
-
-@dataclass
 class _State:
-    place: _Place = _Place()
-    values: dict[str, Any] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    """The clock of a step writes from a thread of its own."""
+    """Where in a run the work is, and what was published of it.
+
+    No dataclass: to make one takes as long as the rest of this module, and `tspin --help` loads it.
+    """
+
+    def __init__(self) -> None:
+        self.place: tuple[str | None, int | None, bool] = None, None, True
+        """Step, which is None between two steps; iteration; whether notes are kept of it."""
+        self.values: dict[str, Any] = {}
+        self.lock = threading.Lock()
+        """The clock of a step writes from a thread of its own."""
 
 
 _state = _State()
@@ -86,8 +80,8 @@ def named_run(run_dir: str) -> Iterator[None]:
 
 def where() -> dict[str, Any]:
     """Where the work of this process is now: run, iteration and step."""
-    now = _state.place
-    return {"run": run_id(), "iteration": now.iteration, "step": now.step}
+    step, iteration, _ = _state.place
+    return {"run": run_id(), "iteration": iteration, "step": step}
 
 
 def mark_error(error: BaseException) -> None:
@@ -111,7 +105,7 @@ def at_work(step: str | None, iteration: int | None, *, told: bool = True) -> It
         told: False where another process tells of this very work.
     """
     before = _state.place, _state.values
-    _state.place, _state.values = _Place(step, iteration, told), {}
+    _state.place, _state.values = (step, iteration, told), {}
     publish()
     try:
         yield
@@ -138,13 +132,9 @@ def publish(**values: Any) -> None:
         if path is None:
             return
         _state.values |= values
-        note = {
-            "run": run_id(),
-            "step": _state.place.step,
-            "iteration": _state.place.iteration,
-            "written": time.time(),
-            **_state.values,
-        }
+        import json
+
+        note = {**where(), "written": time.time(), **_state.values}
         temporary = path.with_suffix(".partial")
         with suppress(OSError):  # No step fails because nobody can be told of it.
             temporary.write_text(json.dumps(note), encoding="utf-8")
@@ -153,6 +143,8 @@ def publish(**values: Any) -> None:
 
 def read_notes(folder: Path) -> list[dict[str, Any]]:
     """The notes of all processes, the oldest first; each with run, step, iteration and written."""
+    import json
+
     notes = []
     for path in folder.glob("*.json"):
         with suppress(OSError, ValueError):  # A step that ends takes its note away.
@@ -161,7 +153,7 @@ def read_notes(folder: Path) -> list[dict[str, Any]]:
 
 
 def _note_path() -> Path | None:
-    folder, now = os.environ.get(NOTES), _state.place
-    if folder is None or now.step is None or not now.told:
+    folder, (step, _, told) = os.environ.get(NOTES), _state.place
+    if folder is None or step is None or not told:
         return None
-    return Path(folder, f"{os.getpid()}-{now.step}.json")
+    return Path(folder, f"{os.getpid()}-{step}.json")
