@@ -137,7 +137,7 @@ def publish(**values: Any) -> None:
         note = {**where(), "written": time.time(), **_state.values}
         temporary = path.with_suffix(".partial")
         with suppress(OSError):  # No step fails because nobody can be told of it.
-            temporary.write_text(json.dumps(note), encoding="utf-8")
+            temporary.write_text(json.dumps(note, default=float), encoding="utf-8")
             temporary.replace(path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tspin.progress.status import (
@@ -35,7 +36,7 @@ def test_a_note_is_there_as_long_as_its_step(notes: Path) -> None:
         with at_work("train", 2):
             (note,) = read_notes(notes)
             assert (note["run"], note["iteration"], note["step"]) == ("r", 2, "train")
-            publish(loss=0.5, left=3)
+            publish(loss=np.float32(0.5), left=3)
             publish(left=2)
             (note,) = read_notes(notes)
             assert (note["loss"], note["left"]) == (0.5, 2)
