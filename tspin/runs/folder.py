@@ -17,6 +17,7 @@ from tspin.errors import InputError
 from tspin.files import write_json
 from tspin.records.arithmetic import Arithmetic, read_arithmetic
 from tspin.records.training_log import TRAIN_LOG
+from tspin.runs.config_file import run_values, write_run_config
 from tspin.runs.inputs import Data
 
 __all__ = ["BASE", "EvaluationFiles", "IterationFolder", "RunFolder"]
@@ -158,13 +159,13 @@ class RunFolder:
             with lock.acquire(blocking=False):
                 self._refuse_changes(config, inputs)
                 write_json(self.path / "inputs.json", inputs)
-                write_json(self.path / "config.json", resolved(config))
+                write_run_config(self.path, config)
                 yield
         except Timeout:
             raise InputError(f"{self.path}: another process is running in this folder") from None
 
     def _refuse_changes(self, config: RunConfig, inputs: dict[str, str]) -> None:
-        old_config = _read(self.path / "config.json")
+        old_config = run_values(self.path)
         if old_config is None:
             return
         old_config = _completed(old_config)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tspin.config import RunConfig, resolved
+from tspin.config import RunConfig
 from tspin.errors import GateRefusedError, InputError
 from tspin.files import atomic_folder, write_json
 from tspin.outputs import check_output, history_folder
 from tspin.records.seconds import carry_seconds
 from tspin.runs.best import Best
+from tspin.runs.config_file import write_run_config
 from tspin.runs.folder import BASE, IterationFolder, RunFolder
 from tspin.runs.samples import write_shown
 
@@ -80,7 +81,7 @@ def gate(config: RunConfig, *, history: Path | None, step: Step, out: Path) -> D
         if history is not None:
             shutil.copytree(history, temporary, dirs_exist_ok=True)
         folder = RunFolder(temporary)
-        write_json(temporary / "config.json", resolved(config))
+        write_run_config(temporary, config)
         _add(folder.iteration(step.iteration), step)
         best = _best(config, folder, step.iteration)
         best.write(config, folder)

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.records.estimate import Estimate, estimates_of, read_metrics
-from tspin.records.manifest import Manifest, read_manifest
+from tspin.records.manifest import Manifest, parse_manifest, read_manifest
 from tspin.records.records import Response, read_records
 from tspin.records.seconds import StepSeconds, read_seconds
 from tspin.records.training_log import read_train_log
+from tspin.runs.config_file import CONFIG, read_run_config
 from tspin.runs.folder import BASE, RunFolder
 from tspin.runs.samples import Sample, heldout_samples, training_samples
 
@@ -131,16 +130,8 @@ def read_history(run_dir: Path, *, samples: int, begun: Path | None = None) -> H
         InputError: no such folder, no config.json in it, or a file in it is damaged.
     """
     folder = RunFolder(run_dir)
-    path = run_dir / "config.json"
-    if not path.is_file():
-        raise InputError(
-            f"{path}: no such file; expected a run folder, as `tspin run` makes at run_dir"
-        )
-    config_text = path.read_text(encoding="utf-8")
-    try:
-        config = RunConfig.model_validate_json(config_text)
-    except ValidationError as error:
-        raise InputError(f"{path}: not the configuration of a run: {error}") from None
+    config = read_run_config(run_dir)
+    config_text = (run_dir / CONFIG).read_text(encoding="utf-8")
     vain = in_vain(folder, begun)
     begun_numbers = [vain.number] if vain else []
     played = [
@@ -204,8 +195,5 @@ def _read_manifests(folder: RunFolder) -> dict[str, Manifest]:
     for path in sorted(entry for place in places for entry in place.glob("*.manifest.json")):
         # Only parsed: to hash every model again would make the report as slow as the disk.
         name = path.relative_to(folder.path).as_posix().removesuffix(".manifest.json")
-        try:
-            manifests[name] = Manifest.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            raise InputError(f"{path}: not a manifest: {error}") from None
+        manifests[name] = parse_manifest(path.read_bytes(), path)
     return manifests

@@ -248,7 +248,7 @@ def test_a_path_that_cannot_be_quoted_is_refused(write, key: str, value: str) ->
 
 def test_sections_of_others_may_stand_in_the_schema() -> None:
     schema = RunConfig.model_json_schema()
-    assert schema["patternProperties"] == {"^x-": {}}
+    assert schema["patternProperties"] == {"^x-|^format$": {}}
     assert not schema["additionalProperties"]
 
 

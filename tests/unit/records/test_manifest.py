@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
-import tspin.records.manifest
+import tspin.release
 from tspin.errors import InputError
 from tspin.records.arithmetic import begun_path
 from tspin.records.manifest import (
@@ -123,7 +123,7 @@ def test_a_package_in_the_projects_environment_has_no_commit(
 ) -> None:
     installed = project / ".venv/lib/python3/site-packages"
     installed.mkdir(parents=True)
-    monkeypatch.setattr(tspin.records.manifest, "_SOURCE", installed)
+    monkeypatch.setattr(tspin.release, "_SOURCE", installed)
     assert commits(project) == (head(project), None)
 
 
