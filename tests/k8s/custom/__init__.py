@@ -4,10 +4,12 @@ kubernetes-validate knows Kubernetes' own kinds only. Names and types here are t
 operators' own definitions, as far as the manifests use them.
 """
 
+from custom.argo_events import EventSourceSpec, SensorSpec
 from custom.common import Metadata
 from custom.external_secrets import ExternalSecretSpec, SecretStoreSpec
 from custom.gke import ComputeClassSpec
 from custom.karpenter import EC2NodeClassSpec, NodePoolSpec
+from custom.katib import ExperimentSpec
 from custom.kserve import InferenceServiceSpec, LLMInferenceServiceSpec
 from custom.kueue import ClusterQueueSpec, LocalQueueSpec, ResourceFlavorSpec, WorkloadPriorityClass
 from custom.prometheus import PodMonitorSpec, PrometheusRuleSpec
@@ -30,6 +32,9 @@ SCHEMAS: dict[tuple[str, str], type[Strict]] = {
     ("monitoring.coreos.com/v1", "PrometheusRule"): PrometheusRuleSpec,
     ("serving.kserve.io/v1alpha2", "LLMInferenceService"): LLMInferenceServiceSpec,
     ("serving.kserve.io/v1beta1", "InferenceService"): InferenceServiceSpec,
+    ("kubeflow.org/v1beta1", "Experiment"): ExperimentSpec,
+    ("argoproj.io/v1alpha1", "EventSource"): EventSourceSpec,
+    ("argoproj.io/v1alpha1", "Sensor"): SensorSpec,
 }
 """Of each custom resource's spec, by apiVersion and kind."""
 
