@@ -35,6 +35,7 @@ from tspin_pipelines.options import (
     Registry,
     RunName,
     Shards,
+    Tags,
     Timeout,
     TokenCommand,
     TokenFile,
@@ -74,6 +75,7 @@ def compile_command(
     model: Model = None,
     iteration: IterationNumber = 0,
     form: CompiledForm = "pipeline",
+    tags: Tags = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Compile a pipeline for a profile into one YAML file."""
@@ -92,7 +94,7 @@ def compile_command(
 
     ours = compiled_pipeline(pipeline, form)
     check_output(out, ours, inputs=[config], overwrite=overwrite)
-    compile_pipeline(pipeline, plan, out, form)
+    compile_pipeline(pipeline, plan, out, form, tags=tags or ())
     typer.echo(f"{out}: pipeline '{pipeline}' for profile '{profile}'")
 
 

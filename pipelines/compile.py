@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+import yaml
 from kfp import compiler
 from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
@@ -18,6 +20,7 @@ from tspin.store import check_scheme
 from tspin_pipelines.graph.graphs import GRAPHS
 from tspin_pipelines.object_size import NEAR, iterations_that_fit, size_of
 from tspin_pipelines.plan import Plan
+from tspin_pipelines.publishing.tags import parse_tags, tags_of
 
 __all__ = ["PIPELINES", "Form", "compile_pipeline", "compiled_pipeline"]
 
@@ -36,7 +39,9 @@ def compiled_pipeline(name: str, form: Form = "pipeline") -> Recognition:
     return begins_with(f"# PIPELINE DEFINITION\n# Name: {shown}\n")
 
 
-def compile_pipeline(name: str, plan: Plan, out: Path, form: Form = "pipeline") -> None:
+def compile_pipeline(
+    name: str, plan: Plan, out: Path, form: Form = "pipeline", *, tags: Sequence[str] = ()
+) -> None:
     """Write the pipeline `name` to `out`, whole or not at all.
 
     Args:
@@ -46,12 +51,16 @@ def compile_pipeline(name: str, plan: Plan, out: Path, form: Form = "pipeline") 
         form: "pipeline" for Kubeflow's API and UI: pipeline spec and platform spec. "crd" for
             `kubectl apply` and what watches a repository: a Pipeline and a PipelineVersion, named
             by its content, since a version never changes.
+        tags: Of the version, each `KEY=VALUE`; only with "crd".
 
     Raises:
         InputError: no such pipeline, or a plan that it cannot follow.
     """
     if form not in get_args(Form):
         raise InputError(f"--format is {form!r}; expected one of: {', '.join(get_args(Form))}")
+    if tags and form != "crd":
+        raise InputError("--tag needs --format crd: a file for upload has no place for tags")
+    own = parse_tags(tags)
     if name not in PIPELINES:
         raise InputError(f"unknown pipeline '{name}'; there are {', '.join(PIPELINES)}")
     _refuse(name, plan)
@@ -68,6 +77,7 @@ def compile_pipeline(name: str, plan: Plan, out: Path, form: Form = "pipeline") 
                 kubernetes_manifest_options=options,
                 kubernetes_manifest_format=True,
             )
+            _tag(temporary, tags_of(plan, own))
         with atomic_file(out) as file:
             file.write(temporary.read_bytes())
 
@@ -80,6 +90,13 @@ def _objects(name: str, plan: Plan, compiled: Path) -> KubernetesManifestOptions
         namespace=plan.profile.namespace,
         include_pipeline_manifest=True,
     )
+
+
+def _tag(objects: Path, tags: dict[str, str]) -> None:
+    """Put tags into the version, for which kfp's compiler has no option."""
+    pipeline, version = yaml.load_all(objects.read_bytes(), Loader=yaml.CSafeLoader)
+    version["spec"]["tags"] = tags
+    objects.write_text(yaml.dump_all([pipeline, version], Dumper=yaml.CSafeDumper))
 
 
 def _warn_of_size(plan: Plan, size: int) -> None:

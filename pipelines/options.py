@@ -38,6 +38,7 @@ __all__ = [
     "Registry",
     "RunName",
     "Shards",
+    "Tags",
     "Timeout",
     "TokenCommand",
     "TokenFile",
@@ -72,6 +73,10 @@ PipelineName = Annotated[str, typer.Option("--pipeline", help="run, iteration or
 CompiledForm = Annotated[
     Literal["pipeline", "crd"],
     typer.Option("--format", help="For Kubeflow's API, or objects for kubectl and GitOps."),
+]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", help="KEY=VALUE of the version, with --format crd; may be repeated."),
 ]
 Shards = Annotated[int, typer.Option(min=1, help="Pods that share each generation.")]
 Cache = Annotated[

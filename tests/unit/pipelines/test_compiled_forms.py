@@ -9,6 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import tspin
 from tspin.cli.main import app
 from tspin.config import load_config
 from tspin.errors import InputError
@@ -90,3 +91,41 @@ def test_the_command_writes_objects_and_knows_them_again(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"pipeline\.yaml"):
         command()
     assert [one["kind"] for one in documents(out)] == ["Pipeline", "PipelineVersion"]
+
+
+def test_a_version_has_tags_that_it_is_found_by(tmp_path: Path) -> None:
+    plan = Plan(load_config(ROOT / "configs/demo.yaml"), load_profile("cpu"))
+    out = tmp_path / "objects.yaml"
+    compile_pipeline("evaluate", plan, out, "crd", tags=["team=nlp", "images=mine"])
+    pipeline, version = documents(out)
+    tags = version["spec"]["tags"]
+    assert tags == {
+        "tspin": tspin.__version__,
+        "method": "tspin",
+        "overlay": "kind-cpu",
+        "team": "nlp",
+        "images": "mine",
+    }
+    assert "tags" not in pipeline["spec"]
+    assert not any("." in key for key in tags)
+
+
+@pytest.mark.parametrize(
+    ("form", "tags", "told"),
+    [
+        ("pipeline", ["team=nlp"], "--tag needs --format crd"),
+        ("crd", ["team"], "--tag team: expected KEY=VALUE"),
+        ("crd", ["=nlp"], "expected KEY=VALUE"),
+        ("crd", ["a.b=c"], r"with no '\.' in KEY"),
+        ("crd", ["a=b", "a=c"], "'a' is given twice"),
+        ("crd", [f"a={'x' * 64}"], "63 characters"),
+        ("crd", [f"t{number}=" for number in range(17)], "the 20 that Kubeflow takes"),
+    ],
+)
+def test_tags_that_kubeflow_refuses_are_refused_before(
+    tmp_path: Path, form: Any, tags: list[str], told: str
+) -> None:
+    plan = Plan(load_config(ROOT / "configs/demo.yaml"), load_profile("cpu"))
+    with pytest.raises(InputError, match=told):
+        compile_pipeline("evaluate", plan, tmp_path / "out.yaml", form, tags=tags)
+    assert not (tmp_path / "out.yaml").exists()
