@@ -1,4 +1,4 @@
-"""Commands on a registry: promote, rollback, retrain, registry list, registry fetch."""
+"""Commands on a registry: promote, rollback, retrain, registry list|fetch|verify|sync."""
 
 from __future__ import annotations
 
@@ -36,6 +36,19 @@ Certain = Annotated[
         "--certain/--by-value", help="The gain's whole interval counts, or its value alone."
     ),
 ]
+MIRROR = typer.Option(
+    "--mirror",
+    envvar="TSPIN_MIRRORS",
+    help="Show the champion there, too: model-registry=URL or mlflow=URL; may be repeated.",
+)
+Mirrors = Annotated[list[str] | None, MIRROR]
+MirrorName = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TSPIN_MIRROR_NAME",
+        help="Of the registered model there; made of the registry's URI by default.",
+    ),
+]
 
 
 def promote(
@@ -48,22 +61,26 @@ def promote(
     certain: Certain = True,
     by: By = None,
     run: Annotated[str | None, typer.Option(help="Where the model comes from.")] = None,
+    mirrors: Mirrors = None,
+    mirror_name: MirrorName = None,
 ) -> None:
     """Make a model the champion if it beats the champion; exit code 3 if it does not."""
+    from tspin.mirrors import mirrored
     from tspin.registry import promote as step
 
-    record = step(
-        fetch(candidate),
-        metrics=fetch(metrics),
-        registry=registry,
-        metric=metric,
-        direction=direction,
-        min_gain=min_gain,
-        certain=certain,
-        by=by,
-        run=run,
-    )
-    _tell_champion(registry, record)
+    with mirrored(registry, mirrors or [], mirror_name):
+        record = step(
+            fetch(candidate),
+            metrics=fetch(metrics),
+            registry=registry,
+            metric=metric,
+            direction=direction,
+            min_gain=min_gain,
+            certain=certain,
+            by=by,
+            run=run,
+        )
+        _tell_champion(registry, record)
 
 
 def rollback(
@@ -72,12 +89,16 @@ def rollback(
         int | None, typer.Option(help="Number of a champion; the one before by default.")
     ] = None,
     by: By = None,
+    mirrors: Mirrors = None,
+    mirror_name: MirrorName = None,
 ) -> None:
     """Make an earlier champion the champion again."""
+    from tspin.mirrors import mirrored
     from tspin.registry import rollback as step
 
-    record = step(registry, to=to, by=by)
-    _tell_champion(registry, record)
+    with mirrored(registry, mirrors or [], mirror_name):
+        record = step(registry, to=to, by=by)
+        _tell_champion(registry, record)
 
 
 @app.command(name="list")
@@ -139,6 +160,19 @@ def verify_command(
         typer.echo(f"head: {heads[-1]}")
 
 
+@app.command(name="sync")
+def sync_command(
+    registry: RegistryUri,
+    mirrors: Annotated[list[str], MIRROR],
+    mirror_name: MirrorName = None,
+) -> None:
+    """Make mirrors what the registry says, whatever they missed; 1 if one cannot be reached."""
+    from tspin.mirrors import Mirrors
+
+    for change in Mirrors.of(registry, mirrors, mirror_name).sync():
+        typer.echo(change)
+
+
 def retrain(
     registry: Annotated[
         str,
@@ -162,6 +196,8 @@ def retrain(
     ] = None,
     run: Annotated[str | None, typer.Option(help="Name or address of the CI's job.")] = None,
     by: By = None,
+    mirrors: Mirrors = None,
+    mirror_name: MirrorName = None,
     folder: ProjectFolder = Path(),
 ) -> None:
     """Check what was pushed, run it, report, promote; exit code 3 if the gate refuses."""
@@ -184,6 +220,8 @@ def retrain(
             summary=summary,
             run=run,
             by=by,
+            mirrors=tuple(mirrors or []),
+            mirror_name=mirror_name,
         )
     )
     _tell_outcome(registry, outcome)

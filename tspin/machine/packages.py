@@ -39,6 +39,7 @@ _NEEDED_FOR = {
     "vllm": "generate.engine 'vllm' needs it",
     "hub": "data sets by name from the Hub need it",
     "mlflow": "system.report_to 'mlflow' needs it, and runs that Kubeflow Pipelines hands down",
+    "registry": "mirrors in Kubeflow Model Registry need it",
     "pipelines": "Kubeflow pipelines need it",
     "dvc": "dvc repro needs it",
     "dev": "only for work on tspin itself",
