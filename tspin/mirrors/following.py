@@ -137,7 +137,7 @@ class _Following:
     def __init__(self, mirrors: Mirrors, address: Address) -> None:
         self.address = address
         self.done = False
-        self.problem = f"it did not answer in {PATIENCE:.0f} seconds"
+        self.problem = f"not done within {PATIENCE:.0f} seconds"
         self._mirrors = mirrors
         self.thread = threading.Thread(target=self._run, name=str(address), daemon=True)
 
