@@ -16,7 +16,7 @@ def promote(
     run: str,
     run_id: str,
     namespace: str,
-    mirrors: list[str],
+    mirrors: list[str] = [],  # noqa: B006  (kfp takes no other default of a list)
     mirror_name: str = "",
     min_gain: float = 0.0,
 ) -> None:

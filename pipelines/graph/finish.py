@@ -47,8 +47,7 @@ def _finish(plan: Plan, config: Any, history: Any, best: Any, **begun: Any) -> N
         run=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         namespace=plan.profile.namespace,
-        mirrors=list(plan.profile.mirrors.addresses),
-        mirror_name=plan.profile.mirrors.name or "",
+        **plan.mirrors(),
     )
     plan.placed(promoted, "promote", "promote")
     # Another try is another comparison; and a refusal is not a fault of the machine.
