@@ -29,6 +29,9 @@ MinGain = Annotated[
 Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Or leave when a Kubeflow run is submitted.")
 ]
+Since = Annotated[
+    str | None, typer.Option(help="Commit before the push; does nothing if only docs changed.")
+]
 ProjectFolder = Annotated[Path, typer.Option(help="Of the project.", **LOCAL_PATH)]
 Certain = Annotated[
     bool,
@@ -182,9 +185,7 @@ def retrain(
         Literal["local", "kubeflow"],
         typer.Option(envvar="RETRAIN_MODE", help="dvc repro here, or a Kubeflow run."),
     ] = "local",
-    since: Annotated[
-        str | None, typer.Option(help="Commit before the push; does nothing if only docs changed.")
-    ] = None,
+    since: Since = None,
     profile: Annotated[
         str | None, typer.Option(envvar="RETRAIN_PROFILE", help="Of the cluster, for kubeflow.")
     ] = None,
@@ -207,24 +208,22 @@ def retrain(
     from tspin.retrain import Retraining
     from tspin.retrain import retrain as step
 
-    outcome = step(
-        Retraining(
-            folder=folder,
-            registry=registry,
-            mode=mode,
-            since=since,
-            profile=profile,
-            wait=wait,
-            min_gain=min_gain,
-            certain=certain,
-            summary=summary,
-            run=run,
-            by=by,
-            mirrors=tuple(mirrors or []),
-            mirror_name=mirror_name,
-        )
+    asked = Retraining(
+        folder=folder,
+        registry=registry,
+        mode=mode,
+        since=since,
+        profile=profile,
+        wait=wait,
+        min_gain=min_gain,
+        certain=certain,
+        summary=summary,
+        run=run,
+        by=by,
+        mirrors=tuple(mirrors or []),
+        mirror_name=mirror_name,
     )
-    _tell_outcome(registry, outcome)
+    _tell_outcome(registry, step(asked))
 
 
 def _tell_outcome(registry: str, outcome: Outcome | None) -> None:

@@ -38,7 +38,7 @@ class MlflowRegistry:
         try:
             return self._bring(state)
         except MlflowException as error:
-            status = error.get_http_status_code()
+            status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
             # Made by somebody else since we looked: the next try finds it.
             raced = error.error_code == "RESOURCE_ALREADY_EXISTS"
             if 400 <= status < 500 and status not in _AGAIN and not raced:
