@@ -26,11 +26,12 @@ from pathlib import Path
 LOCKS = Path(__file__).parent
 ROOT = LOCKS.parent
 HEADER = "# Made by `make locks`; locks/compile.py says what it is for.\n"
+_ALL = ("train", "quantize", "mlflow", "objects", "pipelines")
 EXTRAS = {
-    "train": ("train", "quantize", "mlflow", "objects", "pipelines"),
-    "cpu": ("train", "quantize", "mlflow", "objects", "pipelines", "eval"),
-    "evaluate": ("train", "quantize", "mlflow", "objects", "pipelines", "eval", "eval-paper"),
-    "generate": ("train", "quantize", "mlflow", "objects", "pipelines"),
+    "train": _ALL,
+    "cpu": (*_ALL, "registry", "eval"),  # Where models are promoted.
+    "evaluate": (*_ALL, "registry", "eval", "eval-paper"),
+    "generate": _ALL,
 }
 VLLM = (*EXTRAS["generate"], "vllm")
 VLLMS = {"setuptools"}
