@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -112,9 +113,11 @@ def list_command(
     """All champions, the last one is today's."""
     from tspin.registry import Registry
 
-    for record in Registry(registry).records():
+    opened = Registry(registry)
+    for record in opened.records():
         if as_json:
-            typer.echo(record.model_dump_json())
+            images = {"images": [note.image for note in opened.images.of(record.model)]}
+            typer.echo(json.dumps(record.model_dump(mode="json") | images))
             continue
         value = record.metrics[record.metric].value
         told = f"{record.metric} {value:.4g}  by {record.by}  {record.run or ''}"
