@@ -2,8 +2,8 @@
 
 KServe mounts `/models` of an image (`oci+native://`), copies it (`oci+fetch://`), or starts the
 image beside the server and has it linked (`oci://`, "modelcar"), with `sh -c 'ln -s ...; sleep'` as
-the container's arguments (pkg/utils/storage.go). `modelcar_base_image` has a program of one megabyte
-that does just this in the place of a shell, and nothing else.
+the container's arguments (pkg/utils/storage.go). `modelcar_base_image` has a program of one
+megabyte that does just this in the place of a shell, and nothing else.
 
 olot 1.2.1 makes such images too, but writes times into them (`oci_layers_on_top`): an equal model
 would have another digest each time, and all of it would be copied on the disk first.
