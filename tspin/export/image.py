@@ -107,9 +107,9 @@ class _Parts(io.RawIOBase):
     """Bytes and files, one after the other, with a length, and from the beginning again."""
 
     def __init__(self, parts: list[bytes | Path], size: int) -> None:
-        self._parts, self._size = parts, size
+        self._parts, self._size, self._position = parts, size, 0
+        self._waiting: Iterator[bytes | Path] = iter(parts)
         self._current: io.BufferedIOBase = io.BytesIO()
-        self._rewind()
 
     def readable(self) -> bool:
         return True
@@ -146,7 +146,7 @@ class _Parts(io.RawIOBase):
     def _rewind(self) -> None:
         self._current.close()
         self._current, self._position = io.BytesIO(), 0
-        self._waiting: Iterator[bytes | Path] = iter(self._parts)
+        self._waiting = iter(self._parts)
 
 
 class Image:

@@ -6,16 +6,14 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 from tspin.errors import InputError, TspinError
 from tspin.export.image import Blob, Image, ModelLayer
-
-if TYPE_CHECKING:
-    from requests import Response
 
 __all__ = ["Reference", "push_image"]
 
@@ -86,8 +84,12 @@ def push_image(folder: Path, reference: Reference, model: str) -> str:
     image = Image(folder, model)
     try:
         registry = _Registry(reference)
-        for blob in (*image.base_layers(), *image.layers, *image.configs()):
-            registry.upload(blob)
+        for base in image.base_layers():
+            registry.upload(base)
+        for layer in image.layers:
+            registry.upload(layer)
+        for config in image.configs():
+            registry.upload(config)
         for manifest in image.manifests():
             registry.put_manifest(manifest, manifest.digest)
         index = image.index()
@@ -110,12 +112,11 @@ class _Registry:
         local = re.match(r"(localhost|127\.)", host) is not None
         self._base = f"{'http' if local else 'https'}://{host}"
         self._path = f"{self._base}/v2/{reference.path}"
-        with requests.Session() as session:
-            asked = session.get(f"{self._base}/v2/", timeout=_SECONDS)
+        asked = requests.get(f"{self._base}/v2/", timeout=_SECONDS)
         challenge = asked.headers.get("WWW-Authenticate", "").lower()
         kind = "basic" if challenge.startswith("basic") else "token"
         self._oras = Registry(insecure=local, auth_backend=kind)
-        self._oras.session.mount(self._base, _adapter())
+        _patient(self._oras.session)
         login = _DOCKER_LOGIN if reference.host in _DOCKER else reference.host
         self._authenticated(login)
         if kind == "basic" and not hasattr(self._oras.auth, "_basic_auth"):
@@ -158,7 +159,7 @@ class _Registry:
         container.registry = login
         self._oras.auth.load_configs(container)
 
-    def _asked(self, method: str, url: str, *, expected: tuple[int, ...], **given: Any) -> Response:
+    def _asked(self, method: str, url: str, *, expected: tuple[int, ...], **given: Any) -> Any:
         import requests
 
         auth = self._oras.auth
@@ -186,14 +187,10 @@ class _Registry:
         )
 
 
-def _adapter() -> Any:
-    """Time limits for every call, and further tries of those that change nothing."""
+def _patient(session: Any) -> None:
+    """Give every call a time limit, and those that change nothing further tries."""
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
-
-    class Adapter(HTTPAdapter):
-        def send(self, request: Any, **given: Any) -> Any:  # type: ignore[override]
-            return super().send(request, **given | {"timeout": _SECONDS})
 
     retry = Retry(
         3,
@@ -202,7 +199,10 @@ def _adapter() -> Any:
         status_forcelist=(500, 502, 503, 504),
         raise_on_status=False,
     )
-    return Adapter(max_retries=retry)
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retry))
+    # oras names no limit in its calls (oras/provider.py of 0.2.43, do_request).
+    session.request = partial(session.request, timeout=_SECONDS)
 
 
 def _docker_config() -> Path:
