@@ -87,7 +87,8 @@ class ImageRegistry:
 
     def digest(self, name: str, tag: str) -> str | None:
         """What a tag names; None where there is none."""
-        kind = "application/vnd.oci.image.index.v1+json"
+        # Of a kind that is not accepted it says that there is none.
+        kind = ", ".join(f"application/vnd.oci.image.{k}.v1+json" for k in ("index", "manifest"))
         url = f"http://{self.host}/v2/{name}/manifests/{tag}"
         answer = requests.head(url, headers={"Accept": kind}, auth=(USER, PASSWORD), timeout=60)
         return answer.headers["Docker-Content-Digest"] if answer.ok else None

@@ -196,7 +196,8 @@ class _Handler(BaseHTTPRequestHandler):
             token = self.registry.token
             if token is not None and self.headers.get("Authorization") != f"Bearer {token}":
                 # As some proxies do: with what was sent.
-                raise _RefusedError(401, f"no access with {self.headers.get('Authorization')}")
+                sent = str(self.headers.get("Authorization")).removeprefix("Bearer ")
+                raise _RefusedError(401, f"no access with {sent}")
             self.registry.calls.append(f"{self.command} {path}")
             self.registry.waited(self.command, path, body)
             answer = self.registry.answer(self.command, path, dict(parse_qsl(parts.query)), body)

@@ -162,23 +162,41 @@ def test_a_token_for_reading_is_exchanged_for_one_that_may_push(
     assert "repository:team/model:pull,push" in tokens.asked
 
 
+_KILLED = """
+import os, signal, sys
+from tspin.cli.main import app
+from tspin.export.oci import _Registry
+
+where = sys.argv.pop(1)
+upload, put = _Registry.upload, _Registry.put_manifest
+
+def killed_at(place):
+    if place == where:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def upload_or_die(self, blob):
+    killed_at(blob.media_type.rpartition(".")[2])
+    upload(self, blob)
+
+def put_or_die(self, manifest, name):
+    killed_at("platform" if name.startswith("sha256:") else "tag")
+    put(self, manifest, name)
+
+_Registry.upload, _Registry.put_manifest = upload_or_die, put_or_die
+app(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("where", ["v1+json", "platform", "tag"])
 def test_killed_before_its_end_nothing_stands_under_the_tag(
-    images: ImageRegistry, tmp_path: Path, champion: Record, export: Callable[..., str]
+    images: ImageRegistry,
+    tmp_path: Path,
+    champion: Record,
+    export: Callable[..., str],
+    where: str,
 ) -> None:
-    script = (
-        "import os, signal, sys\n"
-        "from tspin.cli.main import app\n"
-        "from tspin.export import oci\n"
-        "put = oci._Registry.put_manifest\n"
-        "def killed(self, manifest, name):\n"
-        "    if not name.startswith('sha256:'):\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    put(self, manifest, name)\n"
-        "oci._Registry.put_manifest = killed\n"
-        "app(sys.argv[1:])\n"
-    )
     options = ["--registry", str(tmp_path / "registry"), "--oci", f"{images.host}/team/model:one"]
-    command = [sys.executable, "-c", script, "export", *options]
+    command = [sys.executable, "-c", _KILLED, where, "export", *options]
     assert subprocess.run(command, env=dict(os.environ)).returncode == -9
     assert images.digest("team/model", "one") is None
     assert not Registry(str(tmp_path / "registry")).images.of(champion.model)
