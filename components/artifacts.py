@@ -122,9 +122,11 @@ def run_address(namespace: str, run_id: str, name: str) -> str:
 
     Args:
         namespace: That it runs in.
-        run_id: By which Kubeflow knows it.
+        run_id: By which Kubeflow knows it; where one of both is empty, the name has to do.
         name: That its users read; any text.
     """
+    if not (namespace and run_id):
+        return name
     return f"kfp://{namespace}/{run_id}/{quote(name, safe='')}"
 
 

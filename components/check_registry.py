@@ -24,7 +24,7 @@ def check_registry(
         mirrors: Other registries that show the champion, too: model-registry=URL, mlflow=URL.
         mirror_name: Of the registered model there; made of the registry's URI if empty.
     """
-    from tspin.mirrors import mirrored
+    from tspin.mirrors.following import mirrored
     from tspin.registry import Registry
 
     with mirrored(registry, mirrors, mirror_name or None):

@@ -14,8 +14,8 @@ def promote(
     candidate: dsl.Input[dsl.Model],
     history: dsl.Input[dsl.Dataset],
     run: str,
-    run_id: str,
-    namespace: str,
+    run_id: str = "",
+    namespace: str = "",
     mirrors: list[str] = [],  # noqa: B006  (kfp takes no other default of a list)
     mirror_name: str = "",
     min_gain: float = 0.0,
@@ -28,7 +28,7 @@ def promote(
         candidate: The best model.
         history: With the metrics of the iteration that it comes from.
         run: Name of the run.
-        run_id: By which Kubeflow knows it.
+        run_id: By which Kubeflow knows it; with the namespace, its page can be found.
         namespace: That it runs in.
         mirrors: Other registries that show the champion, too: model-registry=URL, mlflow=URL.
         mirror_name: Of the registered model there; made of the registry's URI if empty.
@@ -37,7 +37,7 @@ def promote(
     from pathlib import Path
 
     from tspin.config import RunConfig
-    from tspin.mirrors import mirrored
+    from tspin.mirrors.following import mirrored
     from tspin.registry import promote as step
     from tspin.runs.gate import best_metrics
     from tspin_components.artifacts import policy_in, run_address

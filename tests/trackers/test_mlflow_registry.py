@@ -15,7 +15,7 @@ from tests.s3_server import s3_bucket
 from tests.trackers.mlflow_server import MlflowServer
 from tspin.cli.main import app
 from tspin.errors import TspinError
-from tspin.mirrors import Mirrors, mirrored
+from tspin.mirrors.following import Mirrors, mirrored
 from tspin.registry import Record, promote, rollback
 
 pytestmark = pytest.mark.trackers

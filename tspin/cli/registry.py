@@ -69,7 +69,7 @@ def promote(
     mirror_name: MirrorName = None,
 ) -> None:
     """Make a model the champion if it beats the champion; exit code 3 if it does not."""
-    from tspin.mirrors import mirrored
+    from tspin.mirrors.following import mirrored
     from tspin.registry import promote as step
 
     with mirrored(registry, mirrors or [], mirror_name):
@@ -97,7 +97,7 @@ def rollback(
     mirror_name: MirrorName = None,
 ) -> None:
     """Make an earlier champion the champion again."""
-    from tspin.mirrors import mirrored
+    from tspin.mirrors.following import mirrored
     from tspin.registry import rollback as step
 
     with mirrored(registry, mirrors or [], mirror_name):
@@ -173,7 +173,7 @@ def sync_command(
     mirror_name: MirrorName = None,
 ) -> None:
     """Make mirrors what the registry says, whatever they missed; 1 if one cannot be reached."""
-    from tspin.mirrors import Mirrors
+    from tspin.mirrors.following import Mirrors
 
     for change in Mirrors.of(registry, mirrors, mirror_name).sync():
         typer.echo(change)

@@ -13,7 +13,7 @@ from tspin.config import RunConfig, load_config
 from tspin.data import validate_records
 from tspin.errors import InputError, TspinError
 from tspin.files import sha256_file
-from tspin.mirrors import mirrored
+from tspin.mirrors.following import mirrored
 from tspin.plugins import COMMANDS, load_plugin
 from tspin.registry import PromotionGate, Registry, promote
 from tspin.retrain.outcome import Outcome, write_outcome

@@ -8,7 +8,7 @@ import pytest
 import tspin.mirrors.following as following
 from tests.model_registry_server import ModelRegistryServer
 from tests.registry_models import METRIC, make_candidate
-from tspin.mirrors import mirrored
+from tspin.mirrors.following import mirrored
 from tspin.registry import Record, promote
 
 Promote = Callable[..., Record]

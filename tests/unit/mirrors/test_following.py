@@ -19,7 +19,7 @@ from tests.registry_models import METRIC, make_candidate
 from tests.unit.mirrors.conftest import Promote
 from tspin.cli.main import app
 from tspin.errors import GateRefusedError, InputError, TspinError
-from tspin.mirrors import Mirrors, mirrored
+from tspin.mirrors.following import Mirrors, mirrored
 from tspin.registry import Registry, promote
 
 

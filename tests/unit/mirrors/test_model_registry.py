@@ -11,7 +11,7 @@ import pytest
 from tests.model_registry_server import ModelRegistryServer
 from tests.registry_models import METRIC
 from tests.unit.mirrors.conftest import Promote
-from tspin.mirrors import Mirrors
+from tspin.mirrors.following import Mirrors
 from tspin.registry import rollback
 
 HELDOUT = f"heldout/{METRIC}"
