@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tspin.errors import InputError, TspinError, redacted
 from tspin.mirrors.address import MLFLOW, Address
-from tspin.mirrors.mirror import Mirror, RefusedError
+from tspin.mirrors.mirror import SECONDS, Mirror, RefusedError
 from tspin.mirrors.state import State, checked_name, name_of
 from tspin.registry import Registry
 from tspin.store import is_remote
@@ -204,5 +204,7 @@ def _opened(address: Address) -> Mirror:
 
 
 def _told(error: Exception) -> str:
+    if isinstance(error, TimeoutError):  # It has no text of its own.
+        return f"no answer within {SECONDS:.0f} seconds"
     text = str(error) if isinstance(error, TspinError) else f"{type(error).__name__}: {error}"
     return " ".join(redacted(text).split())[:300]

@@ -102,6 +102,19 @@ def test_a_mirror_that_hangs_is_not_waited_for(
     assert server.held.wait(60)
 
 
+def test_a_call_without_an_answer_is_said_in_words(
+    server: ModelRegistryServer,
+    promoted: Promote,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tspin.mirrors.model_registry.SECONDS", 0.05)
+    monkeypatch.setattr(following, "_FIRST", 100.0)  # One try.
+    server.hold(lambda method, *_: method == "POST")
+    promoted(1, server.mirror)
+    assert "no answer within" in caplog.text
+
+
 @pytest.mark.parametrize(
     "held",
     [
