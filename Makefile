@@ -16,7 +16,7 @@
 # test-s3  stores, commands and faults on a real S3 server (needs memcached and npm)
 # test-trackers  MLflow on a real server that is killed; TensorBoard, W&B and trackio
 # test-vllm  the vLLM engine on the CPU (an environment of 4 GB)
-# test-containers  build and run the four images (as root: podman, buildah, debootstrap)
+# test-containers  build and run the four images (as root: podman, buildah, debootstrap, docker-registry)
 # bench  each BENCHMARK (training_step, generation, drafts, scale, overhead) on this machine
 # bench-gpu  what only a GPU can show, in twelve minutes (GPUS, TSPIN_VLLM_PYTHON)
 PYTHON ?= python3

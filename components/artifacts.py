@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tspin.errors import InputError
 from tspin.files import atomic_file, sha256_file, sha256_folder, write_json
@@ -33,6 +34,7 @@ __all__ = [
     "publish_metrics",
     "publish_training",
     "records_in",
+    "run_address",
     "write_reference",
 ]
 
@@ -113,6 +115,19 @@ def policy_in(artifact: str) -> str:
         except (ValueError, KeyError, TypeError):
             raise InputError(f"{reference}: expected a JSON object with 'path'") from None
     return str(folder / MODEL if (folder / MODEL).is_dir() else folder)
+
+
+def run_address(namespace: str, run_id: str, name: str) -> str:
+    """A run as a registry's record names it, and mirrors read it (`tspin.mirrors.state`).
+
+    Args:
+        namespace: That it runs in.
+        run_id: By which Kubeflow knows it; where one of both is empty, the name has to do.
+        name: That its users read; any text.
+    """
+    if not (namespace and run_id):
+        return name
+    return f"kfp://{namespace}/{run_id}/{quote(name, safe='')}"
 
 
 def describe(output: Path) -> dict[str, Any]:

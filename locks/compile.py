@@ -29,8 +29,8 @@ HEADER = "# Made by `make locks`; locks/compile.py says what it is for.\n"
 ALL = ("train", "quantize", "mlflow", "metrics", "objects", "pipelines")
 EXTRAS = {
     "train": ALL,
-    "cpu": (*ALL, "eval"),
-    "evaluate": (*ALL, "eval", "eval-paper"),
+    "cpu": (*ALL, "registry", "eval"),  # Where models are promoted.
+    "evaluate": (*ALL, "registry", "eval", "eval-paper"),
     "generate": ALL,
 }
 VLLM = (*EXTRAS["generate"], "vllm")

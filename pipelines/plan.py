@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from kfp import dsl
 
@@ -70,6 +70,12 @@ class Plan:
             ttl_seconds_after_finished=lifetime.keep_seconds,
             ttl_seconds_after_failure=lifetime.keep_failed_seconds,
         )
+
+    def mirrors(self) -> dict[str, Any]:
+        """Inputs of the tasks at the registry; none where none is said: a workflow has a limit."""
+        mirrors = self.profile.mirrors
+        addresses = {"mirrors": list(mirrors.addresses)} if mirrors.addresses else {}
+        return addresses | ({"mirror_name": mirrors.name} if mirrors.name else {})
 
     def node(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
         """Name a sub-pipeline; what of it is taken from the cache, its own tasks decide."""

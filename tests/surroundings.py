@@ -26,6 +26,7 @@ _FOREIGN += (
     "HF_HUB_OFFLINE",
     "HF_TOKEN",
     "HUGGING_FACE_HUB_TOKEN",
+    "KF_PIPELINES_SA_TOKEN_PATH",
     "KUBECONFIG",
     "KUBEFLOW_",
     "KUBERNETES_",
@@ -42,6 +43,8 @@ _FOREIGN += (
     "TSPIN_LOG_FORMAT",
     "TSPIN_RUN_ID",
     "TSPIN_STATUS_DIR",
+    "TSPIN_MIRRORS",
+    "TSPIN_MIRROR_NAME",
     "WORLD_SIZE",
 )
 """Variables, or what they begin with, that say something about the machine and not to the tests."""

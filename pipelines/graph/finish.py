@@ -45,6 +45,9 @@ def _finish(plan: Plan, config: Any, history: Any, best: Any, **begun: Any) -> N
         candidate=model.output,
         history=history,
         run=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        namespace=plan.profile.namespace,
+        **plan.mirrors(),
     )
     plan.placed(promoted, "promote", "promote")
     # Another try is another comparison; and a refusal is not a fault of the machine.

@@ -56,7 +56,7 @@ class Start:
         if plan.registry is not None:
             # A task of its own, since it must run with the rights of the promotion, which the
             # tasks that run models and data have not.
-            registry = check_registry(registry=plan.registry).after(fit)
+            registry = check_registry(registry=plan.registry, **plan.mirrors()).after(fit)
             plan.placed(registry, "promote", "check registry").set_caching_options(False)
             self._checked.after(registry)
         self.settings = self._checked.outputs["settings"]

@@ -16,6 +16,7 @@ from tspin.config import RunConfig, load_yaml
 from tspin.config.strict import Strict
 from tspin.errors import InputError
 from tspin_pipelines.profiles.lifetime import Lifetime
+from tspin_pipelines.profiles.mirrors import Mirrors
 from tspin_pipelines.profiles.names import Annotations, Digest, Labels, Name
 from tspin_pipelines.profiles.project import Project
 from tspin_pipelines.profiles.quantity import in_units
@@ -135,6 +136,8 @@ class Profile(Strict):
     """TrainingRuntime of Kubeflow Trainer, needed to train on several nodes."""
     lifetime: Lifetime = Lifetime()
     """Of the workflows that runs are."""
+    mirrors: Mirrors = Mirrors()
+    """Other registries that show the champion of this one, too."""
     stages: Stages
     project: Project | None = None
     """What a project adds to a copy of its own."""

@@ -13,6 +13,7 @@ import yaml
 import tspin
 from tspin.errors import InputError
 from tspin.files import atomic_file
+from tspin.mirrors.address import Address
 from tspin.outputs import begins_with, check_output
 from tspin_pipelines.profiles.profile import Profile, load_profile, profile_names
 from tspin_pipelines.profiles.project import Project
@@ -117,7 +118,7 @@ def kustomization(path: Path, profile: Profile, project: Project) -> str:
         ]
         content["generatorOptions"] = {"disableNameSuffixHash": True}
     patches = [*_namespace(profile), *_artifacts(profile, project), *_region(profile, project)]
-    if patches := [*patches, *_mlflow(project)]:
+    if patches := [*patches, *_ways_out(profile, project)]:
         content["patches"] = patches
     text = yaml.safe_dump(content, sort_keys=False, width=1000)
     return _HEADER.format(profile=path.name) + text
@@ -197,24 +198,37 @@ def _region(profile: Profile, project: Project) -> list[dict[str, Any]]:
     return [_patch({"kind": "SecretStore"}, "/spec/provider/aws/region", region)]
 
 
-def _mlflow(project: Project) -> list[dict[str, Any]]:
-    """The way out to the tracking server.
+def _ways_out(profile: Profile, project: Project) -> list[dict[str, Any]]:
+    """To the tracking server, and to the registries that show the champion, too."""
+    servers = {
+        "allow-mlflow": [] if project.mlflow is None else [project.mlflow],
+        "allow-mirrors": [Address.of(text).url for text in profile.mirrors.addresses],
+    }
+    return [
+        _patch({"kind": "NetworkPolicy", "name": policy}, "/spec/egress", _egress(addresses))
+        for policy, addresses in servers.items()
+        if addresses
+    ]
 
-    Inside the cluster it is open on all ports of the server's namespace: a policy counts the port
-    of the pod, and the address has that of its Service.
+
+def _egress(addresses: list[str]) -> list[dict[str, Any]]:
+    """Rules for some servers, each rule once.
+
+    Inside the cluster the way is open on all ports of a server's namespace: a policy counts the
+    port of the pod, and the address has that of its Service.
     """
-    if project.mlflow is None:
-        return []
-    address = urlsplit(project.mlflow)
-    parts = (address.hostname or "").split(".")
-    rule: dict[str, Any]
-    if parts[2:3] == ["svc"]:
-        namespace = {"matchLabels": {"kubernetes.io/metadata.name": parts[1]}}
-        rule = {"to": [{"namespaceSelector": namespace}]}
-    else:
-        port = address.port or (443 if address.scheme == "https" else 80)
-        rule = {"to": _ANYWHERE, "ports": [{"protocol": "TCP", "port": port}]}
-    return [_patch({"kind": "NetworkPolicy", "name": "allow-mlflow"}, "/spec/egress", [rule])]
+    rules: list[dict[str, Any]] = []
+    for address in map(urlsplit, addresses):
+        parts = (address.hostname or "").split(".")
+        if parts[2:3] == ["svc"]:
+            namespace = {"matchLabels": {"kubernetes.io/metadata.name": parts[1]}}
+            rule: dict[str, Any] = {"to": [{"namespaceSelector": namespace}]}
+        else:
+            port = address.port or (443 if address.scheme == "https" else 80)
+            rule = {"to": _ANYWHERE, "ports": [{"protocol": "TCP", "port": port}]}
+        if rule not in rules:
+            rules.append(rule)
+    return rules
 
 
 def _patch(target: dict[str, str], path: str, value: Any) -> dict[str, Any]:

@@ -76,6 +76,9 @@ def deploy(
     replicas: Annotated[int, typer.Option(min=1, help="Copies of the server.")] = 1,
     canary: Canary = None,
     arg: Further = None,
+    oci: Annotated[
+        bool, typer.Option("--oci", help="The model as the image that tspin export --oci made.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="YAML file; otherwise it is printed.", **LOCAL_PATH)
     ] = None,
@@ -85,7 +88,7 @@ def deploy(
     """Write the manifests that serve the champion of a registry; or apply them."""
     from tspin_pipelines.serving.release import Asked
 
-    asked = Asked(name, number, namespace, image, base, replicas, canary, tuple(arg or ()))
+    asked = Asked(name, number, namespace, image, base, replicas, canary, tuple(arg or ()), oci)
     _deploy(registry, to, profile, (config, overrides), asked, out, apply, overwrite)
 
 

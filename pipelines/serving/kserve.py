@@ -76,6 +76,8 @@ def _llm(serving: Serving, release: Release, name: str, weight: int | None) -> O
 
 def _llm_model(serving: Serving, release: Release) -> Object:
     champion = release.champion
+    if release.oci is not None:
+        return {"uri": f"oci://{release.oci}", "name": serving.name}
     uri = _fetched(_champion_source(serving, champion))
     if champion.adapter is None or release.base is None:
         return {"uri": uri, "name": serving.name}
@@ -104,12 +106,12 @@ def _llm_template(serving: Serving, release: Release) -> Object:
     certificates = [v for v in pod.volumes(profile) if v["name"] == "certificates"]
     trusted = [m for m in pod.mounts(profile, stage) if m["name"] == "certificates"]
     mounted = {"volumeMounts": trusted} if trusted else {}
+    # An image is pulled by the node: KServe adds no such container, and ours alone would be none.
+    fetches = {"name": "storage-initializer", "env": [*environment, *passed], **mounted}
     return {
         **pod.identity(profile),
         **pod.nodes(stage),
-        "initContainers": [
-            {"name": "storage-initializer", "env": [*environment, *passed], **mounted}
-        ],
+        **({"initContainers": [fetches]} if release.oci is None else {}),
         "containers": [
             {
                 "name": "main",

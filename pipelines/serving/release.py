@@ -41,6 +41,8 @@ class Asked:
     replicas: int
     canary: int | None
     further: tuple[str, ...]
+    oci: bool = False
+    """Whether the model comes as the image that `tspin export --oci` made of it."""
 
 
 def serving_of(registry: str, profile: Profile, config: RunConfig | None, asked: Asked) -> Serving:
@@ -63,7 +65,11 @@ def serving_of(registry: str, profile: Profile, config: RunConfig | None, asked:
     opened = Registry(registry)
     champion = read_champion(opened, asked.number)
     before = None if asked.canary is None else champion_before(opened, champion)
-    releases = [_release(c, profile, asked.base) for c in (before, champion) if c is not None]
+    releases = [
+        _release(c, profile, asked.base, _oci(opened, c) if asked.oci else None)
+        for c in (before, champion)
+        if c is not None
+    ]
     stage = profile.stages.generate
     prompt = {} if config is None else _prompt(config)
     return Serving(
@@ -89,6 +95,8 @@ def documents_of(target: Target, serving: Serving) -> list[dict[str, Any]]:
     Raises:
         InputError: the target cannot have it so.
     """
+    if serving.release.oci is not None and target != "kserve":
+        raise InputError(f"--oci: with --to {target} pods fetch from the registry; --to kserve")
     builders = {
         "kserve": llm_documents,
         "inferenceservice": inference_service_documents,
@@ -116,10 +124,23 @@ def _told(release: Release) -> str:
     return f"champion {champion.record.number} ({champion.short})"
 
 
-def _release(champion: Champion, profile: Profile, base: str | None) -> Release:
+def _release(champion: Champion, profile: Profile, base: str | None, oci: str | None) -> Release:
     if champion.adapter is None:
-        return Release(champion, None)
+        return Release(champion, None, oci)
+    if oci is not None:  # workload_lora.go of KServe 0.20
+        raise InputError("--oci: KServe takes no adapter from an image; export it with --merge")
     return Release(champion, base_source(champion.adapter, base, profile.stages.generate.volumes))
+
+
+def _oci(registry: Registry, champion: Champion) -> str:
+    """The image that was made of a champion last."""
+    notes = registry.images.of(champion.record.model)
+    if not notes:
+        raise InputError(
+            f"{registry.uri}: no image was made of champion {champion.record.number}; tspin export "
+            f"--registry {registry.uri} --number {champion.record.number} --oci HOST/PATH"
+        )
+    return notes[-1].image
 
 
 def _prompt(config: RunConfig) -> dict[str, Any]:

@@ -27,6 +27,8 @@ class Release:
     champion: Champion
     base: Source | None
     """None of full weights."""
+    oci: str | None = None
+    """The image that holds its model, `HOST/PATH@sha256:...`; None takes it from the registry."""
 
 
 @dataclass(frozen=True)

@@ -4,25 +4,42 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.local_pipelines import LocalKubeflow
+from tests.model_registry_server import ModelRegistryServer
 from tspin.files import sha256_folder
 from tspin.records.manifest import content_hash
 from tspin.registry import Registry
 from tspin.selfplay import run as play
+from tspin_pipelines.profiles.mirrors import Mirrors
 from tspin_pipelines.profiles.profile import load_profile
 
 pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
-def kubeflow(tmp_path_factory: pytest.TempPathFactory) -> LocalKubeflow:
-    """Two iterations, generation over two shards, promoted at the end."""
+def mirror() -> Iterator[ModelRegistryServer]:
+    server = ModelRegistryServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def kubeflow(
+    tmp_path_factory: pytest.TempPathFactory, mirror: ModelRegistryServer
+) -> LocalKubeflow:
+    """Two iterations, generation over two shards, promoted at the end and shown in a mirror."""
     made = LocalKubeflow(tmp_path_factory.mktemp("kubeflow"))
-    made.run("run", made.config(), shards=2, registry=str(made.folder / "registry"))
+    profile = load_profile("cpu").model_copy(
+        update={"mirrors": Mirrors(addresses=(mirror.mirror,))}
+    )
+    registry = str(made.folder / "registry")
+    made.run("run", made.config(), profile=profile, shards=2, registry=registry)
     return made
 
 
@@ -89,6 +106,18 @@ def test_the_best_model_is_promoted(kubeflow: LocalKubeflow) -> None:
     hashes = {content_hash(path / "model") for path in kubeflow.all("train", "trained", 0)}
     assert champion.model in hashes
     assert champion.metric == "nll_per_token"
+
+
+def test_the_champion_is_shown_in_the_mirror_with_the_run_that_made_it(
+    kubeflow: LocalKubeflow, mirror: ModelRegistryServer
+) -> None:
+    champion = Registry(str(kubeflow.folder / "registry")).champion()
+    assert champion is not None
+    assert mirror.flagged() == [champion.model]
+    (artifact,) = mirror.artifacts.values()
+    source = (artifact["modelSourceKind"], artifact["modelSourceGroup"])
+    assert source == ("kfp", load_profile("cpu").namespace)
+    assert f"kfp://tspin/{artifact['modelSourceId']}/{artifact['modelSourceName']}" == champion.run
 
 
 def test_a_second_run_takes_all_from_the_cache(kubeflow: LocalKubeflow) -> None:

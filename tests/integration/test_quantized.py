@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from tests import warm
 from tspin.config import RunConfig
-from tspin.export import export_model
+from tspin.export.model import export_model
 from tspin.models.policy import load_policy
 from tspin.records.manifest import is_current, read_manifest
 from tspin.records.training_log import read_train_log

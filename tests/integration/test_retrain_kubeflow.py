@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.kubeflow_server import kubeflow_server
+from tests.model_registry_server import ModelRegistryServer
 from tests.registry_models import METRIC, make_candidate
 from tspin.files import sha256_file
 from tspin.registry import Registry, promote
@@ -44,10 +45,16 @@ def retrain(project: Path, url: str, *options: str, path: str) -> subprocess.Com
 
 
 def test_the_run_is_submitted_and_followed(project: Path) -> None:
+    mirror = ModelRegistryServer()
+    mirror.start()
     with kubeflow_server() as server:
-        done = retrain(project, server.url, "--profile", "cpu", path=str(ROOT))
+        options = ["--profile", "cpu", "--mirror", mirror.mirror]
+        done = retrain(project, server.url, *options, path=str(ROOT))
         assert done.returncode == 0, done.stderr
         (submitted,) = server.runs
+    mirror.stop()
+    (champion,) = Registry(str(project.parent / "registry")).records()
+    assert mirror.flagged() == [champion.model]
     assert "train: succeeded" in done.stdout
     registry = project.parent / "registry"
     assert str(registry) in str(submitted["pipeline_spec"])

@@ -102,6 +102,20 @@ def test_pods_reach_the_mlflow_server_that_the_profile_names(
         assert "169.254.0.0/16" in rule["to"][0]["ipBlock"]["except"]
 
 
+def test_pods_reach_the_mirrors_that_the_profile_names(tmp_path: Path) -> None:
+    add_kubeflow(tmp_path, BY_OVERLAY["onprem"])
+    path = tmp_path / "kubeflow/profile.yaml"
+    fill_in(path, os.path.relpath(K8S.parent, path.parent), namespace="team")
+    mirrors = "\nmirrors: {addresses: ['model-registry=http://mr.kubeflow.svc.cluster.local']}\n"
+    path.write_text(path.read_text().replace("\nproject:\n", f"{mirrors}project:\n"))
+    sync_manifests(path)
+    policy = named(_render(path.parent), "NetworkPolicy", "allow-mirrors")
+    assert policy["metadata"]["namespace"] == "team"
+    labels = {"kubernetes.io/metadata.name": "kubeflow"}
+    rule = {"to": [{"namespaceSelector": {"matchLabels": labels}}]}
+    assert policy["spec"]["egress"] == [rule]
+
+
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_a_project_begins_with_the_settings_that_its_overlay_has(name: str) -> None:
     assert STORES[name].keys() == named(overlay(name), "ConfigMap", "tspin-s3")["data"].keys()

@@ -171,6 +171,12 @@ def test_mlflow_is_reached_where_it_is_named_and_nowhere_else() -> None:
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
+def test_no_mirror_is_reached_until_a_profile_names_one(name: str) -> None:
+    policy = named(overlay(name), "NetworkPolicy", "allow-mirrors")["spec"]
+    assert (policy["egress"], policy["policyTypes"]) == ([], ["Egress"])
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
 def test_the_pods_of_pipelines_may_do_what_argo_and_kubeflow_do_in_their_name(name: str) -> None:
     rules = named(overlay(name), "Role", "tspin-pipeline")["rules"]
 

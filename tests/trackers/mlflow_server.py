@@ -78,11 +78,11 @@ class MlflowServer:
         except requests.RequestException:
             return False
 
-    def _asked(self, call: str, **content: Any) -> dict[str, Any]:
+    def asked(self, call: str, *, method: str | None = None, **content: Any) -> dict[str, Any]:
+        """What the API answers; POST where there is content, unless another method is said."""
         url = f"{self.uri}/api/2.0/mlflow/{call}"
-        answer = requests.request(
-            "POST" if content else "GET", url, json=content or None, timeout=60
-        )
+        method = method or ("POST" if content else "GET")
+        answer = requests.request(method, url, json=content or None, timeout=60)
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
         return found
@@ -104,31 +104,31 @@ class MlflowServer:
         return {path(run): run for run in runs.values()}
 
     def _runs(self, experiment: str) -> list[Shown]:
-        found = self._asked("experiments/search", max_results=100).get("experiments", [])
+        found = self.asked("experiments/search", max_results=100).get("experiments", [])
         numbers = [e["experiment_id"] for e in found if e["name"] == experiment]
         if not numbers:
             return []
-        found = self._asked("runs/search", experiment_ids=numbers, max_results=500)
+        found = self.asked("runs/search", experiment_ids=numbers, max_results=500)
         return [Shown(self, run) for run in found.get("runs", [])]
 
     def create_experiment(self, name: str) -> str:
         """Its number."""
-        return str(self._asked("experiments/create", name=name)["experiment_id"])
+        return str(self.asked("experiments/create", name=name)["experiment_id"])
 
     def create_run(self, experiment: str, name: str, parent: str | None = None) -> str:
         """One that somebody else makes, in the experiment of this number."""
         tags = [{"key": "mlflow.parentRunId", "value": parent}] if parent else []
-        made = self._asked("runs/create", experiment_id=experiment, run_name=name, tags=tags)
+        made = self.asked("runs/create", experiment_id=experiment, run_name=name, tags=tags)
         return str(made["run"]["info"]["run_id"])
 
     def curve(self, run_id: str, name: str) -> list[tuple[int, float]]:
         """The values of a metric by step, as often as they were sent."""
-        found = self._asked(f"metrics/get-history?run_id={run_id}&metric_key={name}")
+        found = self.asked(f"metrics/get-history?run_id={run_id}&metric_key={name}")
         return sorted((int(m.get("step", 0)), m["value"]) for m in found.get("metrics", []))
 
     def artifacts(self, run_id: str) -> list[str]:
         """The paths of a run's files."""
-        found = self._asked(f"artifacts/list?run_id={run_id}")
+        found = self.asked(f"artifacts/list?run_id={run_id}")
         return [file["path"] for file in found.get("files", [])]
 
 

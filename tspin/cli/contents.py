@@ -26,7 +26,7 @@ CONTENTS: dict[str, tuple[str, str]] = {
     ),
     "export": (
         "run.export",
-        "Copy a run's model to a folder, with a model card; and to the Hub, if asked.",
+        "Copy a run's model to a folder, with a model card; to the Hub or an image, if asked.",
     ),
     "plan": (
         "plan.plan",

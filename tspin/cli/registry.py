@@ -1,7 +1,8 @@
-"""Commands on a registry: promote, rollback, retrain, registry list, fetch, verify, metrics."""
+"""Commands on a registry: promote, rollback, retrain, registry list, fetch, verify and so on."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -31,11 +32,27 @@ MinGain = Annotated[
 Wait = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Or leave when a Kubeflow run is submitted.")
 ]
+Since = Annotated[
+    str | None, typer.Option(help="Commit before the push; does nothing if only docs changed.")
+]
 ProjectFolder = Annotated[Path, typer.Option(help="Of the project.", **LOCAL_PATH)]
 Certain = Annotated[
     bool,
     typer.Option(
         "--certain/--by-value", help="The gain's whole interval counts, or its value alone."
+    ),
+]
+MIRROR = typer.Option(
+    "--mirror",
+    envvar="TSPIN_MIRRORS",
+    help="Show the champion there, too: model-registry=URL or mlflow=URL; may be repeated.",
+)
+Mirrors = Annotated[list[str] | None, MIRROR]
+MirrorName = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TSPIN_MIRROR_NAME",
+        help="Of the registered model there; made of the registry's URI by default.",
     ),
 ]
 
@@ -50,22 +67,26 @@ def promote(
     certain: Certain = True,
     by: By = None,
     run: Annotated[str | None, typer.Option(help="Where the model comes from.")] = None,
+    mirrors: Mirrors = None,
+    mirror_name: MirrorName = None,
 ) -> None:
     """Make a model the champion if it beats the champion; exit code 3 if it does not."""
+    from tspin.mirrors.following import mirrored
     from tspin.registry import promote as step
 
-    record = step(
-        fetch(candidate),
-        metrics=fetch(metrics),
-        registry=registry,
-        metric=metric,
-        direction=direction,
-        min_gain=min_gain,
-        certain=certain,
-        by=by,
-        run=run,
-    )
-    _tell_champion(registry, record)
+    with mirrored(registry, mirrors or [], mirror_name):
+        record = step(
+            fetch(candidate),
+            metrics=fetch(metrics),
+            registry=registry,
+            metric=metric,
+            direction=direction,
+            min_gain=min_gain,
+            certain=certain,
+            by=by,
+            run=run,
+        )
+        _tell_champion(registry, record)
 
 
 def rollback(
@@ -74,12 +95,16 @@ def rollback(
         int | None, typer.Option(help="Number of a champion; the one before by default.")
     ] = None,
     by: By = None,
+    mirrors: Mirrors = None,
+    mirror_name: MirrorName = None,
 ) -> None:
     """Make an earlier champion the champion again."""
+    from tspin.mirrors.following import mirrored
     from tspin.registry import rollback as step
 
-    record = step(registry, to=to, by=by)
-    _tell_champion(registry, record)
+    with mirrored(registry, mirrors or [], mirror_name):
+        record = step(registry, to=to, by=by)
+        _tell_champion(registry, record)
 
 
 @app.command(name="list")
@@ -90,9 +115,11 @@ def list_command(
     """All champions, the last one is today's."""
     from tspin.registry import Registry
 
-    for record in Registry(registry).records():
+    opened = Registry(registry)
+    for record in opened.records():
         if as_json:
-            typer.echo(record.model_dump_json())
+            images = {"images": [note.image for note in opened.images.of(record.model)]}
+            typer.echo(json.dumps(record.model_dump(mode="json") | images))
             continue
         value = record.metrics[record.metric].value
         told = f"{record.metric} {value:.4g}  by {record.by}  {record.run or ''}"
@@ -147,7 +174,7 @@ def metrics_command(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 9464,
     ci: Annotated[
         str, typer.Option(help="Regular expression: how the run of a promotion by CI begins.")
-    ] = "https?://|tspin-run",
+    ] = "https?://|kfp://|tspin-run",
 ) -> None:
     """Answer Prometheus about the champions until the command is ended."""
     from tspin.monitoring.monitored import check_client
@@ -162,6 +189,19 @@ def metrics_command(
     serve_registry(registry, port, pattern)
 
 
+@app.command(name="sync")
+def sync_command(
+    registry: RegistryUri,
+    mirrors: Annotated[list[str], MIRROR],
+    mirror_name: MirrorName = None,
+) -> None:
+    """Make mirrors what the registry says, whatever they missed; 1 if one cannot be reached."""
+    from tspin.mirrors.following import Mirrors
+
+    for change in Mirrors.of(registry, mirrors, mirror_name).sync():
+        typer.echo(change)
+
+
 def retrain(
     registry: Annotated[
         str,
@@ -171,9 +211,7 @@ def retrain(
         Literal["local", "kubeflow"],
         typer.Option(envvar="RETRAIN_MODE", help="dvc repro here, or a Kubeflow run."),
     ] = "local",
-    since: Annotated[
-        str | None, typer.Option(help="Commit before the push; does nothing if only docs changed.")
-    ] = None,
+    since: Since = None,
     profile: Annotated[
         str | None, typer.Option(envvar="RETRAIN_PROFILE", help="Of the cluster, for kubeflow.")
     ] = None,
@@ -185,6 +223,8 @@ def retrain(
     ] = None,
     run: Annotated[str | None, typer.Option(help="Name or address of the CI's job.")] = None,
     by: By = None,
+    mirrors: Mirrors = None,
+    mirror_name: MirrorName = None,
     folder: ProjectFolder = Path(),
 ) -> None:
     """Check what was pushed, run it, report, promote; exit code 3 if the gate refuses."""
@@ -194,22 +234,22 @@ def retrain(
     from tspin.retrain import Retraining
     from tspin.retrain import retrain as step
 
-    outcome = step(
-        Retraining(
-            folder=folder,
-            registry=registry,
-            mode=mode,
-            since=since,
-            profile=profile,
-            wait=wait,
-            min_gain=min_gain,
-            certain=certain,
-            summary=summary,
-            run=run,
-            by=by,
-        )
+    asked = Retraining(
+        folder=folder,
+        registry=registry,
+        mode=mode,
+        since=since,
+        profile=profile,
+        wait=wait,
+        min_gain=min_gain,
+        certain=certain,
+        summary=summary,
+        run=run,
+        by=by,
+        mirrors=tuple(mirrors or []),
+        mirror_name=mirror_name,
     )
-    _tell_outcome(registry, outcome)
+    _tell_outcome(registry, step(asked))
 
 
 def _tell_outcome(registry: str, outcome: Outcome | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from tspin.cli.options import (
     run_config,
     run_inputs,
 )
+from tspin.errors import InputError
 from tspin.monitoring.monitored import monitored
 from tspin.outputs import check_output, never_ours, report_page, run_folder
 from tspin.store import fetch, output_at
@@ -81,9 +83,25 @@ def finish(config: ConfigFile, overrides: Overrides = None) -> None:
     Console().print(iteration_table(folder))
 
 
+Number = Annotated[int | None, typer.Option(help="Of a champion; today's by default.")]
+Source = Annotated[
+    str | None, typer.Argument(help="A run folder.", **PATH | {"metavar": "[RUN_DIR]"})
+]
+Champions = Annotated[
+    str | None,
+    typer.Option("--registry", help="Export its champion instead of a run's model.", **PATH),
+]
+Reference = Annotated[
+    str | None,
+    typer.Option("--oci", help="HOST/PATH[:TAG]: push it as an image.", show_default=False),
+]
+
+
 def export(
-    run_dir: RunDir,
-    out: Annotated[Path, typer.Option(help="A new folder for the model.", **LOCAL_PATH)],
+    run_dir: Source = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A new folder for the model.", **LOCAL_PATH)
+    ] = None,
     iteration: Annotated[
         int | None, typer.Option(min=0, help="Without it, the best one.", show_default=False)
     ] = None,
@@ -97,11 +115,42 @@ def export(
     public: Annotated[
         bool, typer.Option("--public", help="A repository made by --push-to is not private.")
     ] = False,
+    oci: Reference = None,
+    registry: Champions = None,
+    number: Number = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Copy a run's model to a folder, with a model card; and to the Hub, if asked."""
+    """Copy a run's model to a folder, with a model card; to the Hub or an image, if asked."""
+    if registry is not None:
+        if run_dir or iteration is not None or merge or push_to or out is not None or oci is None:
+            raise InputError(
+                "--registry takes --oci and --number, and nothing else of a run; `tspin registry "
+                "fetch` copies a champion to a folder"
+            )
+        _push_champion(registry, number, oci)
+        return
+    if run_dir is None or out is None or number is not None:
+        raise InputError("expected RUN_DIR and --out, or --registry, --oci and perhaps --number")
+    _export_run(run_dir, out, iteration, merge, push_to, public, oci, overwrite)
+
+
+def _export_run(
+    run_dir: str,
+    out: Path,
+    iteration: int | None,
+    merge: bool,
+    push_to: str | None,
+    public: bool,
+    oci: str | None,
+    overwrite: bool,
+) -> None:
     check_output(out, never_ours, folder=True, inputs=[run_dir], overwrite=overwrite)
-    from tspin.export import check_name_and_token, chosen_iteration, export_model, push_model
+    from tspin.export.oci import Reference, push_image
+
+    reference = None if oci is None else Reference.of(oci)
+    from tspin.export.hub import check_name_and_token, push_model
+    from tspin.export.model import chosen_iteration, export_model
+    from tspin.records.manifest import content_hash
 
     if push_to is not None:
         check_name_and_token(push_to)
@@ -113,3 +162,19 @@ def export(
     typer.echo(f"{out}: the model of iteration {number}")
     if push_to is not None:
         typer.echo(push_model(out, push_to, public=public))
+    if reference is not None:
+        typer.echo(f"oci://{push_image(out, reference, content_hash(out))}")
+
+
+def _push_champion(registry: str, number: int | None, oci: str) -> None:
+    from tspin.export.oci import Reference, push_image
+    from tspin.registry import Registry
+
+    reference, opened = Reference.of(oci), Registry(registry)
+    record = opened.find(number=number)
+    with tempfile.TemporaryDirectory(prefix="tspin-image-") as folder:
+        model = Path(folder) / "model"
+        opened.fetch(record, model)
+        image = push_image(model, reference, record.model)
+    opened.images.add(record, image)
+    typer.echo(f"oci://{image}")

@@ -40,6 +40,8 @@ _NEEDED_FOR = {
     "hub": "data sets by name from the Hub need it",
     "mlflow": "system.report_to 'mlflow' needs it, and runs that Kubeflow Pipelines hands down",
     "metrics": "system.metrics_port needs it",
+    "registry": "mirrors in Kubeflow Model Registry need it",
+    "oci": "tspin export --oci needs it",
     "pipelines": "Kubeflow pipelines need it",
     "dvc": "dvc repro needs it",
     "dev": "only for work on tspin itself",

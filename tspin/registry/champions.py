@@ -4,7 +4,8 @@
 without it the model counts as not there. `champion/00000001.json` and on are the records; a new
 one is created under the next number, which one of many writers can do, on any store that knows
 `create` (S3's `If-None-Match: *`). No pointer is ever overwritten, so none can be broken. Each
-record holds the hash of the one before it and of its model's list of files.
+record holds the hash of the one before it and of its model's list of files. `models/HASH.images/`
+has notes of the images that were made of a model.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from tspin.errors import GateRefusedError, InputError, TspinError
 from tspin.registry.chain import record_key, walk
+from tspin.registry.images import Images
 from tspin.registry.models import FileList, Models
 from tspin.registry.record import Record
 from tspin.store import ConflictError, open_store
@@ -30,6 +32,7 @@ class Registry:
         """A folder, or a URI such as `s3://bucket/prefix`; need not exist yet."""
         self._store = open_store(uri)
         self._models = Models(self._store)
+        self.images = Images(self._store)
         self.uri = self._store.uri
 
     def records(self) -> list[Record]:

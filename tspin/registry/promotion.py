@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
-import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +15,7 @@ from tspin.records.manifest import RECORDED_LATER, Manifest, content_hash, read_
 from tspin.registry.champions import Registry
 from tspin.registry.gate import PromotionGate
 from tspin.registry.models import FileList
-from tspin.registry.record import FORMAT, Record
+from tspin.registry.record import FORMAT, Record, now, user
 
 __all__ = ["promote", "rollback"]
 
@@ -105,8 +102,8 @@ def rollback(registry: str, *, to: int | None = None, by: str | None = None) -> 
         "number": current.number + 1,
         "kind": "rollback",
         "previous": current.number,
-        "by": by or _user(),
-        "at": _now(),
+        "by": by or user(),
+        "at": now(),
     }
     return opened.append(earlier[-1].model_copy(update=update))
 
@@ -166,8 +163,8 @@ def _record(
         direction=gate.direction,
         min_gain=gate.min_gain,
         previous=None if champion is None else champion.number,
-        by=by or _user(),
-        at=_now(),
+        by=by or user(),
+        at=now(),
         data={} if trained is None else trained.inputs,
         git_commit=commit or manifest.git_commit,
         run=run,
@@ -210,14 +207,3 @@ def _numerics(manifest: Manifest) -> dict[str, str | None]:
     """How an evaluation computed: what is not in its manifest is left out, as it is not known."""
     known = {k: v for k, v in manifest.parameters.items() if k in _NUMERICS}
     return known if manifest.engine is None else {"engine": manifest.engine, **known}
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # A container's user may have no name.
-        return f"uid {os.getuid()}"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

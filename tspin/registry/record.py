@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from tspin.records.estimate import Estimate
 
-__all__ = ["FORMAT", "Record"]
+__all__ = ["FORMAT", "Record", "now", "user"]
 
 FORMAT = 2
 """Of the records that are written; older ones are read."""
@@ -51,3 +54,16 @@ class Record(BaseModel):
     """What the model was trained on: role to content hash."""
     git_commit: str | None = None
     run: str | None = None
+
+
+def user() -> str:
+    """Who runs this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # A container's user may have no name.
+        return f"uid {os.getuid()}"
+
+
+def now() -> str:
+    """UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -37,6 +37,10 @@ class Retraining:
     """Name or address by which the registry's record finds the CI's job."""
     by: str | None = None
     """Who pushed; None is the user of this process."""
+    mirrors: tuple[str, ...] = ()
+    """That show the champion, too, as `--mirror` takes them."""
+    mirror_name: str | None = None
+    """Of the registered model there; None is made of the registry's URI."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done before anything is.

@@ -13,6 +13,7 @@ from tspin.config import RunConfig, load_config
 from tspin.data import validate_records
 from tspin.errors import InputError, TspinError
 from tspin.files import sha256_file
+from tspin.mirrors.following import mirrored
 from tspin.plugins import COMMANDS, load_plugin
 from tspin.registry import PromotionGate, Registry, promote
 from tspin.retrain.outcome import Outcome, write_outcome
@@ -48,12 +49,13 @@ def retrain(asked: Retraining) -> Outcome | None:
         return None
     outcome = Outcome(asked)
     try:
-        config = load_config(asked.folder / "params.yaml")
-        if asked.mode == "kubeflow":
-            _check_pipeline(asked)
-        _pull_data(asked.folder)
-        _validate(asked.folder, config)
-        _run(asked, config, outcome)
+        with mirrored(asked.registry, asked.mirrors, asked.mirror_name):
+            config = load_config(asked.folder / "params.yaml")
+            if asked.mode == "kubeflow":
+                _check_pipeline(asked)
+            _pull_data(asked.folder)
+            _validate(asked.folder, config)
+            _run(asked, config, outcome)
     except TspinError as error:
         outcome.error = error
         raise

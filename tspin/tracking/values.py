@@ -14,7 +14,16 @@ from tspin.records.estimate import estimates_of, read_metrics
 from tspin.records.manifest import Manifest, manifest_path
 from tspin.tracking.server import Point
 
-__all__ = ["LOSS", "config_params", "curve", "heldout", "iteration_params", "recorded_tags"]
+__all__ = [
+    "HELDOUT",
+    "LOSS",
+    "config_params",
+    "curve",
+    "heldout",
+    "iteration_params",
+    "named",
+    "recorded_tags",
+]
 
 TRAINING, HELDOUT = "train/", "heldout/"
 LOSS = f"{TRAINING}loss"
@@ -58,7 +67,7 @@ def curve(rows: list[dict[str, Any]], time_ms: int) -> Iterator[Point]:
     for row in rows:
         for name, value in row.items():
             if name != "step" and isinstance(value, int | float) and not isinstance(value, bool):
-                yield Point(_named(TRAINING + name), float(value), int(row["step"]), time_ms)
+                yield Point(named(TRAINING + name), float(value), int(row["step"]), time_ms)
 
 
 def heldout(metrics: Path) -> Iterator[Point]:
@@ -72,7 +81,7 @@ def heldout(metrics: Path) -> Iterator[Point]:
         values = {"": estimate.value, ".low": estimate.low, ".high": estimate.high}
         for ending, value in values.items():
             if value is not None and math.isfinite(value):
-                yield Point(_named(HELDOUT + name + ending), float(value), step, time_ms)
+                yield Point(named(HELDOUT + name + ending), float(value), step, time_ms)
 
 
 def recorded_tags(output: Path) -> dict[str, str]:
@@ -90,10 +99,11 @@ def recorded_tags(output: Path) -> dict[str, str]:
     tags |= {f"tspin.{name}.from.{role}": value for role, value in manifest.inputs.items()}
     if manifest.model is not None:
         tags[f"tspin.{name}.policy"] = manifest.model
-    return {_named(tag): value for tag, value in tags.items()}
+    return {named(tag): value for tag, value in tags.items()}
 
 
-def _named(name: str) -> str:
+def named(name: str) -> str:
+    """A name as MLflow takes it."""
     return _UNNAMED.sub("_", name)
 
 
@@ -102,4 +112,4 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, st
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{before}{name}.")
         else:
-            yield _named(before + name), value if isinstance(value, str) else json.dumps(value)
+            yield named(before + name), value if isinstance(value, str) else json.dumps(value)

@@ -15,6 +15,10 @@ ModelUri = Annotated[str, Field(pattern=r"^(s3://|hf://[^/]+/[^/]+$|pvc://)")]
 """What the storage initializer of an LLMInferenceService takes, for adapters too."""
 
 
+BaseUri = ModelUri | Annotated[str, Field(pattern=r"^oci://[^@]+@sha256:[0-9a-f]{64}$")]
+"""And what it takes for a model that is no adapter (workload_storage.go, workload_lora.go)."""
+
+
 class LoraAdapter(Strict):
     name: str
     uri: ModelUri
@@ -26,7 +30,7 @@ class Lora(Strict):
 
 
 class LlmModel(Strict):
-    uri: ModelUri
+    uri: BaseUri
     name: str
     lora: Lora | None = None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tspin_components
+from tspin_components.artifacts import run_address
 
 FOLDER = Path(tspin_components.__file__).resolve().parent
 # What the bodies call, and not a component itself: the folders that pass from pod to pod.
@@ -42,3 +43,8 @@ def test_every_image_that_runs_a_component_has_what_its_body_imports() -> None:
     images = {name: stage for name, stage in named.items() if "\nENTRYPOINT" in stage}
     assert set(images) == {"cpu", "train", "evaluate", "generate"}
     assert not [name for name, stage in images.items() if "COPY --from=package " not in stage]
+
+
+def test_a_run_is_named_so_that_its_page_is_found_or_else_by_its_name() -> None:
+    assert run_address("team", "12-3", "a run/1") == "kfp://team/12-3/a%20run%2F1"
+    assert run_address("", "12-3", "a run") == "a run"

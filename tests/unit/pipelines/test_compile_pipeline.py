@@ -67,6 +67,27 @@ def test_the_yaml_is_what_was_recorded(name: str, tmp_path: Path) -> None:
     assert out.read_text().count("\n---\n") == 1  # The pipeline spec and the platform spec.
 
 
+def test_the_mirrors_of_a_profile_reach_the_tasks_at_the_registry(tmp_path: Path) -> None:
+    values = load_profile("cpu").model_dump()
+    address = "model-registry=http://mr.kubeflow.svc.cluster.local:8080"
+    values["mirrors"] = {"addresses": [address], "name": "answers"}
+    plan = Plan(_config(heldout="h"), Profile.model_validate(values), registry="s3://b/r")
+    compile_pipeline("run", plan, tmp_path / "pipeline.yaml")
+    dags = [
+        c["dag"]
+        for c in _documents(tmp_path / "pipeline.yaml")[0]["components"].values()
+        if "dag" in c
+    ]
+    dags.append(_documents(tmp_path / "pipeline.yaml")[0]["root"]["dag"])
+    tasks = [task for dag in dags for task in dag["tasks"].values()]
+    names = ("check registry", "promote")
+    told = [task["inputs"]["parameters"] for task in tasks if task["taskInfo"]["name"] in names]
+    assert len(told) >= 2
+    for inputs in told:
+        assert inputs["mirrors"]["runtimeValue"]["constant"] == [address]
+        assert inputs["mirror_name"]["runtimeValue"]["constant"] == "answers"
+
+
 @pytest.mark.parametrize("tasks", ["[]", "[paper]"])
 def test_shards_of_an_evaluation_are_merged_without_a_gpu(tasks: str, tmp_path: Path) -> None:
     """By what scores tasks, if there are any; the pods of the shards are those of the stage."""

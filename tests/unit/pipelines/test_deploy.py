@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from tests.s3_server import s3_bucket
 from tspin.errors import InputError, TspinError
-from tspin.registry import rollback
+from tspin.registry import Registry, rollback
 from tspin_pipelines.serving.commands import app
 
 TARGETS = ("kserve", "inferenceservice", "vllm")
@@ -162,6 +162,31 @@ def test_kserve_gets_the_base_and_the_adapter(tmp_path: Path, adapters: Path) ->
     assert service["spec"]["model"] == {"uri": "hf://org/base", "name": "tspin-base", "lora": lora}
     selector = policy["spec"]["podSelector"]["matchLabels"]
     assert selector.items() <= service["spec"]["labels"].items()
+
+
+def test_kserve_gets_the_image_that_was_made_of_the_champion(
+    tmp_path: Path, registry: Path
+) -> None:
+    path = on_claim(tmp_path)
+    with pytest.raises(InputError, match=r"no image was made of champion 2; tspin export"):
+        deploy(registry, "kserve", path, "--oci")
+    opened = Registry(str(registry))
+    image = f"registry.test/team/model@sha256:{'a' * 64}"
+    opened.images.add(opened.find(), image)
+    documents = deploy(registry, "kserve", path, "--oci")
+    for document in documents:
+        check(document)
+    assert documents[0]["spec"]["model"]["uri"] == f"oci://{image}"
+    assert "initContainers" not in documents[0]["spec"]["template"]
+    with pytest.raises(InputError, match="--to kserve"):
+        deploy(registry, "vllm", path, "--oci")
+
+
+def test_kserve_takes_no_adapter_from_an_image(tmp_path: Path, adapters: Path) -> None:
+    opened = Registry(str(adapters))
+    opened.images.add(opened.find(), f"registry.test/team/model@sha256:{'a' * 64}")
+    with pytest.raises(InputError, match="export it with --merge"):
+        deploy(adapters, "kserve", on_claim(tmp_path), "--oci")
 
 
 def test_a_shell_hands_kserves_arguments_on_as_they_are(tmp_path: Path, adapters: Path) -> None:

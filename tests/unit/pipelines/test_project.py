@@ -108,6 +108,23 @@ def test_ci_gets_what_the_profile_says(project: Path, monkeypatch: pytest.Monkey
     ]
 
 
+def test_pods_reach_the_mirrors_that_the_profile_names(project: Path) -> None:
+    inside = "model-registry=http://mr.kubeflow.svc.cluster.local:8080"
+    mirrors = f"[{inside}, 'mlflow=https://mlflow.test', 'model-registry=https://mr.test']"
+    _change(
+        project / "profile.yaml", "\nproject:", f"\nmirrors: {{addresses: {mirrors}}}\nproject:"
+    )
+    sync_manifests(project / "profile.yaml")
+    patches = _layer(project)["patches"]
+    assert isinstance(patches, list)
+    (patch,) = [p["patch"] for p in patches if p["target"].get("name") == "allow-mirrors"]
+    (operation,) = yaml.safe_load(patch)
+    cluster, world = operation["value"]
+    labels = {"kubernetes.io/metadata.name": "kubeflow"}
+    assert cluster == {"to": [{"namespaceSelector": {"matchLabels": labels}}]}
+    assert world["ports"] == [{"protocol": "TCP", "port": 443}]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -116,6 +133,7 @@ def test_ci_gets_what_the_profile_says(project: Path, monkeypatch: pytest.Monkey
         ("registry: s3://team/registry", "registry: a b", "'project.registry' is 'a b'"),
         ("AWS_REGION: us-east-1", 'AWS_REGION: "a\\nPATH=b"', "'project.settings.AWS_REGION' is"),
         (REPOSITORY, "../tspin", "there is no .*k8s/overlays/eks"),
+        ("\nproject:", "\nmirrors: {addresses: [mr.test]}\nproject:", "expected model-registry="),
     ],
 )
 def test_what_a_profile_cannot_say(project: Path, old: str, new: str, message: str) -> None:

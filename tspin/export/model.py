@@ -1,4 +1,4 @@
-"""The export step: a model of a run as a folder that stands by itself; to the Hub, if asked."""
+"""A model of a run as a folder that stands by itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, GenerationConfig
 
 from tspin.config import RunConfig
-from tspin.errors import InputError, TspinError
+from tspin.errors import InputError
 from tspin.files import atomic_folder, write_json
 from tspin.models.folder import ADAPTER_CONFIG, ModelFolder
 from tspin.models.generation import end_ids, generation_settings, write_end_ids
@@ -24,7 +24,7 @@ from tspin.runs.history import History, read_history
 from tspin.tokens.ends import name_end_token
 from tspin.tokens.loading import load_template
 
-__all__ = ["check_name_and_token", "chosen_iteration", "export_model", "push_model"]
+__all__ = ["chosen_iteration", "export_model"]
 
 
 def chosen_iteration(run_dir: Path, asked: int | None) -> int:
@@ -161,61 +161,3 @@ def _base_on_hub(history: History, model: Path) -> str | None:
         identity = ((first and first.model) or "").removeprefix("hub:")
         named = identity.rpartition("@")[0]
     return named if named and not Path(named).is_absolute() else None
-
-
-def check_name_and_token(name: str) -> None:
-    """Refuse, before any work, what the Hub would refuse.
-
-    Raises:
-        InputError: not a name of the Hub, or no token.
-    """
-    from huggingface_hub import get_token
-    from huggingface_hub.errors import HFValidationError
-
-    # Public, and in its reference; only its type stubs do not say so.
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
-
-    try:
-        validate_repo_id(name)
-    except HFValidationError as error:
-        raise InputError(f"--push-to {name}: expected USER/NAME: {error}") from None
-    if not get_token():
-        raise InputError(
-            f"--push-to {name}: needs a token that may write: set HF_TOKEN, or run `hf auth login`"
-        )
-
-
-def push_model(folder: Path, name: str, *, public: bool) -> str:
-    """Upload a model folder in one commit; the repository is made where there is none.
-
-    Args:
-        folder: As `tspin.export.export_model` makes it.
-        name: `user/name`.
-        public: Who may see a repository that is made now.
-
-    Returns:
-        The page of the commit.
-
-    Raises:
-        InputError: an adapter whose base is a folder here, which nobody else has.
-        TspinError: the Hub cannot be reached, or refuses; run again to continue.
-    """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
-    path = folder / ADAPTER_CONFIG
-    if path.is_file():
-        base = str(orjson.loads(path.read_bytes())["base_model_name_or_path"])
-        if Path(base).is_absolute():
-            raise InputError(
-                f"{folder}: an adapter on {base}, which nobody has but this machine; use --merge"
-            )
-    api = HfApi()
-    try:
-        api.create_repo(name, private=not public, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=name, folder_path=folder, commit_message="Upload model and card"
-        )
-    except (HfHubHTTPError, OSError) as error:
-        raise TspinError(f"{name}: the Hugging Face Hub did not take it: {error}") from None
-    return str(commit.commit_url)
