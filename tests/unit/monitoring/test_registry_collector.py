@@ -9,12 +9,18 @@ import urllib.request
 from datetime import datetime
 from pathlib import Path
 
+from typer.main import get_group
+
 from tests.registry_models import METRIC, make_candidate
+from tspin.cli.registry import app
 from tspin.monitoring.families import CHAMPION, CHAMPION_TIME, RECORDS, UP
 from tspin.monitoring.registry import RegistryCollector
 from tspin.registry import promote, rollback
+from tspin_components.artifacts import run_address
 
-CI = re.compile("https?://|tspin-run")
+[_OPTION] = [o for o in get_group(app).commands["metrics"].params if o.name == "ci"]
+CI = re.compile(_OPTION.default)
+"""As the command has it."""
 
 
 def add(folder: Path, number: int, run: str | None) -> None:
@@ -41,7 +47,7 @@ def test_a_promotion_by_hand_is_counted_apart(tmp_path: Path) -> None:
     assert counts(tmp_path) == (0, 0, 0)
     assert (CHAMPION.name,) not in told(tmp_path)
     add(tmp_path, 1, "https://ci.example/1")
-    add(tmp_path, 2, "tspin-run-x7k2p")
+    add(tmp_path, 2, run_address("tspin", "4f2a", "tspin-run-x7k2p"))
     assert counts(tmp_path) == (2, 0, 0)
     add(tmp_path, 3, "at my desk, see https://ci.example/1")
     add(tmp_path, 4, None)
