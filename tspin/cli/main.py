@@ -10,14 +10,14 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.logging import RichHandler
 
 import tspin
 from tspin.cli.contents import Contents
 from tspin.errors import TspinError
 from tspin.processes.runner import end_with_runner
-from tspin.progress.logs import LOG_FORMAT, formatter, log_format
+from tspin.progress.console import draws_bars, stderr_console
+from tspin.progress.logs import LOG_FORMAT, formatter
 from tspin.progress.status import where_failed
 from tspin.records.process_start import count_process_start
 
@@ -51,8 +51,8 @@ def _options(
 
 
 def _log_to_stderr() -> None:
-    console = Console(stderr=True)
-    if console.is_terminal and log_format() == "plain":
+    console = stderr_console()
+    if draws_bars(console):
         handler: logging.Handler = RichHandler(console=console, show_path=False)
         handler.setFormatter(logging.Formatter("%(message)s"))
     else:

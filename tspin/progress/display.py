@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from tspin.progress.console import draws_bars, stderr_console
 from tspin.progress.logs import log_format
 from tspin.progress.status import publish
 
@@ -34,7 +35,7 @@ class Progress:
         self._began = self._shown = time.monotonic()
         self._console, self._seconds = console, seconds
         self._bar: RichProgress | None = None
-        if console.is_terminal and log_format() == "plain":
+        if draws_bars(console):
             what = TextColumn("{task.description}", markup=False)  # It may name a user's file.
             columns = (what, BarColumn(), MofNCompleteColumn())
             rate = TextColumn("{task.fields[rate]}", markup=False)
@@ -118,7 +119,7 @@ def progress(
         seconds: Time between two plain lines at the least.
     """
     shown = Progress(
-        label, total, done, unit, Console(stderr=True) if console is None else console, seconds
+        label, total, done, unit, stderr_console() if console is None else console, seconds
     )
     if shown._bar is None:
         yield shown

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import orjson
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -33,8 +32,8 @@ from transformers.integrations.integration_utils import (
 from tspin.config import RunConfig
 from tspin.errors import InputError, redacted
 from tspin.files import atomic_file
+from tspin.progress.console import draws_bars, stderr_console
 from tspin.progress.display import seconds_left
-from tspin.progress.logs import log_format
 from tspin.progress.status import publish
 from tspin.records.training_log import SPEED, step_rows
 from tspin.tracking.trackers import DVCLIVE, KUBEFLOW, TENSORBOARD, callback_names
@@ -108,8 +107,8 @@ class TrainingProgress(TrainerCallback):
             return
         if state.global_step:
             log.info("training continues after step %d of %d", state.global_step, state.max_steps)
-        console = Console(stderr=True)
-        if console.is_terminal and log_format() == "plain":
+        console = stderr_console()
+        if draws_bars(console):
             shown = (TextColumn("train"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Progress(*shown, TextColumn("{task.fields[values]}"), console=console)
             self._bar.add_task("train", total=state.max_steps, values="")
