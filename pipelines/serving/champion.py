@@ -11,6 +11,7 @@ import orjson
 from tspin.errors import InputError
 from tspin.models.adapter import check_lora, served_rank
 from tspin.registry import Record, Registry
+from tspin_pipelines.serving.start_token import unwritten_start
 
 __all__ = ["Adapter", "Champion", "champion_before", "read_champion"]
 
@@ -53,6 +54,8 @@ class Champion:
     """Whether it has a chat template at all."""
     generation: Mapping[str, Any] | None
     """Its generation_config.json; None where it has none."""
+    unwritten_start: str | None = None
+    """A token that training put before every prompt and its chat template does not write."""
 
     @property
     def short(self) -> str:
@@ -132,15 +135,19 @@ def _described(registry: Registry, record: Record) -> Champion:
         rank = served_rank(values, place, "train one of a lower rank")
         named, revision = values.get("base_model_name_or_path"), values.get("revision")
         adapter = Adapter(str(named or ""), revision, rank)
-    alone = registry.read(record, _TEMPLATE) is not None
-    tokenizer = _object(registry, record, "tokenizer_config.json") or {}
+    alone = registry.read(record, _TEMPLATE)
+    settings = _object(registry, record, "tokenizer_config.json") or {}
+    template = settings.get("chat_template") if alone is None else alone.decode()
+    tokenizer = _object(registry, record, "tokenizer.json") or {}
     return Champion(
         registry=registry.uri,
         record=record,
         adapter=adapter,
-        template=_TEMPLATE if alone else None,
-        chats=alone or bool(tokenizer.get("chat_template")),
+        template=None if alone is None else _TEMPLATE,
+        chats=bool(template),
         generation=_object(registry, record, _GENERATION),
+        # Older files have several templates by name; which one a request takes is not known here.
+        unwritten_start=unwritten_start(tokenizer, template) if isinstance(template, str) else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,6 +21,8 @@ from tspin_pipelines.serving.serving import Release, Serving
 from tspin_pipelines.serving.source import base_source
 
 __all__ = ["HEADER", "Asked", "Target", "documents_of", "manifest_text", "serving_of"]
+
+log = logging.getLogger(__name__)
 
 HEADER = "# Written by `tspin deploy`"
 Target = Literal["kserve", "inferenceservice", "vllm"]
@@ -64,6 +67,7 @@ def serving_of(registry: str, profile: Profile, config: RunConfig | None, asked:
         )
     opened = Registry(registry)
     champion = read_champion(opened, asked.number)
+    _warn_of_start(champion)
     before = None if asked.canary is None else champion_before(opened, champion)
     releases = [
         _release(c, profile, asked.base, _oci(opened, c) if asked.oci else None)
@@ -87,6 +91,17 @@ def serving_of(registry: str, profile: Profile, config: RunConfig | None, asked:
         canary=releases[1] if before is not None else None,
         share=asked.canary or 0,
     )
+
+
+def _warn_of_start(champion: Champion) -> None:
+    if start := champion.unwritten_start:
+        log.warning(
+            "champion %d: its chat template writes no %s, which training put before every prompt; "
+            "requests to /v1/chat/completions ask without it. Promote what `tspin export` makes of "
+            "the model: there the template writes it",
+            champion.record.number,
+            start,
+        )
 
 
 def documents_of(target: Target, serving: Serving) -> list[dict[str, Any]]:

@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 
 from tests.conftest import TokenizerFactory, save_tiny_model
 from tspin.cli.main import app
+from tspin.config import ModelConfig, PromptConfig
 from tspin.harness.models import policy_model
 from tspin.records.manifest import manifest_path
 from tspin.records.records import AnnotatedRecord, Message, write_records
+from tspin.tokens.loading import load_template
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -170,3 +172,32 @@ def test_iterations_belong_together(base: Path, full: Path, tmp_path: Path) -> N
         says_where_it_stops(model, base)
     templates = [json.loads(manifest_path(m).read_bytes())["template"] for m in models]
     assert templates[0] == templates[1] is not None
+
+
+def test_an_exported_template_writes_the_bos_that_training_saw(
+    tokenizer_factory: TokenizerFactory, tmp_path: Path
+) -> None:
+    """A tokenizer puts it in front, and the template does not, as Zephyr's."""
+    tokenizer = tokenizer_factory(
+        chat_template=CHATML, special=("<|im_start|>", "<|im_end|>"), bos=True
+    )
+    base = save_tiny_model(tmp_path / "base", tokenizer)
+    ended = run(base, tmp_path, "method: sft, epochs: 2, global_batch_size: 1")
+    out = tmp_path / "exported"
+    invoke("export", ended, "--out", out, "--iteration", 0)
+    question = [Message(role="user", content="Name a city.")]
+    asked = load_template(str(base), ModelConfig(path=str(base)), PromptConfig())
+    trained = asked.prompt_ids(question)
+    assert trained[0] == tokenizer.bos_token_id
+
+    def rendered(folder: Path) -> list[int]:
+        turns = [message.model_dump(include={"role", "content"}) for message in question]
+        own = AutoTokenizer.from_pretrained(folder)
+        ids = own.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)
+        return list(ids["input_ids"])
+
+    assert rendered(ended / "iter-0/model") == trained[1:]
+    assert rendered(out) == trained
+    exported = load_template(str(out), ModelConfig(path=str(out)), PromptConfig())
+    assert exported.prompt_ids(question) == trained
+    assert (asked.unwritten_start, exported.unwritten_start) == ("<s>", "")

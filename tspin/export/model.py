@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import orjson
 import torch
-from transformers import AutoConfig, GenerationConfig
+from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
 from tspin.config import RunConfig
 from tspin.errors import InputError
@@ -127,8 +127,10 @@ def _write_model(config: RunConfig, model: Path, folder: Path, *, merge: bool) -
         return _named_ends(config, model)  # Its base is not here; the copy needs none.
     tokenizer = load_tokenizer(str(model), config.model)
     names = [template.token_name(index) for index in template.stop_ids]
-    eos, settings = tokenizer.eos_token, generation_settings(ModelFolder(model), config.model)
+    settings = generation_settings(ModelFolder(model), config.model)
+    before = (tokenizer.eos_token, tokenizer.chat_template)
     name_end_token(tokenizer, template.end_token_id)
+    _write_start(tokenizer, template.unwritten_start)
     if merge:
         # Whatever it was trained on: weights in four bits could be neither merged nor saved.
         whole = config.model.model_copy(update={"quantize": "none"})
@@ -137,9 +139,26 @@ def _write_model(config: RunConfig, model: Path, folder: Path, *, merge: bool) -
         save_policy(merged, tokenizer, folder, generation=settings, ends=template.stop_ids)
         return names
     write_end_ids(folder, template.stop_ids, settings)
-    if tokenizer.eos_token != eos:
+    if (tokenizer.eos_token, tokenizer.chat_template) != before:
         tokenizer.save_pretrained(folder)
     return names
+
+
+def _write_start(tokenizer: PreTrainedTokenizerBase, start: str) -> None:
+    """Let the chat template write the BOS that training put in front of every prompt.
+
+    Servers ask what a chat template renders and nothing more (vLLM's `/v1/chat/completions` with
+    `add_special_tokens` off, its default), which is not what was trained and measured.
+    """
+    written = tokenizer.chat_template
+    if not start or not isinstance(written, str):
+        return
+    turns = [{"role": "user", "content": "?"}]
+    alone = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    tokenizer.chat_template = start + written
+    whole = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    if whole != f"{start}{alone}":  # What begins a line counts in Jinja.
+        tokenizer.chat_template = written
 
 
 def _named_ends(config: RunConfig, adapter: Path) -> list[str]:

@@ -132,6 +132,19 @@ class PromptTemplate:
         """`render` of turns that are no records of ours: dicts with role and content."""
         return self._prompt(Conversation(turns))
 
+    @property
+    def unwritten_start(self) -> str:
+        """What stands in front of every prompt and the chat template does not write: a BOS, or ''.
+
+        Who renders by the template alone, as an endpoint for chats does, asks without it.
+        """
+        if self.chat is None:
+            return ""
+        rendered = self.render_turns([{"role": "user", "content": "?"}])
+        prefix = self._codec.prefix
+        written = self._codec.encode_start(rendered, specials=True)[: len(prefix)] == prefix
+        return "" if written else "".join(map(self.token_name, prefix))
+
     def prompt_ids(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None
     ) -> list[int]:

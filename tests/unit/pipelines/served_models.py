@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def champion(
     base: str = BASE,
     dtype: str = "bfloat16",
     n: int = 400,
+    files: Mapping[str, str] | None = None,
     **described: Any,
 ) -> Record:
     """Promote a model of its own, better than the ones before."""
@@ -47,6 +49,8 @@ def champion(
         make_adapter(model, seed, base, **described)
     else:
         make_model(model, seed)
+    for name, text in (files or {}).items():
+        (model / name).write_text(text)
     metrics = make_metrics(
         folder / f"metrics-{seed}.json",
         model,
