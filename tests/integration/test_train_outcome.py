@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ import pytest
 from training_runs import asked_of, make_job, write_triplets
 
 from tspin.errors import InputError, TspinError
+from tspin.processes.launch import StoppedError
 from tspin.records.manifest import Manifest, content_hash, read_manifest, write_manifest
 from tspin.records.records import AnnotatedRecord, Triplet, read_records, write_records
 from tspin.records.training_log import read_train_log
 from tspin.train.job import TrainJob
 from tspin.train.step import run_job, train
+from tspin.train.trainer import TSPINTrainer
 
 pytestmark = pytest.mark.integration
 
@@ -49,6 +53,27 @@ def test_manifest_and_what_is_left(folder: Path, tiny_model_dir: Path) -> None:
     (job.out.parent / "train_log.jsonl").unlink()
     assert run_job(job) == manifest  # at once: no log is written
     assert not (job.out.parent / "train_log.jsonl").exists()
+
+
+def test_a_signal_after_the_last_step_ends_what_comes_next(
+    folder: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(folder, tiny_model_dir, "late")
+    whole = TSPINTrainer.train
+
+    def and_then_a_signal(trainer: TSPINTrainer, **given: Any) -> Any:
+        outcome = whole(trainer, **given)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return outcome
+
+    monkeypatch.setattr(TSPINTrainer, "train", and_then_a_signal)
+    with pytest.raises(StoppedError, match="when the training was over"):
+        run_job(job)
+    monkeypatch.undo()
+    before = content_hash(job.out)
+    manifest = run_job(job)
+    assert manifest.sha256 == before == content_hash(job.out)
+    assert not list(job.out.parent.glob("*.checkpoints"))
 
 
 def test_sft_reads_annotated_records(folder: Path, tiny_model_dir: Path) -> None:

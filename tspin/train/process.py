@@ -191,6 +191,7 @@ class _Training:
 
     def __post_init__(self) -> None:
         self.guards = Guards(self.job.config.train.guards)
+        self.termination = Termination()
 
     def run(self, reference: str) -> None:
         """Train to the end, from the last checkpoint if there is one.
@@ -203,7 +204,7 @@ class _Training:
         """
         trainer = self._trainer(reference)
         log_rows, progress = TrainLog(self.job.out.with_name(TRAIN_LOG)), TrainingProgress()
-        termination = Termination()
+        termination = self.termination
         minutes, last = self.job.config.system.checkpoint_minutes, self.checkpoints.last()
         # In this order: the guards' warnings go into the row that is written.
         for callback in (
@@ -245,7 +246,11 @@ class _Training:
         return TSPINTrainer(self.policy, args, examples, passes=passes)
 
     def finish(self) -> None:
-        """Put the model in place and drop the checkpoints; every process calls it."""
+        """Put the model in place and drop the checkpoints; every process calls it.
+
+        Raises:
+            StoppedError: SIGTERM came when no step was left to stop after; the model is in place.
+        """
         weights = None
         if is_sharded(self.policy):
             weights = full_state_dict(self.policy, trained_only=saves_adapter_only(self.policy))
@@ -257,6 +262,8 @@ class _Training:
         wait_for_all()
         if self.args.should_save:
             self.checkpoints.remove()
+        if self.termination.requested:
+            raise StoppedError("stopped by SIGTERM when the training was over; run again to go on")
 
     def _save(self, weights: dict[str, Tensor] | None) -> None:
         """The model, then its manifest: a kill in between makes it count as not made."""
