@@ -125,6 +125,17 @@ def test_a_newer_format_is_refused_with_what_reads_it(
     assert files(earlier) == before
 
 
+def test_a_newer_checkpoint_is_no_torn_one(earlier: Path) -> None:
+    [marker] = (earlier / "begun").rglob("checkpoint-*/complete.json")
+    marker.write_text(json.dumps(json.loads(marker.read_bytes()) | {"format": 7}))
+    before = files(earlier / "begun")
+    options = ("--set", "run_dir=begun", "--set", "train.epochs=40")
+    done = tspin(earlier, "run", "--config", "run.yaml", *options)
+    assert done.returncode == 2
+    assert "complete.json: has format 7; this tspin" in done.stderr
+    assert files(earlier / "begun") == before
+
+
 def test_a_setting_of_a_newer_release_is_named(earlier: Path) -> None:
     path = earlier / "whole/config.json"
     values = json.loads(path.read_bytes())

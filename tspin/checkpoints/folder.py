@@ -15,8 +15,9 @@ from filelock import FileLock, Timeout
 
 from tspin.checkpoints.mirror import CheckpointMirror
 from tspin.checkpoints.state import WHOLE, own_files
-from tspin.errors import TspinError
+from tspin.errors import InputError, TspinError
 from tspin.files import atomic_file, read_object, remove, sync, write_json
+from tspin.release import newer_format
 
 __all__ = ["Checkpoints"]
 
@@ -172,7 +173,12 @@ class Checkpoints:
 
 def _is_whole(folder: Path) -> bool:
     marker = folder / WHOLE
-    return marker.is_file() and read_object(marker).get("format") == _FORMAT
+    if not marker.is_file():
+        return False
+    written = read_object(marker).get("format")
+    if newer := newer_format(written, _FORMAT):  # Not torn: it must not be taken for that.
+        raise InputError(f"{marker}: {newer}")
+    return written == _FORMAT
 
 
 def _remove_checkpoint(folder: Path) -> None:

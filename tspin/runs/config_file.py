@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from pydantic import ValidationError
 
 from tspin.config import FORMAT, RunConfig, resolved
 from tspin.errors import InputError
-from tspin.files import write_json
+from tspin.files import read_object, write_json
 from tspin.release import installed_versions, newer_format
 
 __all__ = ["CONFIG", "read_run_config", "run_values", "write_run_config"]
@@ -32,12 +31,7 @@ def run_values(run_dir: Path) -> dict[str, Any] | None:
     path = run_dir / CONFIG
     if not path.is_file():
         return None
-    try:
-        values = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f"{path}: not the configuration of a run: {error}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: not the configuration of a run: expected an object")
+    values = read_object(path)
     if newer := newer_format(values.pop("format", 1), FORMAT):
         raise InputError(f"{path}: {newer}")
     return values

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tspin.config import RunConfig
-from tspin.errors import InputError
+from tspin.files import read_object
 from tspin.records.estimate import Estimate, estimates_of, read_metrics
 from tspin.records.manifest import Manifest, parse_manifest, read_manifest
 from tspin.records.records import Response, read_records
@@ -115,7 +114,7 @@ def in_vain(folder: RunFolder, begun: Path | None = None) -> InVain | None:
 
 def _stopped(folder: RunFolder) -> str | None:
     """Why the gate stopped the run."""
-    return _read_json(folder.best)["stopped"] if folder.best.is_file() else None
+    return read_object(folder.best)["stopped"] if folder.best.is_file() else None
 
 
 def read_history(run_dir: Path, *, samples: int, begun: Path | None = None) -> History:
@@ -147,7 +146,7 @@ def read_history(run_dir: Path, *, samples: int, begun: Path | None = None) -> H
         config=config,
         config_text=config_text,
         played=tuple(played),
-        best=_read_json(folder.best) if folder.best.is_file() else None,
+        best=read_object(folder.best) if folder.best.is_file() else None,
         heldout_samples=heldout_samples(folder, numbers),
         training_samples=training_samples(folder, numbers, samples),
         manifests=_read_manifests(folder),
@@ -176,16 +175,6 @@ def _read_seconds(folder: RunFolder, number: int) -> tuple[StepSeconds, ...]:
     generated = read_seconds(responses) or read_seconds(outputs.triplets)
     steps = (generated, read_seconds(outputs.model), read_seconds(outputs.metrics))
     return tuple(step for step in steps if step is not None)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object, found {value!r:.80}")
-    return value
 
 
 def _read_manifests(folder: RunFolder) -> dict[str, Manifest]:

@@ -62,7 +62,7 @@ def test_no_iteration_beat_the_base(tmp_path: Path) -> None:
     [
         ("config.json", None, "config.json: no such file; expected a run folder"),
         ("config.json", "{}", "config.json: not the configuration of a run"),
-        ("best.json", "nonsense", "best.json: not JSON"),
+        ("best.json", "nonsense", "best.json: not valid JSON"),
         ("iter-0/metrics.json", '{"metrics": {"a": 1}}', "not the metrics of an evaluation"),
         ("iter-0/train_log.jsonl", "nonsense\n", "train_log.jsonl:1: not a JSON object"),
         ("iter-0/model.manifest.json", "{}", "model.manifest.json: not a manifest"),
