@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from study.__main__ import FIGURE_FOLDER, RESULTS, app
+from study.arms import ARMS, TSPIN, UNTRAINED
 from study.charts import FIGURES, draw
-from study.protocol import ARMS, TSPIN, UNTRAINED
 from study.results import Results
 from study.tables import as_markdown
 from study.verdicts import verdicts
@@ -76,10 +76,11 @@ def test_the_command_writes_the_tables_beside_the_results(tmp_path: Path) -> Non
     ("arguments", "message"),
     [
         ([], "--out"),
-        (["--out", "build/x", "--protocol", "large"], "full, known, pilot"),
+        (["--out", "build/x", "--protocol", "large"], "full, known, field, pilot"),
         (["--out", "build/x", "--until", "never"], "prepare, select"),
         (["--out", "build/x", "--only", "sums/huge"], "sums/weak"),
-        (["tables", "--protocol", "large"], "full, known, pilot"),
+        (["--out", "build/x", "--seed", "7"], "0, 1, 2"),
+        (["tables", "--protocol", "large"], "full, known, field, pilot"),
         (["tables", "--protocol", "pilot"], "pilot.parquet"),
     ],
 )

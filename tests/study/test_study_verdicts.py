@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from study.protocol import CONTROL, TSPIN
+from study.arms import CONTROL, TSPIN
 from study.results import Results
 from study.signs import alarm, run_signs
 from study.tables import as_markdown
