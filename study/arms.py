@@ -88,7 +88,7 @@ FIELD_ARMS: Mapping[str, Arm] = {
     "spin_coupled": Arm(f"spin@{SHARE}", _COUPLED, paced=f"spin@{SHARE}"),
     **_named(f"tspin_all@{SHARE}", f"space@{SHARE}"),
     "rft_4": Arm(f"rft@{SHARE}", {"train.rft_extractor": ANSWER, "generate.samples": 4}),
-    # The default's words are none of these bases', and too many for their 256 tokens.
+    # The default's words are none of these bases', and too many for the 256 tokens of `demo-known`.
     "sdft_short": Arm(f"sdft@{SHARE}", {"train.sdft_template": "{prompt}\n\n{demonstration}"}),
 }
 """Of the protocol `field`: SFT at seven learning rates, and what there is besides it."""
