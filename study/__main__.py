@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +13,7 @@ import typer
 
 from study.charts import FIGURES, draw
 from study.protocol import PROTOCOLS, Cell, Protocol, cells
-from study.results import Results
+from study.results import RESULTS, Results
 from study.tables import as_markdown
 from tspin.errors import InputError
 from tspin.files import atomic_file
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from study.stages import Study
 
 STAGES = ("prepare", "select", "search", "compare", "confirm", "temper", "vary", "collect")
-RESULTS = Path(__file__).parent / "results"
-"""What the committed tables and figures are made from."""
 FIGURE_FOLDER = Path(__file__).parents[1] / "docs" / "study"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -41,13 +39,16 @@ def _study(
     ] = None,
     protocol: ProtocolName = "full",
     until: Annotated[str, typer.Option(help=f"The last of {', '.join(STAGES)}.")] = "collect",
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Of the final runs; may be repeated; else all.")
+    ] = None,
 ) -> None:
     """Run bases, learning rates, final runs, other alphas and betas, and collect the results."""
     if context.invoked_subcommand is not None:
         return
     if out is None:
         raise typer.BadParameter("give --out FOLDER, where everything goes")
-    run_study(out, only, protocol, until)
+    run_study(out, only, protocol, until, seed)
 
 
 @app.command("tables")
@@ -72,7 +73,13 @@ def _figures(
         typer.echo(f"wrote {out / f'{name}.svg'}")
 
 
-def run_study(out: Path, only: list[str] | None, protocol: str, until: str) -> None:
+def run_study(
+    out: Path,
+    only: list[str] | None,
+    protocol: str,
+    until: str,
+    seeds: list[int] | None = None,
+) -> None:
     """Run the stages of a protocol in order; what is done already is left alone.
 
     Args:
@@ -80,19 +87,21 @@ def run_study(out: Path, only: list[str] | None, protocol: str, until: str) -> N
         only: Names of cells; None for all.
         protocol: In `PROTOCOLS`.
         until: The last stage, of `STAGES`.
+        seeds: Of the final runs; None for all.
 
     Raises:
-        typer.BadParameter: no such protocol, stage or cell.
+        typer.BadParameter: no such protocol, stage, cell or seed.
     """
     _check(protocol)
     if until not in STAGES:
         raise typer.BadParameter(f"--until {until}: the stages are {', '.join(STAGES)}")
-    names = _cells(PROTOCOLS[protocol], only)
+    chosen = _seeded(PROTOCOLS[protocol], seeds)
+    names = _cells(chosen, only)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # Equal bytes whatever the machine.
     from study.search import confirm, search
     from study.stages import Study
 
-    study = Study(out, PROTOCOLS[protocol])
+    study = Study(out, chosen)
     study.prepare(names)
     # Every learning rate is chosen, and every search is over, before a test record is looked at.
     work: dict[str, Callable[[Cell], object]] = {
@@ -125,6 +134,14 @@ def _cells(protocol: Protocol, only: list[str] | None) -> list[Cell]:
         if name not in by_name:
             raise typer.BadParameter(f"--only {name}: the names are {', '.join(by_name)}")
     return [by_name[name] for name in only or by_name]
+
+
+def _seeded(protocol: Protocol, seeds: list[int] | None) -> Protocol:
+    for seed in seeds or []:
+        if seed not in protocol.seeds:
+            known = ", ".join(map(str, protocol.seeds))
+            raise typer.BadParameter(f"--seed {seed}: the seeds are {known}")
+    return replace(protocol, seeds=tuple(seeds)) if seeds else protocol
 
 
 def _read(path: Path) -> Results:

@@ -7,7 +7,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from study.protocol import ARMS, CONTROL, SETTINGS, SHARE, TSPIN, UNTRAINED
+from study.arms import CONTROL, SHARE, TSPIN, UNTRAINED
+from study.protocol import SETTINGS
 from study.results import Results, RunRow
 from study.verdicts import CONFIDENCE, HALF, NARROW, PLAIN, SPIN, verdicts
 from tspin.evaluate.intervals import mean
@@ -63,7 +64,7 @@ _STYLE: Any = {
 def curves(rows: Sequence[RunRow], metric: str) -> dict[str, list[float]]:
     """By method that has the metric: its mean over the runs, iteration by iteration."""
     lines: dict[str, list[float]] = {}
-    for arm in [arm for arm in ARMS if any(row["arm"] == arm for row in rows)]:
+    for arm in dict.fromkeys(row["arm"] for row in rows):
         runs = [row["iterations"] for row in rows if row["arm"] == arm]
         count = min(map(len, runs))
         if all(metric in run[at] for run in runs for at in range(count)):

@@ -5,16 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
-from study.protocol import CONTROL, UNTRAINED
-from study.regimes import SEARCHES, START, Regime, Search
-from study.results import ConfirmedRow, SearchRow
+from study.arms import CONTROL, FIELD_ARMS, START, UNTRAINED
+from study.regimes import SEARCHES, Regime, Search
+from study.results import ConfirmedRow, RunRow, SearchRow
 from study.skills import SKILLS
 from study.verdicts import CONFIDENCE
 from tspin.evaluate.intervals import mean
 from tspin.records.estimate import Estimate
 
-__all__ = ["Point", "advantage", "confirmed_advantage", "points", "reached", "wins"]
+__all__ = [
+    "AXES",
+    "Point",
+    "Standing",
+    "advantage",
+    "confirmed_advantage",
+    "points",
+    "reached",
+    "recommended",
+    "standings",
+    "wins",
+]
 
 MARGIN = 0.02
 """Less than this counts as equal."""
@@ -23,6 +35,11 @@ RATES = "rates"
 _SAME = ("base", "several", RATES)
 """Parts that begin with the base and learn from the same pairs."""
 _KEYS = ("greedy", "sampled", "nll_per_token", "retained/greedy", "retained/nll_per_token")
+
+AXES = {"annotated/greedy": "greedy", "annotated/sampled": "sampled"}
+SKILLS_NEEDED = 2
+"""On so many skills a method has to lie above SFT to be recommended."""
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -140,25 +157,27 @@ def advantage(point: Point, everyone: Sequence[Point], axis: str = "greedy") -> 
 
 
 def confirmed_advantage(rows: Sequence[ConfirmedRow], arm: str, moment: str, axis: str) -> Estimate:
-    """How far a regime lies above what SFT reaches at its retention; pairs in base and seed.
+    """How far an arm lies above what SFT reaches at its retention; pairs in skill, base and seed.
 
     Args:
-        rows: Of `search.collect_confirmed`, all of one skill.
-        arm: The regime.
+        rows: Of `search.collect_confirmed`, or final runs that say what is SFT.
+        arm: A regime, or a method.
         moment: 'best' or 'last'.
         axis: Which exactness, 'annotated/greedy' or 'annotated/sampled'.
     """
     gains = []
     for row in [row for row in rows if row["arm"] == arm]:
-        unit = [
-            other for other in rows if (other["base"], other["seed"]) == (row["base"], row["seed"])
-        ]
+        unit = [other for other in rows if _unit(other) == _unit(row)]
         policies = [other["test"][moment] for other in unit if other["control"]]
         policies.append(row["test"]["base"])
         pairs = [(policy["retained/greedy"], policy[axis]) for policy in policies]
         mine = row["test"][moment]
         gains.append(mine[axis] - reached(pairs, mine["retained/greedy"]))
     return mean(gains, confidence=CONFIDENCE)
+
+
+def _unit(row: ConfirmedRow) -> tuple[str, str, int]:
+    return row["skill"], row["base"], row["seed"]
 
 
 def reached(policies: Sequence[tuple[float, float]], kept: float) -> float:
@@ -182,3 +201,54 @@ def reached(policies: Sequence[tuple[float, float]], kept: float) -> float:
         if less < kept
     ]
     return max([*(exact for _, exact in over), *mixed])
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A method on one skill, or on all: exactness above what SFT reaches at its retention."""
+
+    skill: str
+    arm: str
+    gains: dict[tuple[str, str], Estimate]
+    """By moment, 'best' or 'last', and axis."""
+
+    @property
+    def word(self) -> Literal["above SFT", "below SFT", "neither", "not run"]:
+        """Of whole intervals: greedy answers after the last iteration."""
+        gain = self.gains["last", "annotated/greedy"]
+        if gain.low is None or gain.high is None:
+            return "not run"
+        if gain.low > 0:
+            return "above SFT"
+        return "below SFT" if gain.high < 0 else "neither"
+
+
+def standings(rows: Sequence[RunRow]) -> list[Standing]:
+    """Each method but SFT on each skill, then on all skills together.
+
+    Args:
+        rows: Final runs of the protocol `field`; SFT of the same skill, base and seed counts, at
+            every learning rate, and the base as it is.
+    """
+    marked = [{**row, "control": FIELD_ARMS[row["arm"]].method.startswith("sft")} for row in rows]
+    skills = [name for name in SKILLS if any(row["skill"] == name for row in rows)]
+    return [
+        Standing(
+            skill,
+            arm,
+            {
+                (moment, axis): confirmed_advantage(mine, arm, moment, axis)
+                for moment in ("best", "last")
+                for axis in AXES
+            },
+        )
+        for skill in (*skills, *([ALL] if len(skills) > 1 else []))
+        if (mine := [row for row in marked if skill in (ALL, row["skill"])])
+        for arm in dict.fromkeys(row["arm"] for row in mine if not row["control"])
+    ]
+
+
+def recommended(those: Sequence[Standing]) -> list[str]:
+    """Methods that lie above SFT at equal retention on at least two skills."""
+    above = [one.arm for one in those if one.skill != ALL and one.word == "above SFT"]
+    return [arm for arm in dict.fromkeys(above) if above.count(arm) >= SKILLS_NEEDED]

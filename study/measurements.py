@@ -62,7 +62,7 @@ def collect_runs(study: Study, cell: Cell) -> Iterator[RunRow]:
             "arm": arm.name,
             "seed": run["seed"],
             "best_iteration": run["best"],
-            "learning_rate": study.select(cell)[arm.name],
+            "learning_rate": study.rate(cell, arm.name),
             "epochs": run["epochs"],
             "cost": run["cost"],
             "test": {

@@ -9,13 +9,14 @@ from typing import Any
 
 import yaml
 
+from study.arms import ARMS, FIELD_ARMS, Arm
 from study.skills import SKILLS
 from tspin.files import atomic_file
 
 __all__ = [
-    "ARMS",
     "BASES",
-    "CONTROL",
+    "DEMO_BASE",
+    "FIELD",
     "FULL",
     "KNOWN",
     "KNOWN_BASES",
@@ -23,9 +24,6 @@ __all__ = [
     "PROTOCOLS",
     "SELECTION_SEED",
     "SETTINGS",
-    "SHARE",
-    "TSPIN",
-    "UNTRAINED",
     "Base",
     "Cell",
     "Protocol",
@@ -34,21 +32,6 @@ __all__ = [
     "write_config",
 ]
 
-SHARE = 0.25
-"""Of the annotated records, for all methods but SFT on all of them."""
-TSPIN = f"tspin@{SHARE}"
-CONTROL = f"sft_matched@{SHARE}"
-UNTRAINED = "base"
-"""Stands where a method's name stands otherwise: the initial policy as it is."""
-ARMS = (
-    TSPIN,
-    f"tspin_no_history@{SHARE}",
-    f"tspin_ref@{SHARE}",
-    f"spin@{SHARE}",
-    f"sft@{SHARE}",
-    CONTROL,
-    "sft",
-)
 SELECTION_SEED = 1000
 """Of the runs that choose learning rates; no final run has it."""
 SETTINGS: dict[str, dict[str, float]] = {
@@ -78,6 +61,8 @@ BASES = {
 }
 KNOWN_BASES = {f"{base}-known": base for base in BASES}
 """By name, the base that it goes on from."""
+DEMO_BASE = "demo-known"
+"""Goes on from the checkpoint that the demo ships: nothing has to be pre-trained for it."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +93,10 @@ class Protocol:
     """By base: which of `regimes.SEARCHES` looks for a regime on it."""
     confirmed: tuple[str, ...] = ()
     """Bases on which what the search saw is tried again, on test."""
+    arms: Mapping[str, Arm] = field(default_factory=lambda: {**ARMS})
+    """What is compared, by name."""
+    rates_of: str | None = None
+    """The protocol in whose results the learning rates of the arms stand that both have."""
 
 
 FULL = Protocol(
@@ -151,7 +140,18 @@ KNOWN = replace(
     confirmed=tuple(KNOWN_BASES),
 )
 """On bases that know the annotator's form, with half the records."""
-PROTOCOLS = {"full": FULL, "known": KNOWN, "pilot": PILOT}
+FIELD = replace(
+    KNOWN,
+    sensitive_base=None,
+    bases=(DEMO_BASE, *KNOWN_BASES),
+    selected_on=DEMO_BASE,
+    searches={},
+    confirmed=(),
+    arms=FIELD_ARMS,
+    rates_of="known",
+)
+"""Methods that came later, on the records of `known`."""
+PROTOCOLS = {"full": FULL, "known": KNOWN, "field": FIELD, "pilot": PILOT}
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from study.protocol import CONTROL, SHARE, TSPIN, UNTRAINED
+from study.arms import ANSWER, CONTROL, START, TSPIN, UNTRAINED
 from tspin.compare.arms import MATCHED
 
 __all__ = [
-    "ANSWER",
     "CONFIRMED",
     "CONFIRMING_SEEDS",
     "KNOWN_FORM",
     "NEW_FORM",
     "SEARCHES",
     "SEARCH_SEEDS",
-    "START",
     "Part",
     "Regime",
     "Search",
@@ -32,8 +30,6 @@ SEARCH_SEEDS = (1001,)
 """Of the search; no final run has it."""
 CONFIRMING_SEEDS = (2001, 2002, 2003)
 """Of the runs that try again what the search saw."""
-START = f"sft@{SHARE}"
-"""Runs beside the regimes from the base; some start from its policies."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +103,6 @@ class Search:
         return regimes
 
 
-ANSWER = "ANSWER"
-"""Stands for the extractor that finds a skill's answer in any wording."""
 COPIES = 4
 FEW = 0.0625
 

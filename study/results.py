@@ -18,7 +18,19 @@ import pyarrow.parquet as pq
 from tspin.errors import InputError
 from tspin.files import atomic_file
 
-__all__ = ["ConfirmedRow", "Results", "RunRow", "SearchRow", "SettingRow", "SignRow", "TemperedRow"]
+__all__ = [
+    "RESULTS",
+    "ConfirmedRow",
+    "Results",
+    "RunRow",
+    "SearchRow",
+    "SettingRow",
+    "SignRow",
+    "TemperedRow",
+]
+
+RESULTS = Path(__file__).parent / "results"
+"""What the committed tables and figures are made from."""
 
 RunRow = dict[str, Any]
 """A final run: learning rate, cost, what was measured on test, and iteration by iteration."""

@@ -6,21 +6,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from study.arms import SHARE, START, UNTRAINED
 from study.measurements import finished_runs, kept_skills, on_test, validation_values
-from study.protocol import SHARE, UNTRAINED, Cell
+from study.protocol import Cell
 from study.regimes import (
-    ANSWER,
     CONFIRMED,
     CONFIRMING_SEEDS,
     KNOWN_FORM,
     SEARCH_SEEDS,
     SEARCHES,
-    START,
     Part,
     Regime,
 )
 from study.results import ConfirmedRow, SearchRow
-from study.skills import SKILLS, Split
+from study.skills import Split
 from study.stages import Study
 from tspin.compare.arms import Arm
 from tspin.compare.folders import ComparisonFolder
@@ -110,8 +109,7 @@ def _play_regimes(
     rates = study.select(cell)
     options = [*options, *study.measure_kept(cell, split)]
     for label, regime in regimes.items():
-        settings = regime.options(label, rates[regime.like])
-        options += [option.replace(ANSWER, SKILLS[cell.skill].answer) for option in settings]
+        options += regime.options(label, rates[regime.like])
     arms = [
         label if label == regime.arm else f"{label}={regime.arm}"
         for label, regime in regimes.items()

@@ -8,9 +8,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from study.measurements import validation_values
+from study.measurements import finished_runs, validation_values
 from study.protocol import Cell
 from study.results import SignRow
+from tspin.compare.folders import ComparisonFolder
 from tspin.records.training_log import read_train_log
 from tspin.runs.folder import BASE, RunFolder
 
@@ -62,10 +63,17 @@ def alarm(rows: Sequence[SignRow], sign: str, threshold: float) -> Alarm:
 
 
 def collect_signs(study: Study, cell: Cell) -> Iterator[SignRow]:
-    """One row an iteration of each run of all finished comparisons on a cell."""
+    """One row an iteration of each run of all finished comparisons on a cell.
+
+    Runs from a seed that is being added to one are none of it yet.
+    """
     for result in sorted(study.folder(cell).rglob("compare.json")):
         part = result.parent.relative_to(study.folder(cell)).as_posix()
+        runs = finished_runs(ComparisonFolder(result.parent))
+        finished = {(arm.name, run["seed"]) for arm, run in runs}
         for row in run_signs(result.parent):
+            if (row["arm"], row["seed"]) not in finished:
+                continue
             yield {"skill": cell.skill, "base": cell.base, "part": part, **row}
 
 
@@ -73,6 +81,8 @@ def run_signs(comparison: Path) -> Iterator[SignRow]:
     """One row an iteration of each run of a comparison."""
     for path in sorted(comparison.glob("seed-*/*/config.json")):
         run = RunFolder(path.parent)
+        if not run.iteration(BASE).metrics.is_file():
+            continue
         initial = validation_values(run.iteration(BASE).metrics)
         greedy, sampled, nll = ([initial[name]] for name in ("greedy", "sampled", "nll_per_token"))
         number = 0

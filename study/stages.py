@@ -9,27 +9,24 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import typer
 
+from study.arms import ANSWER, TSPIN, UNTRAINED
 from study.bases import make_bases
 from study.items import named_items, write_annotated
 from study.protocol import (
-    ARMS,
-    KNOWN_BASES,
-    SELECTION_SEED,
+    BASES,
     SETTINGS,
-    UNTRAINED,
     Cell,
     Protocol,
     base_folder,
     write_config,
 )
+from study.rates import choose_rates
 from study.skills import SKILLS, Item, Split
 from study.tuning import make_known
 from tspin.evaluate.step import evaluate
-from tspin.files import write_json
 from tspin.records.estimate import read_estimates
 from tspin.runs.config_file import read_run_config
 from tspin.runs.folder import BASE, RunFolder
@@ -90,7 +87,7 @@ class Study:
         with (self.out / ".preparing").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             for base in dict.fromkeys(cell.base for cell in all_cells):
-                make = make_known if base in KNOWN_BASES else make_bases
+                make = make_bases if base in BASES else make_known
                 skills = dict.fromkeys(cell.skill for cell in all_cells if cell.base == base)
                 make(self.out, base, list(skills))
             self._write_records()
@@ -119,56 +116,33 @@ class Study:
         return named_items(skill, split, count, skip=self._skip(split))
 
     def select(self, cell: Cell) -> dict[str, float]:
-        """The learning rate of each method: all are tried on validation with the same budget.
+        """The learning rate of each method that chooses its own.
 
         Where the protocol names one base for it, rates are chosen there for all.
-
-        The best is the one with the highest mean of greedy and sampled exactness after any of its
-        iterations; among equals the lower negative log-likelihood there, then the lower rate.
         """
-        cell = self._selecting(cell)
-        path = self.folder(cell) / "learning_rates.json"
-        if not path.is_file():
-            scores: dict[str, list[tuple[float, float, float]]] = {arm: [] for arm in ARMS}
-            for rate in self.protocol.learning_rates:
-                for arm in self._try_rate(cell, rate):
-                    trained = [m for label, m in arm["by_iteration"].items() if label != "base"]
-                    score = max(_selection_score(metrics, cell) for metrics in trained)
-                    scores[arm["name"]].append((*score, -rate))
-            write_json(path, {arm: -max(of_rates)[-1] for arm, of_rates in scores.items()})
-        rates: dict[str, float] = json.loads(path.read_bytes())
-        return rates
+        return choose_rates(self, self._selecting(cell))
 
-    def _try_rate(self, cell: Cell, rate: float) -> list[dict[str, Any]]:
-        """All methods at one learning rate, as compare.json tells of them."""
-        out = self.selected(cell, rate)
-        overrides = [
-            f"train.learning_rate={rate!r}",
-            f"seed={SELECTION_SEED}",
-            f"iterations={self.protocol.selection_iterations}",
-        ]
-        options = [part for override in overrides for part in ("--set", override)]
-        if cell.base in self.protocol.searches:  # Part of the search.
-            options += self.measure_kept(cell, "validation")
-        self.play(cell, ARMS, out, options)
-        arms: list[dict[str, Any]] = json.loads((out / "compare.json").read_bytes())["arms"]
-        return arms
+    def rate(self, cell: Cell, name: str) -> float:
+        """The learning rate of an arm, its own or a part of another one's."""
+        arm = self.protocol.arms[name]
+        return self.select(cell)[arm.paced or name] * arm.factor
 
     def compare(self, cell: Cell) -> None:
         """The final runs: from here on the test records are looked at."""
-        rates = self.select(cell)
         options = ["--seeds", ",".join(map(str, self.protocol.seeds))]
         options += ["--measure", f"test={self.records(cell.skill, 'test')}"]
         options += self.measure_kept(cell, "test")
-        for arm, rate in rates.items():
-            options += ["--set-for", f"{arm}:train.learning_rate={rate!r}"]
-        self.play(cell, ARMS, self.final(cell), options)
+        arms = self.protocol.arms
+        for name, arm in arms.items():
+            options += arm.options(name, self.rate(cell, name))
+        methods = [arm.asked(name) for name, arm in arms.items()]
+        self.play(cell, methods, self.final(cell), options)
 
     def vary(self, cell: Cell) -> None:
         """T-SPIN with other alphas and betas, on validation, where the protocol says so."""
         if cell.base != self.protocol.sensitive_base:
             return
-        rate = self.select(cell)[ARMS[0]]
+        rate = self.rate(cell, TSPIN)
         share = sorted((self.final(cell) / "data").glob("annotated-*.jsonl"))[0]  # T-SPIN's.
         for setting, values in SETTINGS.items():
             for seed in self.protocol.seeds:
@@ -179,7 +153,7 @@ class Study:
                 _tspin("run", "--config", str(self._config(cell)), *sets)
 
     def temper(self, cell: Cell) -> None:
-        """Fit a temperature on validation, measure on test: the base and all last policies."""
+        """Fit a temperature on validation, measure on test: the base and the last policies."""
         for run, seed, arm in self.tempered_runs(cell):
             config = read_run_config(run.path)
             settings = config.evaluate.model_copy(update={"fit_temperature": True})
@@ -204,12 +178,16 @@ class Study:
                     temperature = estimates["temperature/fitted"].value
 
     def tempered_runs(self, cell: Cell) -> Iterator[tuple[RunFolder, int, str]]:
-        """Run, seed and method; for the base the run that has its configuration."""
+        """Run, seed and method; for the base the run that has its configuration.
+
+        Gentler SFT, at a part of the learning rate that was chosen, is left out.
+        """
         result = self.final(cell) / "compare.json"
         if not result.is_file():
             return
-        arms = [arm for arm in json.loads(result.read_bytes())["arms"] if arm["name"] in ARMS]
-        for position, arm in enumerate(arms):
+        arms = json.loads(result.read_bytes())["arms"]
+        own = [arm for arm in arms if self.protocol.arms[arm["name"]].factor == 1]
+        for position, arm in enumerate(own):
             for run in arm["runs"]:
                 folder = RunFolder(self.final(cell) / f"seed-{run['seed']}" / arm["name"])
                 if position == 0:
@@ -228,17 +206,18 @@ class Study:
         folder = self.folder(cell) / "tempered" / f"seed-{seed}"
         return folder / arm / split / "metrics.json"
 
-    def play(self, cell: Cell, arms: Iterable[str], out: Path, options: list[str]) -> None:
+    def play(self, cell: Cell, methods: Iterable[str], out: Path, options: list[str]) -> None:
         """A comparison on a cell's data and base.
 
         Args:
             cell: Skill and base.
-            arms: As `tspin compare --methods` takes them.
+            methods: As `tspin compare --methods` takes them.
             out: The comparison's folder; what is finished there is not run again.
-            options: Of `tspin compare`, besides.
+            options: Of `tspin compare`, besides; `ANSWER` among them is the skill's.
         """
-        config, methods = str(self._config(cell)), ",".join(arms)
-        _tspin("compare", "--config", config, "--methods", methods, "--out", str(out), *options)
+        named = ["--config", str(self._config(cell)), "--methods", ",".join(methods)]
+        options = [option.replace(ANSWER, SKILLS[cell.skill].answer) for option in options]
+        _tspin("compare", *named, "--out", str(out), *options)
 
     def measure_kept(self, cell: Cell, split: Split) -> list[str]:
         """Options of `tspin compare`: what is left of the skills that are not taught."""
@@ -278,12 +257,6 @@ class Study:
             heldout=self.records(cell.skill, "validation"),
         )
         return path
-
-
-def _selection_score(metrics: dict[str, Any], cell: Cell) -> tuple[float, float]:
-    name = f"exact_match/{SKILLS[cell.skill].extractor}"
-    exact = [metrics[f"{name}/{mode}"]["value"] for mode in ("greedy", "sampled")]
-    return sum(exact) / 2, -metrics["nll_per_token"]["value"]
 
 
 def _tspin(*arguments: str) -> None:

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 
+from study.arms import CONTROL, TSPIN, UNTRAINED
 from study.charts import mermaid_charts
-from study.frontier import advantage, confirmed_advantage, points, wins
-from study.protocol import ARMS, TSPIN, UNTRAINED
+from study.frontier import (
+    AXES,
+    advantage,
+    confirmed_advantage,
+    points,
+    recommended,
+    standings,
+    wins,
+)
 from study.results import (
     ConfirmedRow,
     Results,
@@ -19,7 +27,7 @@ from study.results import (
 )
 from study.signs import SIGNS, alarm
 from study.skills import SKILLS
-from study.verdicts import CONFIDENCE, paired, verdicts
+from study.verdicts import CONFIDENCE, coupling, paired, verdicts
 from tspin.evaluate.intervals import mean
 from tspin.records.estimate import Estimate
 
@@ -49,14 +57,16 @@ def as_markdown(results: Results) -> str:
     parts = [
         f"{len(runs)} runs: {len(units)} combinations of skill, base and seed. Intervals are "
         f"{CONFIDENCE:.0%}, Student's t over these combinations.",
-        _verdicts(runs, results.settings),
     ]
+    of_field = results.protocol.get("name") == "field"
+    parts += _field(runs) if of_field else [_verdicts(runs, results.settings)]
+    against = CONTROL if of_field else TSPIN
     for skill in [name for name in SKILLS if any(row["skill"] == name for row in runs)]:
         mine = [row for row in runs if row["skill"] == skill]
         parts.append(f"### {skill}")
         for moment in ("best", "last"):
             parts += [f"Test, {moment} iteration:", _test_table(mine, moment)]
-        parts += [f"Test, best iteration, minus {TSPIN}, paired:", _paired_table(mine)]
+        parts += [f"Test, best iteration, minus {against}, paired:", _paired_table(mine, against)]
         parts += ["Cost of a run, means:", _cost_table(mine), *mermaid_charts(mine)]
     parts += _tempered(results.tempered)
     for base, name in results.protocol.get("searches", {}).items():
@@ -77,6 +87,26 @@ def _verdicts(rows: Sequence[RunRow], settings: Sequence[SettingRow]) -> str:
     return _table(["claim", "verdict", "figures"], lines)
 
 
+def _field(rows: Sequence[RunRow]) -> Iterator[str]:
+    those = standings(rows)
+    yield "### Against SFT at equal retention"
+    yield (
+        "Test. `above SFT`: exactness minus what SFT of the same skill, base and seed reaches at "
+        "the same retention, at whatever learning rate, mixtures of two policies among it. The "
+        "verdict is of greedy answers after the last iteration."
+    )
+    lines = []
+    for one in those:
+        lines.append([one.skill, one.arm, *map(_shown, one.gains.values()), one.word])
+    names = [f"{axis} above SFT, {at}" for at in ("best", "last") for axis in AXES.values()]
+    yield _table(["skill", "method", *names, "verdict"], lines)
+    yield f"Above SFT on two skills or more: {', '.join(recommended(those)) or 'none'}."
+    yield "### Coupled samples"
+    yield "Validation, greedy exactness, a mean over the iterations, or its fall to the last one."
+    differences = [(name, one) for name, one in coupling(rows).items() if one is not None]
+    yield _table(["difference", "value"], [[name, _shown(one)] for name, one in differences])
+
+
 def _test_table(rows: Sequence[RunRow], moment: str) -> str:
     one = [row for row in rows if row["arm"] == _arms(rows)[0]]  # All begin with the same.
     lines = [["initial", *(_over(one, _test("base", name)) for name in _TEST)]]
@@ -86,10 +116,10 @@ def _test_table(rows: Sequence[RunRow], moment: str) -> str:
     return _table(["method", *_TEST.values()], lines)
 
 
-def _paired_table(rows: Sequence[RunRow]) -> str:
+def _paired_table(rows: Sequence[RunRow], against: str) -> str:
     lines = []
-    for arm in [arm for arm in _arms(rows) if arm != TSPIN]:
-        differences = [paired(rows, arm, TSPIN, _test("best", name)) for name in _TEST]
+    for arm in [arm for arm in _arms(rows) if arm != against]:
+        differences = [paired(rows, arm, against, _test("best", name)) for name in _TEST]
         lines.append([arm, *("" if one is None else _shown(one) for one in differences)])
     return _table(["method", *_TEST.values()], lines)
 
@@ -122,10 +152,10 @@ def _tempered(rows: Sequence[TemperedRow]) -> Iterator[str]:
     yield "Test, last iteration; `fitted` is the exactness of samples at the fitted temperature."
     lines = []
     for skill in SKILLS:
-        for arm in (UNTRAINED, *ARMS):
-            mine = [row for row in rows if (row["skill"], row["arm"]) == (skill, arm)]
-            if mine:
-                lines.append([skill, arm, *(_over(mine, _value(name)) for name in _TEMPERED)])
+        of_skill = [row for row in rows if row["skill"] == skill]
+        for arm in _arms(of_skill):
+            mine = [row for row in of_skill if row["arm"] == arm]
+            lines.append([skill, arm, *(_over(mine, _value(name)) for name in _TEMPERED)])
     yield _table(["skill", "method", *_TEMPERED], lines)
 
 
@@ -199,7 +229,8 @@ def _signs(rows: Sequence[SignRow]) -> Iterator[str]:
 
 
 def _arms(rows: Sequence[RunRow]) -> list[str]:
-    return [arm for arm in ARMS if any(row["arm"] == arm for row in rows)]
+    """In the order of the comparison."""
+    return list(dict.fromkeys(row["arm"] for row in rows))
 
 
 def _test(moment: str, name: str) -> Callable[[RunRow], float]:

@@ -1,8 +1,8 @@
 """Bases that have grown up and know the annotator's form: nearer to the papers' Zephyr.
 
 Zephyr was fine-tuned on the dialogues that self-play then goes on with. So these bases go on from a
-base of `bases.BASES` until their pre-training has converged, and are then tuned for a while on the
-same mixture with some of one skill's answers in the annotator's form.
+base of `bases.BASES`, or the demo's, until their pre-training has converged, and are then tuned for
+a while on the same mixture with some of one skill's answers in the annotator's form.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from study.bases import RECORD, make_bases, probe
 from study.items import corpus
 from study.protocol import BASES, KNOWN_BASES, base_folder
 from study.skills import SKILLS
+from tspin import demo
 from tspin.demo.corpus import Exercise
 from tspin.demo.pretrain import batches, encode
 from tspin.files import atomic_folder
@@ -36,6 +37,7 @@ FORM_SHARE = 0.5
 """Of the taught skill's answers while tuning: in the annotator's form."""
 UNSATURATED = (0.2, 0.7)
 """Greedy exactness in the annotator's form after tuning."""
+DEMO_CHECKPOINT, DEMO_SEED = Path(demo.__file__).with_name("base"), 3
 _ROWS, _WARMUP = 32, 50
 _LEARNING_RATE = 3e-3
 
@@ -45,7 +47,7 @@ def make_known(out: Path, name: str, skills: list[str]) -> None:
 
     Args:
         out: The study's folder.
-        name: In `KNOWN_BASES`.
+        name: In `KNOWN_BASES`, or `DEMO_BASE`.
         skills: Skills to make it for; those in place are left alone.
 
     Raises:
@@ -54,10 +56,11 @@ def make_known(out: Path, name: str, skills: list[str]) -> None:
     missing = [skill for skill in skills if not (base_folder(out, name, skill) / RECORD).is_file()]
     if not missing:
         return
-    make_bases(out, KNOWN_BASES[name], list(SKILLS))
+    if name in KNOWN_BASES:
+        make_bases(out, KNOWN_BASES[name], list(SKILLS))
     grown = _grown(out, name)
     for skill in missing:
-        model, tokenizer, facts = _tuned(grown, BASES[KNOWN_BASES[name]].seed, skill)
+        model, tokenizer, facts = _tuned(grown, _seed(name), skill)
         _save(base_folder(out, name, skill), model, tokenizer, facts)
 
 
@@ -86,15 +89,26 @@ def _grown(out: Path, name: str) -> Path:
     """The latest checkpoint of the base, pre-trained to its end."""
     folder = out / "bases" / name / "grown"
     if not (folder / RECORD).is_file():
-        checkpoints = [base_folder(out, KNOWN_BASES[name], skill) for skill in SKILLS]
-        latest = max(checkpoints, key=lambda path: json.loads((path / RECORD).read_bytes())["step"])
+        latest = _latest(out, name)
         model, tokenizer = _load(latest)
         # Not the examples that it has seen already.
-        _train(model, tokenizer, corpus(100 + BASES[KNOWN_BASES[name]].seed), MATURING)
+        _train(model, tokenizer, corpus(100 + _seed(name)), MATURING)
         right = {skill: probe(model, tokenizer, skill) for skill in SKILLS}
         typer.echo(f"base {name}, grown: {right}")
         _save(folder, model, tokenizer, {"from": latest.name, "right": right})
     return folder
+
+
+def _latest(out: Path, name: str) -> Path:
+    """The checkpoint that it goes on from."""
+    if name not in KNOWN_BASES:
+        return DEMO_CHECKPOINT
+    checkpoints = [base_folder(out, KNOWN_BASES[name], skill) for skill in SKILLS]
+    return max(checkpoints, key=lambda path: json.loads((path / RECORD).read_bytes())["step"])
+
+
+def _seed(name: str) -> int:
+    return BASES[KNOWN_BASES[name]].seed if name in KNOWN_BASES else DEMO_SEED
 
 
 def _load(folder: Path) -> tuple[LlamaForCausalLM, Tokenizer]:

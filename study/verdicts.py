@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from study.protocol import CONTROL, SETTINGS, SHARE, TSPIN
+from study.arms import CONTROL, SHARE, TSPIN
+from study.protocol import SETTINGS
 from study.results import RunRow, SettingRow
 from tspin.evaluate.intervals import mean
 from tspin.records.estimate import Estimate
 
-__all__ = ["CONFIDENCE", "PLAIN", "SPIN", "Verdict", "Word", "paired", "verdicts"]
+__all__ = ["CONFIDENCE", "PLAIN", "SPIN", "Verdict", "Word", "coupling", "paired", "verdicts"]
 
 Word = Literal["confirmed", "not confirmed", "contradicted", "not run"]
 
@@ -101,7 +102,7 @@ def _judged(
 def _rises(rows: Sequence[RunRow]) -> Verdict:
     """T-SPIN gains after its first iteration, and falls back less than SPIN."""
     gain = _mean([_greedy(row)[-1] - _greedy(row)[0] for row in rows if row["arm"] == TSPIN])
-    falls = paired(rows, SPIN, TSPIN, lambda row: max(_greedy(row)) - _greedy(row)[-1])
+    falls = paired(rows, SPIN, TSPIN, _fall)
     figures = {"T-SPIN, last minus first iteration": gain, "fall, SPIN minus T-SPIN": falls}
     return _judged(
         "1. T-SPIN rises from iteration to iteration; SPIN falls back",
@@ -152,7 +153,7 @@ def _likelihood_and_reward(rows: Sequence[RunRow]) -> Verdict:
 
 def _history_helps(rows: Sequence[RunRow]) -> Verdict:
     """Progress is exactness averaged over the iterations."""
-    difference = paired(rows, TSPIN, PLAIN, lambda row: fmean(_greedy(row)))
+    difference = paired(rows, TSPIN, PLAIN, _progress)
     return _judged(
         "4. Without the historical advantage progress is slower and unstable",
         {"mean greedy exactness over the iterations, with minus without": difference},
@@ -203,6 +204,20 @@ def _beats_control(rows: Sequence[RunRow]) -> Verdict:
     )
 
 
+def coupling(rows: Sequence[RunRow]) -> dict[str, Estimate | None]:
+    """What the same noise in every iteration changes of claims 1 and 4, on validation."""
+    plain, spin = "no_history_coupled", "spin_coupled"
+    return {
+        "claim 4, with history minus without": paired(rows, TSPIN, PLAIN, _progress),
+        "claim 4, the same, both coupled": paired(rows, "tspin_coupled", plain, _progress),
+        "T-SPIN, coupled minus not": paired(rows, "tspin_coupled", TSPIN, _progress),
+        "T-SPIN without history, coupled minus not": paired(rows, plain, PLAIN, _progress),
+        "SPIN, coupled minus not": paired(rows, spin, SPIN, _progress),
+        "claim 1, fall, SPIN minus T-SPIN": paired(rows, SPIN, TSPIN, _fall),
+        "claim 1, the same, both coupled": paired(rows, spin, "tspin_coupled", _fall),
+    }
+
+
 def _mean(values: Sequence[float]) -> Estimate | None:
     """With its interval; None where a single value says nothing about the spread."""
     return mean(values, confidence=CONFIDENCE) if len(values) > 1 else None
@@ -226,3 +241,13 @@ def _above(estimate: Estimate | None, bound: float) -> bool:
 def _below(estimate: Estimate | None, bound: float) -> bool:
     """Whether the whole interval is below."""
     return estimate is not None and estimate.high is not None and estimate.high < bound
+
+
+def _progress(row: RunRow) -> float:
+    """Greedy exactness, a mean over the iterations."""
+    return fmean(_greedy(row))
+
+
+def _fall(row: RunRow) -> float:
+    """Of greedy exactness, from its best iteration to the last."""
+    return max(_greedy(row)) - _greedy(row)[-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from study.protocol import CONTROL, TSPIN
+from study.arms import CONTROL, TSPIN
 from study.verdicts import PLAIN, SPIN
 
 

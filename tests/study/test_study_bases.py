@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from study import bases, tuning
 from study.items import corpus, items, write_annotated
-from study.protocol import BASES, PILOT, Base, Cell, base_folder
+from study.protocol import BASES, DEMO_BASE, PILOT, Base, Cell, base_folder
 from study.skills import SKILLS, split_of
 from study.stages import Study
 from tspin.records.extractors import find_extractor
@@ -156,6 +157,22 @@ def test_a_base_that_knows_the_form_is_taken_where_it_is_not_saturated(
     before = (tuned / "model.safetensors").stat().st_mtime_ns
     tuning.make_known(tmp_path, "weak-known", ["sums"])
     assert (tuned / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_the_demos_base_goes_on_from_what_is_shipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "MATURING", 1)
+    monkeypatch.setattr(tuning, "TUNING", 1)
+    monkeypatch.setattr(tuning, "probe", lambda *_, annotated=False: 0.5)
+    tuning.make_known(tmp_path, DEMO_BASE, ["sums"])
+    assert {path.name for path in (tmp_path / "bases").iterdir()} == {DEMO_BASE}
+    shipped = load_file(tuning.DEMO_CHECKPOINT / "model.safetensors")
+    tuned = load_file(base_folder(tmp_path, DEMO_BASE, "sums") / "model.safetensors")
+    assert tuned.keys() == shipped.keys()
+    # Two steps of AdamW away: each moves a weight by about the learning rate, which only warms up.
+    far = max(float((tuned[name] - shipped[name]).abs().max()) for name in shipped)
+    assert 0 < far < 0.01
 
 
 def test_tuning_shows_some_answers_of_one_skill_in_the_annotators_form() -> None:

@@ -11,20 +11,24 @@ import pytest
 from typer.testing import CliRunner
 
 from study.__main__ import FIGURE_FOLDER, RESULTS, app
+from study.arms import ARMS, TSPIN, UNTRAINED
 from study.charts import FIGURES, draw
-from study.protocol import ARMS, TSPIN, UNTRAINED
+from study.frontier import AXES, recommended, standings
 from study.results import Results
 from study.tables import as_markdown
-from study.verdicts import verdicts
+from study.verdicts import coupling, verdicts
 from tests.study.study_runs import make_runs
 from tspin.errors import InputError
 
 pytestmark = pytest.mark.study
 
-COMMITTED = ("full", "known")
+COMMITTED = ("full", "known", "field")
+CLAIMED = ("full", "known")
+"""Those that judge the paper's claims."""
 MOST_BYTES = 400_000
-"""Of both files together: they are in every clone."""
+"""Of all files together: they are in every clone."""
 PAGE, MOST_LINES = FIGURE_FOLDER.with_suffix(".md"), 150
+DETAILS = RESULTS.with_name("README.md")
 
 
 @pytest.mark.parametrize("protocol", COMMITTED)
@@ -76,10 +80,11 @@ def test_the_command_writes_the_tables_beside_the_results(tmp_path: Path) -> Non
     ("arguments", "message"),
     [
         ([], "--out"),
-        (["--out", "build/x", "--protocol", "large"], "full, known, pilot"),
+        (["--out", "build/x", "--protocol", "large"], "full, known, field, pilot"),
         (["--out", "build/x", "--until", "never"], "prepare, select"),
         (["--out", "build/x", "--only", "sums/huge"], "sums/weak"),
-        (["tables", "--protocol", "large"], "full, known, pilot"),
+        (["--out", "build/x", "--seed", "7"], "0, 1, 2"),
+        (["tables", "--protocol", "large"], "full, known, field, pilot"),
         (["tables", "--protocol", "pilot"], "pilot.parquet"),
     ],
 )
@@ -122,7 +127,8 @@ def test_the_page_shows_every_figure_and_every_verdict(by_protocol: dict[str, Re
     assert {path.stem for path in FIGURE_FOLDER.iterdir()} == {*FIGURES}
     for name in FIGURES:
         assert page.count(f"](study/{name}.svg)") == 1
-    for results in by_protocol.values():
+    for protocol in CLAIMED:
+        results = by_protocol[protocol]
         for verdict in verdicts(results.runs, results.settings):
             for figure in verdict.figures.values():
                 if not verdict.claim.startswith("3."):  # The page rounds its nats.
@@ -160,3 +166,26 @@ def test_the_table_of_the_page_follows_from_the_results(
     ]
     line = f"| {' | '.join(cells)} |".replace("|  |", "| |")
     assert line in PAGE.read_text().splitlines()
+
+
+def test_the_details_say_how_the_later_methods_stand(by_protocol: dict[str, Results]) -> None:
+    results = by_protocol["field"]
+    lines = DETAILS.read_text().splitlines()
+    those = standings(results.runs)
+    assert {one.skill for one in those} == {"sums"}
+    assert recommended(those) == []
+    for one in those:
+        last = [row["test"]["last"] for row in results.runs if row["arm"] == one.arm]
+        greedy, sampled, kept = (
+            fmean(policy[name] for policy in last)
+            for name in ("annotated/greedy", "annotated/sampled", "retained/greedy")
+        )
+        gains = [one.gains["last", axis] for axis in AXES]
+        assert any(gain.low is None for gain in gains) is (one.word == "not run")
+        cells = [f"`{one.arm}`", *(f"{value:.3f}" for value in (greedy, sampled, kept))]
+        cells += [f"{gain.value:.3f} ({gain.low:.3f} to {gain.high:.3f})" for gain in gains]
+        assert f"| {' | '.join(cells)} |" in lines
+    page = " ".join(DETAILS.read_text().split())
+    for difference in coupling(results.runs).values():
+        assert difference is not None
+        assert f"{difference.value:.3f} ({difference.low:.3f} to {difference.high:.3f})" in page

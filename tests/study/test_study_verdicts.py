@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from study.protocol import CONTROL, TSPIN
+from study.arms import CONTROL, TSPIN
+from study.protocol import PILOT, Cell
 from study.results import Results
-from study.signs import alarm, run_signs
+from study.signs import alarm, collect_signs, run_signs
+from study.stages import Study
 from study.tables import as_markdown
 from study.verdicts import PLAIN, SPIN, paired, verdicts
 from tests.study.study_runs import make_runs
@@ -49,8 +51,7 @@ def test_the_markdown_holds_every_method_and_verdict() -> None:
     assert "xychart-beta" in text
 
 
-def test_what_falls_below_the_initial_policy_is_damage(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "final/seed-0/sft")
+def write_run(run: RunFolder) -> None:
     for number, greedy in ((BASE, 0.5), (0, 0.3), (1, 0.48)):
         iteration = run.iteration(number)
         iteration.path.mkdir(parents=True)
@@ -62,8 +63,24 @@ def test_what_falls_below_the_initial_policy_is_damage(tmp_path: Path) -> None:
         row = {"step": 1, "logps/annotated": -4.0, "lengths/annotated": 4.0}
         (iteration.path / "train_log.jsonl").write_text(json.dumps(row) + "\n")
     (run.path / "config.json").write_text("{}")
+
+
+def test_what_falls_below_the_initial_policy_is_damage(tmp_path: Path) -> None:
+    write_run(RunFolder(tmp_path / "final/seed-0/sft"))
     signs = list(run_signs(tmp_path / "final"))
     assert [(row["iteration"], row["worse"]) for row in signs] == [(0, True), (1, False)]
+
+
+def test_a_seed_that_is_being_added_is_none_of_the_results_yet(tmp_path: Path) -> None:
+    study, cell = Study(tmp_path, PILOT), Cell("sums", "weak")
+    final = study.final(cell)
+    write_run(RunFolder(final / "seed-0/sft"))
+    write_run(RunFolder(final / "seed-1/sft"))
+    (final / "seed-2/sft").mkdir(parents=True)  # Killed before its base was evaluated.
+    (final / "seed-2/sft/config.json").write_text("{}")
+    arm = {"name": "sft", "method": "sft", "share": 1.0, "matched": False, "runs": [{"seed": 0}]}
+    (final / "compare.json").write_text(json.dumps({"arms": [arm]}))
+    assert [row["seed"] for row in collect_signs(study, cell)] == [0, 0]
 
 
 def test_a_threshold_is_judged_by_what_became_of_the_policy() -> None:
