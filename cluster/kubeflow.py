@@ -12,12 +12,10 @@ from tspin.machine.check import gib
 from tspin_cluster.finding import Finding
 from tspin_cluster.needs import Needs
 from tspin_cluster.reader import AbsentError, ForbiddenError, Reader
-from tspin_cluster.space import apply
+from tspin_cluster.space import KUBEFLOW, apply
 
-__all__ = ["KUBEFLOW", "check_api", "check_retries", "check_root", "check_runtime", "check_version"]
+__all__ = ["check_api", "check_retries", "check_root", "check_runtime", "check_version"]
 
-KUBEFLOW = "kubeflow"
-"""Its namespace."""
 _PATCH = "COMPILED_PIPELINE_SPEC_PATCH"
 _STORE_CLAIM = "seaweedfs-pvc"
 _DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"

@@ -11,12 +11,15 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from cluster_api import cluster_api
 from kfp import compiler
 from rendered import K8S, Document, named, names, need_kubectl, of_kind, render
 
 from tests import warm
 from tspin.config import load_config
+from tspin_cluster.checks import cluster_checks
 from tspin_pipelines.graph.graphs import GRAPHS
+from tspin_pipelines.needs import needs_of
 from tspin_pipelines.plan import Plan
 from tspin_pipelines.profiles.profile import load_profile
 
@@ -65,7 +68,7 @@ def test_make_knows_the_target_and_the_variables(command: str) -> None:
         [*words, "--dry-run", "ENGINE=docker"], cwd=ROOT, capture_output=True, text=True
     )
     assert dry.returncode == 0, dry.stderr
-    assert "tspin/cpu:0.1.0" in dry.stdout
+    assert "localhost/tspin/cpu:0.1.0" in dry.stdout
     assert digest in dry.stdout
 
 
@@ -117,5 +120,28 @@ def test_the_run_finds_what_was_made(documents: list[Document], tmp_path: Path) 
     assert {Path(path).parent for path in inputs} == {place}
     out = tmp_path / "pipeline.yaml"
     compiler.Compiler().compile(GRAPHS["run"](Plan(config, profile)), str(out))
-    assert "tspin/cpu:0.1.0" in out.read_text()
+    assert "localhost/tspin/cpu:0.1.0" in out.read_text()
     assert list(yaml.safe_load_all(out.read_text()))
+
+
+def test_the_preflight_finds_nothing_wrong(
+    documents: list[Document], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked by an administrator, of a Kubeflow for one user."""
+    kubeflow: list[Document] = [
+        {"kind": "Namespace", "metadata": {"name": "kubeflow", "labels": {}}},
+        {
+            "kind": "ServiceAccount",
+            "metadata": {"name": "pipeline-runner", "namespace": "kubeflow"},
+        },
+    ]
+    profile = load_profile(str(EXAMPLE / "profile.yaml"))
+    with cluster_api(tmp_path, [*kubeflow, *documents]) as api:
+        api.begin()
+        monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig))
+        checks = {check.name: check for check in cluster_checks(needs_of(profile))}
+    wrong = {name: check.detail for name, check in checks.items() if check.status == "fail"}
+    assert wrong == {}
+    assert checks["namespace"].detail == "kubeflow, of a Kubeflow Pipelines for one user"
+    assert checks["claim tspin-cache"].status == "ok"
+    assert checks["image localhost/tspin/cpu:0.1.0"].status == "warn"
