@@ -34,6 +34,14 @@ _AGAIN = 0.05
 """Seconds after which an interruption is tried again where it came at a bad moment."""
 
 
+class _Interruption(BaseException):
+    """SIGTERM, on its way out of whatever the loop is doing.
+
+    No `Exception`: libraries take those for failures of their own. transformers, loading a
+    tokenizer, says of one that there is no tokenizer (`tokenization_auto.py` of 5.19).
+    """
+
+
 @contextmanager
 def evaluations(
     config: RunConfig,
@@ -104,6 +112,8 @@ class Evaluations:
         self._lock = threading.Lock()
         """Held while a process is started or ended: none may start once the block ends."""
         self._error: BaseException | None = None
+        self._stopped: StoppedError | None = None
+        """Once SIGTERM came to the loop, whoever sent it."""
         self._ended = False
         self._interrupts = False
         """Whether SIGTERM comes to the loop as an error."""
@@ -166,9 +176,9 @@ class Evaluations:
         try:
             with self._interruptible():
                 yield
+                self._raise()
         except BaseException:
-            if self._error is not None:
-                raise self._error from None
+            self._raise()
             raise
 
     @contextmanager
@@ -186,13 +196,20 @@ class Evaluations:
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._ended:
             return
+        self._stopped = StoppedError("stopped by SIGTERM; run again to continue")
         if _starts_a_thread(frame):
             # The pool would know nothing of the thread, and Python wait for it for ever at its end.
             again = threading.Timer(_AGAIN, self._interrupt_again)
             again.daemon = True
             again.start()
             return
-        raise StoppedError("stopped by SIGTERM; run again to continue")
+        raise _Interruption
+
+    def _raise(self) -> None:
+        """What ended an evaluation, or else the loop, also where somebody swallowed it."""
+        for error in (self._error, self._stopped):
+            if error is not None:
+                raise error from None
 
     def _interrupt_again(self) -> None:
         with self._lock:
@@ -250,8 +267,7 @@ class Evaluations:
             if wait or evaluation.done():
                 evaluation.result()
                 del self._waiting[number]
-        if self._error is not None:
-            raise self._error
+        self._raise()
 
     def _judge(self, iteration: int) -> None:
         """Compare a policy that is evaluated with the best so far."""

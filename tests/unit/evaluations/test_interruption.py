@@ -6,12 +6,13 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.thread import _threads_queues
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
 
 from tspin.config import RunConfig
+from tspin.errors import InputError
 from tspin.evaluations.queue import Evaluations
 from tspin.processes.launch import StoppedError
 from tspin.runs.folder import RunFolder
@@ -61,6 +62,29 @@ def test_elsewhere_it_comes_at_once(queue: Evaluations) -> None:
         signal.raise_signal(signal.SIGTERM)
         reached = True
     assert not reached
+
+
+def test_no_library_takes_it_for_a_failure_of_its_own(queue: Evaluations) -> None:
+    with pytest.raises(StoppedError), queue.beside():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Exception:  # noqa: BLE001  (as libraries do)
+            raise InputError("there is no tokenizer") from None
+
+
+def test_who_swallows_it_delays_it_to_the_next_look(queue: Evaluations) -> None:
+    reached = False
+    with pytest.raises(StoppedError), queue.beside():
+        with suppress(BaseException):
+            signal.raise_signal(signal.SIGTERM)
+        queue.stop(before="train")
+        reached = True
+    assert not reached
+
+
+def test_who_swallows_it_at_the_end_does_not_undo_it(queue: Evaluations) -> None:
+    with pytest.raises(StoppedError), queue.beside(), suppress(BaseException):
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_after_the_block_sigterm_is_what_it_was_before(queue: Evaluations) -> None:
