@@ -12,6 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from custom import SCHEMAS, Metadata
+from pydantic import ValidationError
 from rendered import K8S, Document, containers, named, of_kind, pod_templates, render
 from restricted import house_violations, violations
 from typer.testing import CliRunner
@@ -90,16 +91,22 @@ def test_a_misspelt_metric_is_found() -> None:
 def test_the_operators_kinds(monitored: list[Document]) -> None:
     for kind in ("PodMonitor", "PrometheusRule"):
         (document,) = of_kind(monitored, kind)
-        Metadata.model_validate(document["metadata"])
-        SCHEMAS[document["apiVersion"], kind].model_validate(document["spec"])
+        assert Metadata.model_validate(document["metadata"]).name
+        schema = SCHEMAS[document["apiVersion"], kind]
+        schema.model_validate(document["spec"])
+        with pytest.raises(ValidationError, match="misspelt"):
+            schema.model_validate(document["spec"] | {"misspelt": 1})
 
 
 @pytest.mark.parametrize("version", ["1.32", kubernetes_validate.latest_version()])
 def test_kubernetes_own_kinds(monitored: list[Document], version: str) -> None:
     own = [*of_kind(monitored, "Deployment"), named(monitored, "NetworkPolicy", "allow-metrics")]
     own += [named(monitored, "Job", "tspin-run"), named(monitored, "ConfigMap", "tspin-dashboard")]
+    assert len(own) == 4
     for document in own:
         kubernetes_validate.validate(document, version, strict=True)
+        with pytest.raises(kubernetes_validate.ValidationError):
+            kubernetes_validate.validate(document | {"misspelt": 1}, version, strict=True)
 
 
 def test_the_exporter_is_restricted_and_runs_the_overlays_image(monitored: list[Document]) -> None:

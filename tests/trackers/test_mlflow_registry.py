@@ -10,13 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 import tspin.mirrors.following as following
-from tests.registry_models import METRIC, make_candidate
+from tests.registry_models import METRIC, promote_candidate
 from tests.s3_server import s3_bucket
 from tests.trackers.mlflow_server import MlflowServer
 from tspin.cli.main import app
 from tspin.errors import TspinError
 from tspin.mirrors.following import Mirrors, mirrored
-from tspin.registry import Record, promote, rollback
+from tspin.registry import Record, rollback
 
 pytestmark = pytest.mark.trackers
 
@@ -35,18 +35,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def _promote(folder: Path, number: int, registry: str, *mirrors: str, name: str) -> Record:
-    if not folder.exists():
-        make_candidate(folder, number, 0.1 * number)
     with mirrored(registry, mirrors, name):
-        return promote(
-            folder / "model",
-            metrics=folder / "metrics.json",
-            registry=registry,
-            metric=METRIC,
-            direction="max",
-            by="someone",
-            git_commit="c0ffee",
-        )
+        return promote_candidate(folder, number, registry, git_commit="c0ffee")
 
 
 def _champion(server: MlflowServer, name: str) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import pytest
 
 import tspin.mirrors.following as following
 from tests.model_registry_server import ModelRegistryServer
-from tests.registry_models import METRIC, make_candidate
+from tests.registry_models import promote_candidate
 from tspin.mirrors.following import mirrored
-from tspin.registry import Record, promote
+from tspin.registry import Record
 
 Promote = Callable[..., Record]
 
@@ -39,18 +39,7 @@ def promoted(tmp_path: Path, registry: str) -> Promote:
     """Promote the n-th model, each better than the one before, with the mirrors that are named."""
 
     def promoted(number: int, *mirrors: str, name: str | None = None, **given: str) -> Record:
-        folder = tmp_path / str(number)
-        if not folder.exists():
-            make_candidate(folder, number, 0.1 * number)
         with mirrored(registry, mirrors, name):
-            return promote(
-                folder / "model",
-                metrics=folder / "metrics.json",
-                registry=registry,
-                metric=METRIC,
-                direction="max",
-                by="someone",
-                **given,
-            )
+            return promote_candidate(tmp_path / str(number), number, registry, **given)
 
     return promoted

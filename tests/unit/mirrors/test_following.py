@@ -222,4 +222,6 @@ def test_a_promotion_without_mirrors_imports_no_client(tmp_path: Path) -> None:
         "sys.exit(bool({'mlflow', 'mr_openapi', 'aiohttp', 'asyncio'} & {*sys.modules}))"
     )
     command = [sys.executable, "-c", script, *_command(tmp_path, 1)]
-    subprocess.run(command, check=True, env=dict(os.environ))
+    done = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "champion 1" in done.stdout

@@ -74,6 +74,8 @@ def test_no_step_fails_because_nobody_can_be_told(
     monkeypatch.setenv(NOTES, str(tmp_path / "gone"))
     with at_work("train", 0):
         publish(loss=1.0)
+        assert where()["step"] == "train"
+    assert not (tmp_path / "gone").exists()
 
 
 def test_a_note_that_is_damaged_or_gone_is_passed_over(notes: Path) -> None:
