@@ -69,7 +69,7 @@ def pod_templates(documents: list[Document]) -> Iterator[tuple[str, Document]]:
 
 
 def training_templates(documents: list[Document]) -> dict[str, Document]:
-    """The pod templates that train: all but the one that cleans the volumes."""
+    """All pod templates but that of the one that cleans the volumes."""
     every = dict(pod_templates(documents))
     assert every.pop("CronJob/tspin-clean")
     return every
