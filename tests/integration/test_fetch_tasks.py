@@ -242,6 +242,17 @@ def test_data_of_nltk_that_cannot_be_had_are_an_error(
     assert nltk.download == before
 
 
+def test_a_task_asks_for_versions_as_setuptools_once_answered(
+    hub: DatasetHub, tmp_path: Path
+) -> None:
+    """As IFEval does while it is imported."""
+    config = configuration(tmp_path, process_docs="FUNCTION utils.as_they_are")
+    asked = "import pkg_resources\n\nassert pkg_resources.get_distribution('nltk').version > '3'\n"
+    text = f"{asked}\n\ndef as_they_are(docs):\n    return docs\n"
+    (tmp_path / "tasks/utils.py").write_text(text)
+    assert len(questions(config)) == 5
+
+
 def test_the_command_takes_tasks_or_those_of_a_configuration(
     hub: DatasetHub, tmp_path: Path
 ) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from tspin.errors import InputError
@@ -72,7 +75,8 @@ def load_task(request: TaskRequest, folder: Path | None, *, fresh: bool = False)
             raise folders.unknown(request.name, reasons.because("cannot be read", folder))
         _refuse_unsafe(request.name, manager)
         try:
-            with contextlib.chdir(folder) if folder else contextlib.nullcontext():
+            place = contextlib.chdir(folder) if folder else contextlib.nullcontext()
+            with place, _pkg_resources():
                 loaded = _loaded(request.name, manager, fresh=fresh)
         except ImportError as error:
             raise without_package(request.name, error) from None
@@ -131,6 +135,25 @@ def _manager(name: str, folders: TaskFolders) -> Any:
         if folders.of(sorted(referred)) == folders_of_tasks:
             return manager
         names = referred
+
+
+@contextlib.contextmanager
+def _pkg_resources() -> Iterator[None]:
+    """Let tasks ask for a package's version as setuptools before 82 answered it.
+
+    IFEval of lm-eval 0.4.13 does (tasks/leaderboard/ifeval/instructions_util.py), while it is
+    imported, and was otherwise told to need a package that is not installed.
+    """
+    if find_spec("pkg_resources") is not None:
+        yield
+        return
+    stand_in: Any = ModuleType("pkg_resources")
+    stand_in.get_distribution = distribution
+    sys.modules["pkg_resources"] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules["pkg_resources"]
 
 
 def _loaded(name: str, manager: Any, *, fresh: bool) -> dict[str, Any]:
