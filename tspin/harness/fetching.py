@@ -10,7 +10,7 @@ from typing import Any
 
 from tspin.config import EvaluateConfig
 from tspin.errors import InputError
-from tspin.harness.loading import LoadedTask, load_task, remedy, without_package
+from tspin.harness.loading import LoadedTask, harness_version, load_task, remedy, without_package
 from tspin.harness.requests import task_requests
 from tspin.harness.scoring import score
 from tspin.store import fetch
@@ -42,6 +42,7 @@ def fetch_tasks(config: EvaluateConfig) -> dict[str, int]:
         InputError: there is no such task, it is refused, needs a package that is missing, or
             something of it cannot be had; the message names the task.
     """
+    harness_version()
     own = config.harness.task_folder
     folder = None if own is None else fetch(own)
     requests, questions = task_requests(config), {}

@@ -114,7 +114,7 @@ def _refuse_without_metric(name: str, tasks: Mapping[str, Any]) -> None:
     for task in tasks.values():
         if task.OUTPUT_TYPE != "generate_until" or task.config.process_results is not None:
             continue  # Such a task has no use for the metrics' functions.
-        for metric, function in task._metric_fn_list.items():
+        for metric, function in getattr(task, "_metric_fn_list", {}).items():
             if function is None:
                 raise InputError(
                     f"evaluate.tasks: {name!r} needs the metric {metric!r} of the Hugging Face Hub "
@@ -168,8 +168,9 @@ def _loaded(name: str, manager: Any, *, fresh: bool) -> dict[str, Any]:
 
     if fresh or not os.environ.get(FETCHED):
         return dict(manager.load([name]))
-    before = datasets.config.HF_HUB_OFFLINE
+    offline, verbosity = datasets.config.HF_HUB_OFFLINE, datasets.logging.get_verbosity()
     datasets.config.HF_HUB_OFFLINE = True
+    datasets.logging.set_verbosity_error()  # It would warn of each data set that it found.
     try:
         loaded = dict(manager.load([name]))
         kwargs = [task.config.dataset_kwargs or {} for task in loaded["tasks"].values()]
@@ -178,7 +179,8 @@ def _loaded(name: str, manager: Any, *, fresh: bool) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001  (whatever it is, the Hub is asked then)
         log.info("%s: not in the cache as it is asked for (%s); asking the Hub", name, error)
     finally:
-        datasets.config.HF_HUB_OFFLINE = before
+        datasets.config.HF_HUB_OFFLINE = offline
+        datasets.logging.set_verbosity(verbosity)
     return dict(manager.load([name]))
 
 
