@@ -156,8 +156,10 @@ def test_where_a_pipeline_has_fetched_nobody_asks_the_hub_again(
     fetch(config.evaluate)
     hub.asked.clear()
     monkeypatch.setenv(FETCHED, "true")
+    verbosity = datasets.logging.get_verbosity()
     assert measured(config, tmp_path)["lm_eval"]["tasks"]["sums"]["n"] == 5
     assert hub.asked == []
+    assert datasets.logging.get_verbosity() == verbosity
     fetch(config.evaluate)  # The task that fetches looks for a newer commit all the same.
     assert hub.asked
 
