@@ -8,6 +8,7 @@ from typing import Any, Literal
 from kfp import dsl
 
 from tspin.config import RunConfig
+from tspin.harness.loading import FETCHED
 from tspin_pipelines.needs import needs_of
 from tspin_pipelines.placement import let_monitor, place, place_in_time
 from tspin_pipelines.profiles.profile import Profile
@@ -55,6 +56,13 @@ class Plan:
         """Whether light tasks and those that load models have a volume in common."""
         stages = self.profile.stages
         return bool(set(stages.light.volumes) & set(stages.generate.volumes + stages.train.volumes))
+
+    @property
+    def fetches_tasks(self) -> bool:
+        """Whether a light task fetches what the tasks of evaluations need into a shared volume."""
+        stages = self.profile.stages
+        shared = set(stages.light.volumes) & set(stages.evaluate.volumes)
+        return bool(self.config.evaluate.tasks and shared)
 
     @property
     def metrics_port(self) -> int | None:
@@ -123,8 +131,8 @@ class Plan:
             let_monitor(task)
         return task.set_display_name(title)
 
-    def placed_to_merge(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
-        """Put the task that merges an evaluation where light ones run, but with what scores tasks.
+    def placed_with_harness(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
+        """Put a task where light ones run, but with what loads and scores tasks, if there are any.
 
         Args:
             task: Of a component; changed in place.
@@ -137,6 +145,10 @@ class Plan:
             stage = stage.model_copy(update={"image": stages.evaluate.image})
         place(task, self.profile, stage, cache=self.cache)
         return task.set_display_name(title)
+
+    def finding_tasks(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
+        """Let a task take what was fetched for `evaluate.tasks` from the cache, if anything was."""
+        return task.set_env_variable(FETCHED, "true") if self.fetches_tasks else task
 
     def as_long_as(self, task: dsl.PipelineTask, stage: StageName) -> dsl.PipelineTask:
         """Give a task that waits for the work of a stage that stage's time, retries and caching."""

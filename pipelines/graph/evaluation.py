@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from kfp import dsl
@@ -37,7 +38,15 @@ class EvaluationTasks:
         )
 
     def evaluation(
-        self, title: str, *, settings: Any, iteration: Any, policy: Any, heldout: Any, **proto: Any
+        self,
+        title: str,
+        *,
+        settings: Any,
+        iteration: Any,
+        policy: Any,
+        heldout: Any,
+        after: Sequence[Any] = (),
+        **proto: Any,
     ) -> Any:
         """Measure a policy.
 
@@ -47,6 +56,7 @@ class EvaluationTasks:
             iteration: That the policy ended; -1 for the initial one.
             policy: Artifact of the policy.
             heldout: Artifact of the held-out records.
+            after: Tasks that it waits for, besides those whose outputs it takes.
             proto: `proto`, the artifact of the initial policy's responses, where there is one.
         """
         inputs = {
@@ -57,16 +67,18 @@ class EvaluationTasks:
             **proto,
         }
         if self._plan.profile.stages.evaluate.shards == 1:
-            task = self._plan.placed(evaluate(**inputs), "evaluate", title)
-            return task.outputs["evaluation"]
+            task = self._plan.placed(evaluate(**inputs), "evaluate", title).after(*after)
+            return self._plan.finding_tasks(task).outputs["evaluation"]
         node = self._compared if proto else self._plain
-        return self._plan.node(node(**inputs), title).output
+        return self._plan.node(node(**inputs), title).after(*after).output
 
     def _sharded(self, inputs: dict[str, Any]) -> Any:
         count = self._plan.profile.stages.evaluate.shards
         with dsl.ParallelFor(items=[f"{at}/{count}" for at in range(count)], name="shards") as at:
             part = self._plan.placed(evaluate(**inputs, shard=at), "evaluate", "a shard")
+            self._plan.finding_tasks(part)
         merged = merge_evaluations(
             shards=dsl.Collected(part.outputs["evaluation"]), heldout=inputs["heldout"]
         )
-        return self._plan.placed_to_merge(merged, "merge").outputs["evaluation"]
+        self._plan.placed_with_harness(merged, "merge")
+        return self._plan.finding_tasks(merged).outputs["evaluation"]

@@ -9,6 +9,7 @@ from kfp import dsl
 from tspin.config import structure
 from tspin_components.check_inputs import check_inputs
 from tspin_components.check_registry import check_registry
+from tspin_components.fetch_tasks import fetch_tasks
 from tspin_components.gate import gate
 from tspin_components.import_data import import_data
 from tspin_components.import_model import import_model
@@ -67,6 +68,7 @@ class Start:
             self.policy, self.uri = stored.set_display_name("policy").output, model
         elif plan.model is not None:
             self.policy, self.uri = self._named(model, "policy", "policy")
+        self._fetched = [self._tasks()] if plan.fetches_tasks else []
 
     def _named(self, model: Any, identity: str, title: str) -> tuple[Any, Any]:
         found = self._checked.outputs[identity]
@@ -74,6 +76,11 @@ class Start:
         task = import_model(model=model, identity=found, fetch=fetched)
         self.plan.placed(task, "light", f"import {title}")
         return task.outputs["policy"], task.outputs["Output"]
+
+    def _tasks(self) -> Any:
+        task = self.plan.placed_with_harness(fetch_tasks(settings=self.settings), "fetch tasks")
+        # What it leaves is not an output, and may be gone where Kubeflow remembers that it was.
+        return task.set_caching_options(False)
 
     def records(self, role: str) -> Any:
         """The annotated or the held-out records."""
@@ -112,13 +119,14 @@ class Start:
         return inputs
 
     def measured(self, heldout: Any, iteration: int, **proto: Any) -> Any:
-        """The evaluation of the policy to start from."""
+        """The evaluation of the policy to start from; all others come after its gate."""
         return self._evaluations.evaluation(
             "evaluate the start",
             settings=self.settings,
             iteration=iteration,
             policy=self.policy,
             heldout=heldout,
+            after=self._fetched,
             **proto,
         )
 

@@ -27,6 +27,7 @@ _STAGES: dict[str, StageName] = {
     "train": "train",
     "evaluate": "evaluate",
     "merge_evaluations": "evaluate",
+    "fetch_tasks": "evaluate",
     "train_multinode": "transfer",
     "check_registry": "promote",
     "promote": "promote",

@@ -127,6 +127,24 @@ def test_evaluation_alone(kubeflow: LocalKubeflow) -> None:
     assert scalars["nll_per_token"] > 0
 
 
+def test_tasks_are_fetched_before_they_are_asked_and_again_by_each_run(
+    kubeflow: LocalKubeflow,
+) -> None:
+    """Kubeflow's cache knows of no claim that somebody emptied."""
+    config = kubeflow.config()
+    harness = config.evaluate.harness.model_copy(
+        update={"task_folder": str(kubeflow.shared / "demo/tasks"), "fraction": 0.05}
+    )
+    evaluation = config.evaluate.model_copy(update={"tasks": ("demo_answer",), "harness": harness})
+    config = config.model_copy(update={"evaluate": evaluation})
+    for evaluated in (1, 0):
+        kubeflow.run("evaluate", config, model=config.model.path)
+        assert kubeflow.tasks()["fetch-tasks"] == 1
+        assert kubeflow.tasks()["evaluate"] == evaluated
+    scalars = json.loads(kubeflow.one("evaluate", "scalars", run=0).read_bytes())
+    assert "lm_eval/demo_answer/exact_match/answer-is" in scalars
+
+
 @pytest.mark.parametrize("method", ["tspin", "sft"])
 def test_an_evaluation_over_pods_is_that_of_one(kubeflow: LocalKubeflow, method: str) -> None:
     """With the responses of the initial policy to compare with, and without."""

@@ -62,7 +62,7 @@ CONTENTS: dict[str, tuple[str, str]] = {
     ),
     "fetch-tasks": (
         "steps.fetch_tasks",
-        "Download what tasks of lm-evaluation-harness ask, for a machine without network.",
+        "Download what tasks of lm-evaluation-harness need, for a machine without network.",
     ),
     "promote": (
         "registry.promote",

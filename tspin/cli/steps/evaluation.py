@@ -20,6 +20,7 @@ from tspin.cli.options import (
     step_config,
 )
 from tspin.cli.steps.options import Model, out_option, print_counts
+from tspin.errors import InputError
 from tspin.monitoring.monitored import check_endpoint, monitored
 from tspin.outputs import check_output, made_from
 from tspin.records.records import AnnotatedRecord, Response
@@ -118,18 +119,26 @@ def merge_evaluations(
 
 
 def fetch_tasks(
-    tasks: Annotated[list[str], typer.Argument(help="Tasks, groups, or a preset.")],
+    tasks: Annotated[
+        list[str] | None,
+        typer.Argument(help="Tasks, groups, or a preset; instead of evaluate.tasks."),
+    ] = None,
+    config: StepConfigFile = None,
+    overrides: Overrides = None,
 ) -> None:
-    """Download what tasks of lm-evaluation-harness ask, for a machine without network."""
-    from tspin.config import EvaluateConfig
-    from tspin.harness.loading import load_task
-    from tspin.harness.requests import task_requests
-
-    for request in task_requests(EvaluateConfig(tasks=tuple(tasks))):
-        loaded = load_task(request, None).loaded["tasks"]
-        typer.echo(
-            f"{request.name}: {sum(len(task.eval_docs) for task in loaded.values())} questions"
+    """Download what tasks of lm-evaluation-harness need, for a machine without network."""
+    settings = step_config(config, overrides, model="unused", annotated=None).evaluate
+    if tasks:
+        settings = settings.model_copy(update={"tasks": tuple(tasks)})
+    if not settings.tasks:
+        raise InputError(
+            "no tasks to fetch: name some, as in `tspin fetch-tasks gsm8k`, or give --config with "
+            "evaluate.tasks"
         )
+    from tspin.harness.fetching import fetch_tasks as step
+
+    for name, questions in step(settings).items():
+        typer.echo(f"{name}: {questions} questions")
 
 
 def _fetched_with_beside(location: str) -> Path:
