@@ -406,7 +406,7 @@ def test_only_a_whole_run_hands_on_the_responses_of_earlier_policies(
     if not refused:
         compile_pipeline(pipeline, plan, out)
         return
-    with pytest.raises(InputError, match="iteration is 2 and train.method 'tspin_all'"):
+    with pytest.raises(InputError, match=r"iteration is 2 and train\.method 'tspin_all'"):
         compile_pipeline(pipeline, plan, out)
 
 
