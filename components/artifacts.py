@@ -7,12 +7,13 @@ beside it: so every artifact is a folder that holds the output under the name of
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from tspin.errors import InputError
-from tspin.files import atomic_file, sha256_file, sha256_folder, write_json
+from tspin.files import atomic_file, atomic_folder, sha256_file, sha256_folder, write_json
 from tspin.outputs import artifact_folder, check_output
 from tspin.records.estimate import read_estimates
 from tspin.records.manifest import is_shard, manifest_path
@@ -26,7 +27,9 @@ __all__ = [
     "MODEL",
     "RESPONSES",
     "TRIPLETS",
+    "collect",
     "describe",
+    "earlier_in",
     "metrics_in",
     "output_in",
     "paths_of",
@@ -83,6 +86,25 @@ def records_in(artifact: str) -> Path:
             f"{', '.join(path.name for path in files) or 'none'}"
         )
     return files[0]
+
+
+def collect(artifact: str, synthetic: Path, earlier: list[Path]) -> None:
+    """Make an artifact of the responses of several iterations, for `earlier_in`.
+
+    Args:
+        artifact: Folder of the artifact.
+        synthetic: Responses of the latest, with their manifest beside them.
+        earlier: Of those before, oldest first.
+    """
+    for number, source in enumerate([*earlier, synthetic], start=1):
+        with atomic_folder(Path(artifact) / f"{number:04}") as folder:
+            for path in (source, manifest_path(source)):
+                shutil.copyfile(path, folder / path.name)
+
+
+def earlier_in(artifact: Any) -> list[Path]:
+    """The responses that `collect` put into an artifact, oldest first; none if there is none."""
+    return [] if artifact is None else sorted(Path(artifact.path).glob(f"*/{RESPONSES}"))
 
 
 def metrics_in(artifact: str) -> Path:

@@ -142,12 +142,11 @@ def _refuse(name: str, plan: Plan) -> None:
         )
     if name == "run" and plan.iteration != 0:
         raise InputError(f"iteration is {plan.iteration}; pipeline 'run' plays all of them")
-    last = plan.iteration if name == "iteration" else plan.config.iterations - 1
-    if name != "evaluate" and plan.config.train.history_at(last)[1:]:
+    if name == "iteration" and plan.config.train.history_at(plan.iteration)[1:]:
         raise InputError(
-            "train.method is 'tspin_all': triplets of its third iteration and later ones need the "
-            "responses of the policies before, which a pipeline does not hand on; take `tspin run` "
-            "or `dvc repro`, or method 'tspin'"
+            f"iteration is {plan.iteration} and train.method 'tspin_all': its triplets need the "
+            "responses of all policies before, which only pipeline 'run' hands on; take that, "
+            "iteration 0 or 1, or method 'tspin'"
         )
     if name == "evaluate" and plan.config.data.heldout is None:
         raise InputError("data.heldout is not set; pipeline 'evaluate' measures on it")

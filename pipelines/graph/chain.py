@@ -48,7 +48,10 @@ class Chain:
         self._ahead = self._gated and plan.pairs and plan.config.system.speculate
         later: Responses = "given" if self._ahead else "own"
         kinds = [only or "proto", *[later] * (count - 1)]
-        self._iterations = [iteration_node(plan, generation, kind) for kind in kinds]
+        self._iterations = [
+            iteration_node(plan, generation, kind, **self._history(index, count))
+            for index, kind in enumerate(kinds)
+        ]
         self._evaluations = [evaluation_node(plan, evaluations) for _ in kinds]
         self._finish = finish_node(plan)
         self._early = finish_node(plan, begun=True) if self._ahead else self._finish
@@ -69,32 +72,46 @@ class Chain:
         inputs: dict[str, Any],
         policy: Any,
         history: Any,
-        synthetic: dict[str, Any],
+        responses: dict[str, Any],
     ) -> None:
-        """Play the rest; `synthetic` has the responses of the policy if they are there already."""
+        """Play the rest.
+
+        `responses` has those of the policy, synthetic, if they are there already, and those of the
+        policies before it, earlier, if its triplets have any.
+        """
         number = self._first + index
-        played = self._played(index, inputs, policy, synthetic)
+        played = self._played(index, inputs, policy, responses)
         judged = self._judged(index, inputs, played, history)
         end = {"config": inputs["config"], "history": judged["history"], "best": judged["best"]}
+        earlier = {"earlier": played["collected"]} if "collected" in played else {}
         if index + 1 == len(self._iterations):
             self._plan.node(self._finish(**end), "finish")
         elif not self._gated:
-            self._from(index + 1, inputs, played["policy"], judged["history"], {})
+            self._from(index + 1, inputs, played["policy"], judged["history"], earlier)
         else:
             begun = self._begun(number + 1, inputs, played["policy"]) if self._ahead else {}
             with dsl.If(judged["Output"] == "continue", name=f"after iteration {number}"):
-                self._from(index + 1, inputs, played["policy"], judged["history"], begun)
+                later = begun | earlier
+                self._from(index + 1, inputs, played["policy"], judged["history"], later)
             with dsl.Else(name=f"stop after iteration {number}"):
                 early = {"begun": begun["synthetic"]} if begun else {}
                 self._plan.node(self._early(**end, **early), "finish")
 
+    def _history(self, index: int, count: int) -> dict[str, bool]:
+        """Whether an iteration's node takes earlier responses, and whether it hands them on."""
+        train, number = self._plan.config.train, self._first + index
+        return {
+            "earlier": len(train.history_at(number)) > 1,
+            "collects": index + 1 < count and len(train.history_at(number + 1)) > 1,
+        }
+
     def _played(
-        self, index: int, inputs: dict[str, Any], policy: Any, synthetic: dict[str, Any]
+        self, index: int, inputs: dict[str, Any], policy: Any, responses: dict[str, Any]
     ) -> Any:
         number = self._first + index
         names = ["settings", "annotated", *(["proto"] if self._plan.pairs else [])]
         shared = {name: inputs[name] for name in names}
-        task = self._iterations[index](iteration=number, policy=policy, **shared, **synthetic)
+        task = self._iterations[index](iteration=number, policy=policy, **shared, **responses)
         return self._plan.node(task, f"iteration {number}").outputs
 
     def _judged(self, index: int, inputs: dict[str, Any], played: Any, history: Any) -> Any:

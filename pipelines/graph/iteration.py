@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from kfp import dsl
 
 from tspin_components.build_triplets import build_triplets
+from tspin_components.collect_responses import collect_responses
 from tspin_components.gate import gate
 from tspin_components.train import train
 from tspin_components.train_multinode import train_multinode
@@ -35,6 +36,14 @@ class _Played(NamedTuple):
     triplets: dsl.Dataset
 
 
+class _Collected(NamedTuple):
+    policy: dsl.Model
+    uri: str
+    training: dsl.Dataset
+    triplets: dsl.Dataset
+    collected: dsl.Dataset
+
+
 class _Judged(NamedTuple):
     """`Output` is what kfp.local, too, can branch on: `continue` or `stop`."""
 
@@ -43,18 +52,28 @@ class _Judged(NamedTuple):
     best: str
 
 
-def iteration_node(plan: Plan, generation: GenerationTasks, responses: Responses) -> Any:
+def iteration_node(
+    plan: Plan,
+    generation: GenerationTasks,
+    responses: Responses,
+    *,
+    earlier: bool = False,
+    collects: bool = False,
+) -> Any:
     """The sub-pipeline that plays an iteration, up to its policy; it knows of no evaluation.
 
     Args:
         plan: Decides which steps it has.
         generation: Makes the tasks of its first step.
         responses: Where y' comes from; no matter to a method that trains on no pairs.
+        earlier: Whether its triplets have responses of policies between y0's and that of y'.
+        collects: Whether later triplets will have its own.
 
     Returns:
         What makes a task of it. Inputs by name: settings, iteration, policy, annotated; proto,
-        where the method trains on pairs; synthetic, where y' is given. Outputs: policy, uri,
-        training; triplets, where the method trains on pairs.
+        where the method trains on pairs; synthetic, where y' is given; earlier, where there are
+        any. Outputs: policy, uri, training; triplets, where the method trains on pairs;
+        collected, earlier with this iteration's, where it collects.
     """
     inputs: dict[str, Any] = {
         "settings": str,
@@ -62,20 +81,29 @@ def iteration_node(plan: Plan, generation: GenerationTasks, responses: Responses
         "policy": dsl.Input[dsl.Model],
         "annotated": dsl.Input[dsl.Dataset],
     }
-    optional = {"proto": plan.pairs, "synthetic": plan.pairs and responses == "given"}
+    optional = {
+        "proto": plan.pairs,
+        "synthetic": plan.pairs and responses == "given",
+        "earlier": earlier,
+    }
     inputs |= {name: dsl.Input[dsl.Dataset] for name, needed in optional.items() if needed}
     return sub_pipeline(
         "first-iteration" if plan.pairs and responses == "proto" else "iteration",
         "Synthetic responses, triplets, and the next policy.",
         inputs,
-        _Played if plan.pairs else _Trained,
-        lambda channels: _play(plan, generation, responses, channels),
+        _Collected if collects else _Played if plan.pairs else _Trained,
+        lambda channels: _play(plan, generation, responses, channels, collects=collects),
     )
 
 
 def _play(
-    plan: Plan, generation: GenerationTasks, responses: Responses, channels: dict[str, Any]
-) -> _Played | _Trained:
+    plan: Plan,
+    generation: GenerationTasks,
+    responses: Responses,
+    channels: dict[str, Any],
+    *,
+    collects: bool,
+) -> _Trained | _Played | _Collected:
     shared = {name: channels[name] for name in ("settings", "iteration", "policy")}
     if not plan.pairs:
         trained = _training(plan, **shared, examples=channels["annotated"]).outputs
@@ -85,15 +113,22 @@ def _play(
         synthetic = generation.responses("generate", **shared, annotated=annotated)
     else:
         synthetic = channels["synthetic" if responses == "given" else "proto"]
+    earlier = {name: channels[name] for name in ("earlier",) if name in channels}
     joined = build_triplets(
         settings=channels["settings"],
         annotated=annotated,
         synthetic=synthetic,
         proto=channels["proto"],
+        **earlier,
     )
     triplets = plan.placed(joined, "light", "build triplets").outputs["triplets"]
     trained = _training(plan, **shared, examples=triplets).outputs
-    return _Played(trained["trained"], trained["Output"], trained["training"], triplets)
+    played = _Played(trained["trained"], trained["Output"], trained["training"], triplets)
+    if not collects:
+        return played
+    collected = collect_responses(synthetic=synthetic, **earlier)
+    plan.placed(collected, "light", "collect responses")
+    return _Collected(*played, collected.outputs["collected"])
 
 
 def evaluation_node(plan: Plan, evaluations: EvaluationTasks) -> Any:

@@ -271,8 +271,8 @@ def test_one_node_an_iteration_and_an_end_for_each_branch(tmp_path: Path) -> Non
 
 
 def _run_spec(tmp_path: Path, **changes: Any) -> dict[str, Any]:
-    values = _config(heldout="h.jsonl").model_dump() | changes
-    plan = Plan(RunConfig.model_validate(values | {"iterations": 3}), load_profile("cpu"))
+    values = _config(heldout="h.jsonl").model_dump() | {"iterations": 3} | changes
+    plan = Plan(RunConfig.model_validate(values), load_profile("cpu"))
     compile_pipeline("run", plan, tmp_path / "run.yaml")
     return _documents(tmp_path / "run.yaml")[0]
 
@@ -349,6 +349,22 @@ def test_a_generation_that_waits_for_the_gate_stands_in_its_branch(tmp_path: Pat
     assert "generate" in {title for task in within for title in _titles(spec, task)}
 
 
+@pytest.mark.parametrize("gate", [{}, {"margin": 0.1}], ids=["free", "gated"])
+def test_all_policies_responses_reach_the_triplets_of_later_iterations(
+    gate: dict[str, float], tmp_path: Path
+) -> None:
+    spec = _run_spec(tmp_path, gate=gate, train={"method": "tspin_all"}, iterations=4)
+    dags = [spec["root"]["dag"], *(c["dag"] for c in spec["components"].values() if "dag" in c)]
+    tasks = [task for dag in dags for task in dag["tasks"].values()]
+    titles = [task["taskInfo"]["name"] for task in tasks]
+    assert titles.count("collect responses") == 2
+    for number, handed in enumerate([False, False, True, True]):
+        task = tasks[titles.index(f"iteration {number}")]
+        assert ("earlier" in task["inputs"]["artifacts"]) is handed
+        joined = spec["components"][task["componentRef"]["name"]]["dag"]["tasks"]["build-triplets"]
+        assert ("earlier" in joined["inputs"]["artifacts"]) is handed
+
+
 @pytest.mark.parametrize(
     ("pipeline", "data", "options", "message"),
     [
@@ -373,14 +389,13 @@ def test_what_cannot_be_compiled_is_refused(
 @pytest.mark.parametrize(
     ("pipeline", "options", "iterations", "refused"),
     [
-        ("run", {}, 3, True),
-        ("run", {}, 2, False),
+        ("run", {}, 4, False),
         ("iteration", {"iteration": 2, "model": "m"}, 9, True),
         ("iteration", {"iteration": 1, "model": "m"}, 9, False),
         ("evaluate", {"model": "m"}, 9, False),
     ],
 )
-def test_responses_of_earlier_policies_are_not_handed_on(
+def test_only_a_whole_run_hands_on_the_responses_of_earlier_policies(
     pipeline: str, options: dict[str, Any], iterations: int, refused: bool, tmp_path: Path
 ) -> None:
     train = TrainConfig(method="tspin_all")
@@ -391,7 +406,7 @@ def test_responses_of_earlier_policies_are_not_handed_on(
     if not refused:
         compile_pipeline(pipeline, plan, out)
         return
-    with pytest.raises(InputError, match="'tspin_all': triplets of its third iteration"):
+    with pytest.raises(InputError, match=r"iteration is 2 and train\.method 'tspin_all'"):
         compile_pipeline(pipeline, plan, out)
 
 
