@@ -19,6 +19,7 @@ from tspin.records.records import (
 from tspin.records.samples import Selection, generated_samples, with_demonstration
 from tspin.tokens.examples.dataset import Examples
 from tspin.tokens.examples.example import Example
+from tspin.tokens.examples.packed import PackedExamples
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["load_examples"]
@@ -53,7 +54,7 @@ def load_examples(
         InputError: a broken line, a record that is too long, or no record left; with file and
             line.
     """
-    rows: list[Example] = []
+    rows = PackedExamples()
     dropped: list[str] = []
     for line, record in enumerate(_records(path, roles), start=1):
         try:
