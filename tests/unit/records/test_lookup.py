@@ -78,7 +78,9 @@ def test_memory_does_not_grow_with_a_file_in_the_same_order(tmp_path: Path) -> N
         write_records(path, (response(str(at)) for at in range(count)))
         gc.collect()
         tracemalloc.start()
-        with ResponseLookup(path, None) as lookup:
+        dropped = Manifest(kind="responses", dropped_ids={"over_long": ["x"]})
+        with ResponseLookup(path, dropped) as lookup:
+            assert not lookup.get("x")
             for at in range(count):
                 assert lookup.get(str(at))
             gc.collect()
