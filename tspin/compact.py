@@ -53,7 +53,8 @@ class Ragged:
 
     def lengths(self) -> npt.NDArray[np.int64]:
         """Items of each sequence, shape (sequences,)."""
-        return np.diff(np.frombuffer(self._ends, np.int64))
+        ends = np.frombuffer(self._ends, np.int64)
+        return ends[1:] - ends[:-1]
 
     @property
     def nbytes(self) -> int:

@@ -126,8 +126,8 @@ class Journal:
         at, group = self._end, dict[int, int]()
         for line in lines:
             if line == b"\n":
-                for place, start in group.items():
-                    self._note(place, start)
+                for whole, start in group.items():
+                    self._note(whole, start)
                 self._end, group = at + 1, {}
             else:
                 key = _key(line)
