@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tspin.compact import Places
 from tspin.errors import InputError
 from tspin.records.records import Response, ResponseKey, read_located, read_record_at
+from tspin.tokens.compact import Places
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["opened_drafts"]

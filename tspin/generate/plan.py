@@ -11,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import orjson
 
-from tspin.compact import Places, Ragged, Texts
 from tspin.engines import GenerationRequest
 from tspin.errors import InputError
 from tspin.records.records import AnnotatedRecord, ResponseKey, record_error
 from tspin.seeds import derive_seed
+from tspin.tokens.compact import Places, Ragged, Texts
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["ResponsePlan"]

@@ -9,7 +9,7 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from tspin.compact import Ragged, Texts
+from tspin.tokens.compact import Ragged, Texts
 from tspin.tokens.examples.example import Example
 
 __all__ = ["PackedExamples"]

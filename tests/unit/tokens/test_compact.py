@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import tspin.compact
-from tspin.compact import Places, Ragged, Texts
+import tspin.tokens.compact
+from tspin.tokens.compact import Places, Ragged, Texts
 
 
 def test_examples_of_the_docstrings() -> None:
-    results = doctest.testmod(tspin.compact)
+    results = doctest.testmod(tspin.tokens.compact)
     assert results.attempted >= 7
     assert results.failed == 0
 
