@@ -146,7 +146,8 @@ def build_triplets(
     first of `proto` is y0: the papers' y0 is one response a prompt; so are those of `earlier`. A
     doubtful y' is dropped by itself, and the triplet where none is left.
 
-    Memory holds one byte offset a response and no texts. Returns at once if `out` is current.
+    Memory holds no texts, and of responses in another order than the records' (`ResponseLookup`)
+    one byte offset each. Returns at once if `out` is current.
 
     Args:
         config: What becomes of identical, empty and truncated responses, and of right ones.

@@ -100,6 +100,28 @@ def test_every_figure_is_drawn(page: webdriver.Chrome) -> None:
         assert plot.find_element(By.CSS_SELECTOR, "svg .xtick text").text
 
 
+def test_figures_are_drawn_behind_the_page_and_before_it_is_printed(
+    browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    script = """
+        addEventListener("DOMContentLoaded", () => {
+          const drawn = () => document.querySelectorAll(".plot:has(svg .xtick)").length;
+          window.drawnAt = [drawn()];
+          dispatchEvent(new Event("beforeprint"));
+          window.drawnAt.push(drawn());
+          dispatchEvent(new Event("afterprint"));
+        });
+    """
+    added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+    try:
+        show(browser, write_report(make_run(tmp_path / "tspin")))
+        shown, printed = browser.execute_script("return window.drawnAt")
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+    assert shown < printed == 17
+    assert console(browser) == []
+
+
 def test_the_console_is_silent(page: webdriver.Chrome) -> None:
     page.execute_script("window.scrollTo(0, document.body.scrollHeight)")
     assert console(page) == []

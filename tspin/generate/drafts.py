@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tspin.errors import InputError
 from tspin.records.records import Response, ResponseKey, read_located, read_record_at
+from tspin.tokens.compact import Places
 from tspin.tokens.prompts import PromptTemplate
 
 __all__ = ["opened_drafts"]
@@ -32,16 +34,25 @@ def opened_drafts(
     if path is None or not path.is_file():
         yield lambda key: ()
         return
-    offsets = {response.key: offset for offset, response in read_located(path, Response)}
+    offsets = array("q")
+    places = Places(_keys(path, offsets))
     with path.open("rb") as file:
 
         def draft_of(key: ResponseKey) -> tuple[int, ...]:
-            offset = offsets.get(key)
-            if offset is None:
-                return ()
-            return _ids(read_record_at(file, offset, Response), template)
+            for place in places.of(key):
+                response = read_record_at(file, offsets[place], Response)
+                if response.key == key:
+                    return _ids(response, template)
+            return ()
 
         yield draft_of
+
+
+def _keys(path: Path, offsets: array[int]) -> Iterator[ResponseKey]:
+    """The responses of a file, one after the other; where each begins is added to `offsets`."""
+    for offset, response in read_located(path, Response):
+        offsets.append(offset)
+        yield response.key
 
 
 def _ids(response: Response, template: PromptTemplate) -> tuple[int, ...]:

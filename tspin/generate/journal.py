@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-from collections.abc import Container, Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import orjson
 
 from tspin.errors import TspinError
+from tspin.generate.plan import ResponsePlan
 from tspin.records.records import Response, ResponseKey
 
 __all__ = ["Journal", "journal_path"]
@@ -38,20 +40,23 @@ class Journal:
     plan's key, so that a journal of other inputs is discarded as a whole.
     """
 
-    def __init__(self, file: FileIO) -> None:
+    def __init__(self, file: FileIO, plan: ResponsePlan) -> None:
         self._file = file
-        self._starts: dict[ResponseKey, int] = {}
+        self._plan = plan
+        # Where the line of each response begins; behind the header, so never at 0.
+        self._starts = array("q", bytes(8 * len(plan)))
+        self._count = 0
         self._end = 0
 
     @classmethod
     @contextmanager
-    def opened(cls, out: Path, key: str, asked: Container[ResponseKey]) -> Iterator[Journal]:
+    def opened(cls, out: Path, key: str, plan: ResponsePlan) -> Iterator[Journal]:
         """The journal of an output file, locked against other processes for the block.
 
         Args:
             out: The output; the journal is `.<name>.partial.jsonl` beside it.
             key: Of the plan; a journal with another key is discarded.
-            asked: The responses of the plan.
+            plan: Says which responses are asked for, and the place of each.
 
         Raises:
             TspinError: another process is at the same output, or the disk is full.
@@ -63,30 +68,35 @@ class Journal:
             file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+")
         with file:
             _lock(file, out)
-            journal = cls(file)
+            journal = cls(file, plan)
             with _told(path):
-                journal._resume(path, key, asked)
+                journal._resume(path, key)
             with _told(path):
                 yield journal
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return self._count
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._starts
+    def __contains__(self, place: object) -> bool:
+        return isinstance(place, int) and self._starts[place] > 0
 
     def append(self, responses: Sequence[Response]) -> None:
         """Add a finished group; when this returns it is on the disk."""
         lines = [orjson.dumps(response.as_json()) + b"\n" for response in responses]
-        at = self._end
+        at, places = self._end, [self._plan.place_of(response.key) for response in responses]
         self._write(b"".join(lines) + b"\n")
-        for response, line in zip(responses, lines, strict=True):
-            self._starts[response.key] = at
+        for place, line in zip(places, lines, strict=True):
+            if place is not None:
+                self._note(place, at)
             at += len(line)
 
-    def line(self, key: ResponseKey) -> bytes:
-        """The line of one response, its newline included."""
-        start, line = self._starts[key], b""
+    def _note(self, place: int, start: int) -> None:
+        self._count += not self._starts[place]
+        self._starts[place] = start
+
+    def line(self, place: int) -> bytes:
+        """The line of the response at a place of the plan, its newline included."""
+        start, line = self._starts[place], b""
         while b"\n" not in line:
             line += os.pread(self._file.fileno(), _BLOCK, start + len(line))
         return line[: line.index(b"\n") + 1]
@@ -99,30 +109,32 @@ class Journal:
         os.fsync(self._file.fileno())
         self._end += len(content)
 
-    def _resume(self, path: Path, key: str, asked: Container[ResponseKey]) -> None:
+    def _resume(self, path: Path, key: str) -> None:
         header = orjson.dumps({"key": key}) + b"\n"
         with path.open("rb") as lines:
             first = lines.readline()
             if first == header:
                 self._end = len(header)
-                self._read_groups(lines, asked)
+                self._read_groups(lines)
             elif first:
                 log.warning("%s: was made from other inputs and is discarded", path)
         self._file.truncate(self._end)
         if not self._end:
             self._write(header)
 
-    def _read_groups(self, lines: Iterable[bytes], asked: Container[ResponseKey]) -> None:
-        at, group = self._end, dict[ResponseKey, int]()
+    def _read_groups(self, lines: Iterable[bytes]) -> None:
+        at, group = self._end, dict[int, int]()
         for line in lines:
             if line == b"\n":
-                self._starts |= group
+                for whole, start in group.items():
+                    self._note(whole, start)
                 self._end, group = at + 1, {}
             else:
                 key = _key(line)
-                if key is None or key not in asked:
+                place = None if key is None else self._plan.place_of(key)
+                if place is None:
                     return
-                group[key] = at
+                group[place] = at
             at += len(line)
 
 
@@ -139,8 +151,10 @@ def _key(line: bytes) -> ResponseKey | None:
         row = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    identity = row.get("id") if isinstance(row, dict) else None
-    return (identity, row.get("sample", 0)) if isinstance(identity, str) else None
+    if not isinstance(row, dict):
+        return None
+    identity, sample = row.get("id"), row.get("sample", 0)
+    return (identity, sample) if isinstance(identity, str) and isinstance(sample, int) else None
 
 
 def _lock(file: FileIO, out: Path) -> None:

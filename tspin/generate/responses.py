@@ -88,7 +88,7 @@ def write_responses(
     plan_all = partial(ResponsePlan.of, records, template, **rules)
     with planned(plan_all, open_engine, beside=beside) as (plan, engine_of):
         key = plan.key({**decisive, **own})
-        with Journal.opened(out, key, frozenset(plan.keys)) as journal:
+        with Journal.opened(out, key, plan) as journal:
             _answer(plan, journal, opened_drafts(drafts, template), engine_of, sampling, label)
             return _assemble(plan, journal, out)
 
@@ -146,8 +146,8 @@ def _assemble(plan: ResponsePlan, journal: Journal, out: Path) -> ResponseCounts
     """Write the journal's lines in the order of the input, count them, and drop the journal."""
     counts = Counter({"records": len(plan), "stop": 0, "length": 0, "empty": 0})
     with atomic_file(out) as file:
-        for key in plan.keys:
-            line = journal.line(key)
+        for place in range(len(plan)):
+            line = journal.line(place)
             file.write(line)
             response = orjson.loads(line)
             counts[response["finish_reason"]] += 1

@@ -243,10 +243,10 @@ def read_located(path: Path, kind: type[Record]) -> Iterator[tuple[int, Record]]
             record = _parse(path, number, line, kind)
             # 8 bytes an id instead of the id: a million records stay under 100 MB.
             sample = record.sample if isinstance(record, Response) else 0
-            name = f"id {record.id!r}" + (f", sample {sample}," if sample else "")
             identity = record.id.encode() + (b"\0%d" % sample if sample else b"")
             key = hashlib.blake2b(identity, digest_size=8).digest()
             if key in seen:
+                name = f"id {record.id!r}" + (f", sample {sample}," if sample else "")
                 raise located(path, number, f"{name} stands on an earlier line too")
             seen.add(key)
             yield offset, record

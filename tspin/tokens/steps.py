@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from tspin.seeds import derive_seed
@@ -62,7 +63,7 @@ class StepSampler(Sampler[list[Pass]]):
         self.world_size = world_size
         self.epoch = 0
         self._cut = cut
-        self._ordered: tuple[int, list[int]] | None = None
+        self._ordered: tuple[int, Tensor] | None = None
 
     def __len__(self) -> int:
         """Optimiser steps an epoch."""
@@ -75,12 +76,13 @@ class StepSampler(Sampler[list[Pass]]):
     def step_indices(self, epoch: int, step: int) -> list[int]:
         """Indices of all triplets in one optimiser step, over all processes."""
         start = step * self.global_batch_size
-        return self._order(epoch)[start : start + self.global_batch_size]
+        indices: list[int] = self._order(epoch)[start : start + self.global_batch_size].tolist()
+        return indices
 
     def __iter__(self) -> Iterator[list[Pass]]:
         order = self._order(self.epoch)
         for start in range(0, self.size, self.global_batch_size):
-            shares = self._dealt(order[start : start + self.global_batch_size])
+            shares = self._dealt(order[start : start + self.global_batch_size].tolist())
             passes = [self._cut(share) for share in shares]
             most = max(len(one) for one in passes)
             mine = passes[self.rank]
@@ -99,11 +101,11 @@ class StepSampler(Sampler[list[Pass]]):
             load[least] += self.tokens[index]
         return shares
 
-    def _order(self, epoch: int) -> list[int]:
+    def _order(self, epoch: int) -> Tensor:
         # Kept: it is asked for once a step, and each time takes what a small model's step does.
         if self._ordered is None or self._ordered[0] != epoch:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", epoch))
-            self._ordered = epoch, torch.randperm(self.size, generator=generator).tolist()
+            self._ordered = epoch, torch.randperm(self.size, generator=generator)
         return self._ordered[1]
 
 

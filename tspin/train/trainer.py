@@ -62,7 +62,7 @@ class TSPINTrainer(CheckpointTrainer):
         # Before a checkpoint is loaded: the policy at the start of the iteration.
         self._teacher = frozen_copy(policy) if args.method == "sdft" else None
         self.sampler = StepSampler(
-            [packed for packed, *_ in sizes],
+            sizes.packed,
             global_batch_size=args.global_batch_size,
             cut=lambda share: passes.cut(share, sizes, args.tokens_per_device),
             seed=args.seed if args.data_seed is None else args.data_seed,

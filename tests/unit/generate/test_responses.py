@@ -15,6 +15,7 @@ from tspin.engines import Completion, GenerationRequest, SamplingParams
 from tspin.engines.fake import FakeEngine
 from tspin.errors import InputError, TspinError
 from tspin.generate.journal import Journal, journal_path
+from tspin.generate.plan import ResponsePlan
 from tspin.generate.responses import write_responses
 from tspin.records.records import AnnotatedRecord, Message, Response, read_records, write_records
 from tspin.seeds import derive_seed
@@ -247,7 +248,7 @@ def test_full_disk_at_the_end_keeps_the_journal_and_needs_no_engine_again(
 def test_second_process_at_the_same_output_is_refused(template, engine, tmp_path):
     out = tmp_path / "out.jsonl"
     with (
-        Journal.opened(out, "key", [("r0", 0)]),
+        Journal.opened(out, "key", ResponsePlan()),
         pytest.raises(TspinError, match="another process"),
     ):
         write(template, engine, out)

@@ -16,7 +16,8 @@ from tspin.records.records import (
     Triplet,
     write_records,
 )
-from tspin.tokens.examples import EARLIER, ROLES, Examples, load_examples, roles_of
+from tspin.records.samples import EARLIER
+from tspin.tokens.examples import ROLES, Examples, load_examples, roles_of
 from tspin.tokens.prompts import PromptTemplate
 
 QUESTION = [Message(role="user", content="Name a city.")]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+from array import array
 from typing import Any
 
 import numpy as np
@@ -79,6 +81,18 @@ def test_epochs_and_seeds_differ() -> None:
     first.set_epoch(1)
     assert list(first) not in orders
     assert orders[0] != orders[1]
+
+
+def test_memory_holds_no_object_for_each_triplet() -> None:
+    count = 20_000
+    tokens = array("i", [1]) * count
+    one = StepSampler(tokens, global_batch_size=100, cut=lambda share: [share], seed=0)
+    tracemalloc.start()
+    steps = sum(1 for _ in one)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert steps == count / 100
+    assert held < count
 
 
 def example(identity: str, **changes: Any) -> dict[str, Any]:
