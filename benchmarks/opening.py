@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from selenium import webdriver
 
-__all__ = ["Opening", "opened"]
+__all__ = ["Opening", "headless", "opened"]
 
 # Resolved in the frame after the one that has the last figure.
 _DRAWN = """
@@ -48,6 +48,17 @@ class Opening:
     """Of a processor, by the main thread of the page."""
 
 
+def headless(chromium: str) -> webdriver.ChromeOptions:
+    """How that Chromium is started where there is no screen, as root, too."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--disable-dev-shm-usage", "--window-size=1280,1000"):
+        options.add_argument(argument)
+    if os.geteuid() == 0:
+        options.add_argument("--no-sandbox")  # Chromium refuses to run as root with it.
+    return options
+
+
 def opened(page: Path) -> Opening:
     """Open a page in a browser of its own.
 
@@ -57,12 +68,7 @@ def opened(page: Path) -> Opening:
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
         raise RuntimeError("no chromium and chromedriver here (Debian: chromium, chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--disable-dev-shm-usage", "--window-size=1280,1000"):
-        options.add_argument(argument)
-    if os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # Chromium refuses to run as root with it.
+    options = headless(chromium)
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     try:
         browser.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})

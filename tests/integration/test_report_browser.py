@@ -14,6 +14,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from benchmarks.opening import headless
 from tspin.compare.page import write_page
 from tspin.report.page import write_report
 
@@ -30,12 +31,7 @@ def browser() -> Iterator[webdriver.Chrome]:
         if REQUIRED:
             pytest.fail(f"TSPIN_REQUIRE_BROWSER is 1, but there is {reason}")
         pytest.skip(reason)
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--disable-dev-shm-usage", "--window-size=1280,1000"):
-        options.add_argument(argument)
-    if os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # Chromium refuses to run as root with it.
+    options = headless(chromium)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     # Whatever a page wanted to fetch would fail, and say so in the log.
