@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,8 @@ from tests.trackers.tracked_run import at_steps, make_config
 from tspin.records.manifest import content_hash
 from tspin.records.training_log import read_train_log
 from tspin.selfplay import run
+from tspin.tracking.server import Point, TrackedRun
+from tspin.tracking.values import LOSS
 
 pytestmark = pytest.mark.trackers
 
@@ -80,10 +82,19 @@ def test_what_a_server_did_not_get_is_named_and_sent_by_the_next_call(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     config = make_config(tmp_path, tiny_model_dir, "mlflow", train=TRAIN, iterations=1)
+    # What the server holds is not enough: it may be killed before its answer is read.
+    confirmed: list[int] = []
+    add = TrackedRun.add
+
+    def add_and_note(to: TrackedRun, points: Iterable[Point]) -> None:
+        points = [*points]
+        add(to, points)
+        confirmed.extend(point.step for point in points if point.name == LOSS)
+
+    monkeypatch.setattr(TrackedRun, "add", add_and_note)
 
     def lose_the_server() -> None:
-        wait_until(lambda: "iteration 0" in server.runs(experiment))
-        wait_until(lambda: len(server.runs(experiment)["iteration 0"].curve("train/loss")) == 4)
+        wait_until(lambda: confirmed == [1, 2, 3, 4])
         server.kill()
 
     at_steps(monkeypatch, step4=lose_the_server)
