@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import orjson
 import torch
@@ -22,8 +22,7 @@ from tspin.models.generation import write_end_ids
 from tspin.models.pretrained import empty_weights, load_tokenizer, load_weights, without_bars
 from tspin.models.quantization import check_quantization, without_kernel_warning
 
-with without_kernel_warning():
-    import peft
+if TYPE_CHECKING:
     from peft import PeftModel
 
 __all__ = [
@@ -37,7 +36,7 @@ __all__ = [
     "saves_adapter_only",
 ]
 
-Policy = PreTrainedModel | PeftModel
+Policy: TypeAlias = "PreTrainedModel | PeftModel"
 
 _ADAPTER = "default"
 _RESIZED = "embeddings_resized"
@@ -131,7 +130,9 @@ def save_policy(
         state_dict: The whole weights, where `policy` holds only a shard of them.
     """
     with atomic_folder(folder) as temporary, without_bars():
-        if isinstance(policy, PeftModel):
+        if isinstance(policy, PreTrainedModel):
+            policy.save_pretrained(temporary, state_dict=state_dict)
+        else:
             # Not "auto", which asks the Hub whether the vocabulary was resized.
             policy.save_pretrained(
                 str(temporary),
@@ -139,15 +140,13 @@ def save_policy(
                 save_embedding_layers=getattr(policy, _RESIZED, False),
             )
             _settle_adapter_folder(temporary)
-        else:
-            policy.save_pretrained(temporary, state_dict=state_dict)
         write_end_ids(temporary, ends, generation)
         tokenizer.save_pretrained(temporary)
 
 
 def saves_adapter_only(policy: Policy) -> bool:
     """Whether `save_policy` writes no weight that is not trained."""
-    return isinstance(policy, PeftModel) and not getattr(policy, _RESIZED, False)
+    return not isinstance(policy, PreTrainedModel) and not getattr(policy, _RESIZED, False)
 
 
 def _settle_adapter_folder(folder: Path) -> None:
@@ -161,6 +160,8 @@ def _settle_adapter_folder(folder: Path) -> None:
 def _new_adapter(
     base: PreTrainedModel, base_folder: ModelFolder, lora: LoraConfig, seed: int
 ) -> PeftModel:
+    with without_kernel_warning():
+        import peft
     targets = lora.target_modules
     shape = peft.LoraConfig(
         task_type=peft.TaskType.CAUSAL_LM,
@@ -174,7 +175,7 @@ def _new_adapter(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return cast(PeftModel, peft.get_peft_model(base, shape, revision=commit))
+            return cast("PeftModel", peft.get_peft_model(base, shape, revision=commit))
         except ValueError as error:
             raise InputError(f"train.lora.target_modules is {targets!r}: {error}") from None
 
@@ -188,6 +189,8 @@ def _load_adapter(
     *,
     empty: bool,
 ) -> PeftModel:
+    with without_kernel_warning():
+        import peft
     values = folder.adapter_config()
     check_lora(values, str(folder.path))
     _refuse_other_shape(folder, values, lora)
@@ -201,7 +204,7 @@ def _load_adapter(
     own = peft.LoraConfig.from_pretrained(str(folder.path))
     own.base_model_name_or_path, own.revision = base.name_or_path, commit
     own.inference_mode = not trainable
-    policy = cast(PeftModel, peft.get_peft_model(base, own))
+    policy = cast("PeftModel", peft.get_peft_model(base, own))
     setattr(policy, _RESIZED, resized)
     if empty:
         return policy

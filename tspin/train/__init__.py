@@ -1,1 +1,6 @@
 """From triplets to the next policy: step, job, launch, worker, process, trainer."""
+
+from tspin.models.quantization import without_kernel_warning
+
+with without_kernel_warning():
+    import peft  # noqa: F401  (transformers' trainer imports it)

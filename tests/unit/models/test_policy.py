@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import peft
@@ -56,6 +58,24 @@ def test_full_weights_survive_and_give_equal_bytes(base: Path, tmp_path: Path) -
     save_policy(again, load_tokenizer(str(tmp_path / "a"), config(base)), tmp_path / "b")
     assert files(tmp_path / "a") == files(tmp_path / "b")
     assert (tmp_path / "a" / "model.safetensors").is_file()
+
+
+def test_full_weights_do_not_wait_for_the_import_of_peft(base: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['peft'] = None\n"  # What the import system takes for absent.
+        "from pathlib import Path\n"
+        "import torch\n"
+        "from tspin.config import ModelConfig\n"
+        "from tspin.models.policy import load_policy, load_tokenizer, save_policy\n"
+        "path, out = sys.argv[1:]\n"
+        "config = ModelConfig(path=path)\n"
+        "policy = load_policy(path, config, device=torch.device('cpu'), trainable=False)\n"
+        "save_policy(policy, load_tokenizer(path, config), Path(out))\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(base), str(tmp_path / "b")], check=True)
+    policy = load_policy(str(base), config(base), device=CPU, trainable=False)
+    save_policy(policy, load_tokenizer(str(base), config(base)), tmp_path / "a")
+    assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
 def test_trained_weights_are_float32_others_as_asked(base: Path) -> None:

@@ -236,7 +236,7 @@ def test_without_the_package_the_extra_is_named(
 
 def test_the_import_of_peft_leaves_the_level_of_a_logger_as_it_was() -> None:
     program = (
-        "import logging, tspin.models.policy; "
+        "import logging, tspin.train.arguments; "
         "print(logging.getLogger('bitsandbytes.backends.cpu.ops').level)"
     )
     done = subprocess.run(
