@@ -3,4 +3,4 @@
 from tspin.models.quantization import without_kernel_warning
 
 with without_kernel_warning():
-    import peft  # noqa: F401  (transformers' trainer imports it)
+    import transformers.trainer  # noqa: F401  (it imports peft)
