@@ -24,14 +24,18 @@ _DRAWN = """
 const done = arguments[0];
 const drawn = () => [...document.querySelectorAll(".plot")].every((it) => it.querySelector("svg"));
 const [told] = performance.getEntriesByType("navigation");
-const [text] = performance.getEntriesByName("first-contentful-paint");
 const look = () => {
-  if (!drawn() || !told.loadEventEnd) return setTimeout(look, 5);
+  // On a busy machine the page may have loaded before its first frame is shown.
+  const [text] = performance.getEntriesByName("first-contentful-paint");
+  if (!drawn() || !told.loadEventEnd || !text) return setTimeout(look, 5);
   requestAnimationFrame(() => setTimeout(() =>
     done([text.startTime, told.loadEventEnd, performance.now()].map((it) => it / 1000))));
 };
 look();
 """
+
+_PATIENCE = 600
+"""Seconds for the last figure, where a driver by itself gives up after 30."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ def opened(page: Path) -> Opening:
     options = headless(chromium)
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     try:
+        browser.set_script_timeout(_PATIENCE)
         browser.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
         browser.get(page.absolute().as_uri())
         text, load, figures = browser.execute_async_script(_DRAWN)

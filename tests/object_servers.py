@@ -19,16 +19,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import unquote
 
 import boto3
 import pytest
 import urllib3
-from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import make_server
 
+from tests.moto_server import Application, moto_server
 from tests.ports import free_port
 
 __all__ = ["AZURITE", "az_container", "gs_bucket"]
@@ -43,7 +41,7 @@ _SIGNED = "AWS4-HMAC-SHA256 Credential=id/20260101/us-east-1/s3/aws4_request, Si
 """By which moto knows that S3 is meant."""
 
 
-def _as_google(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+def _as_google(app: Application) -> Application:
     def answer(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         if environ.get("HTTP_AUTHORIZATION", "Bearer").startswith("Bearer"):
             environ["HTTP_AUTHORIZATION"] = _SIGNED
@@ -70,23 +68,14 @@ def _as_google(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[by
 def gs_bucket() -> Iterator[str]:
     """A new bucket, `gs://NAME`."""
     name = f"bucket-{uuid.uuid4().hex}"  # All servers of a process share one state.
-    app = DomainDispatcherApplication(create_backend_app)
-    server = make_server("127.0.0.1", 0, _as_google(app), threaded=True)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    keys = {"aws_access_key_id": "id", "aws_secret_access_key": "secret"}
-    s3 = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys)
-    s3.create_bucket(Bucket=name)
-    key = {"gcs_base_url": url, "disable_oauth": True, "private_key_id": ""}
-    key |= {"client_email": "", "private_key": ""}
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", json.dumps(key))
-            yield f"gs://{name}"
-    finally:
-        server.shutdown()
-        thread.join()
+    with moto_server(_as_google) as url, pytest.MonkeyPatch.context() as patch:
+        keys = {"aws_access_key_id": "id", "aws_secret_access_key": "secret"}
+        s3 = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys)
+        s3.create_bucket(Bucket=name)
+        key = {"gcs_base_url": url, "disable_oauth": True, "private_key_id": ""}
+        key |= {"client_email": "", "private_key": ""}
+        patch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", json.dumps(key))
+        yield f"gs://{name}"
 
 
 @contextmanager

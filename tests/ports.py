@@ -10,13 +10,22 @@ from threading import Thread
 
 __all__ = ["free_port", "served"]
 
+_HELD: list[socket.socket] = []
+
 
 def free_port() -> int:
-    """A port that nobody listened at a moment ago."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+    """A port for whoever is told of it: until this process ends, nobody else gets it.
+
+    A socket that does not listen holds it. Connections are refused; the system gives the port to
+    none of the many that ask for any; and a server that asks for this one may have it, again and
+    again, as both of them let the address be used again.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    _HELD.append(held)
+    port: int = held.getsockname()[1]
+    return port
 
 
 @contextmanager

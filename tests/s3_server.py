@@ -15,8 +15,8 @@ from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
+from tests.moto_server import moto_server
 from tests.s3.swift import KEY, REGION, SECRET, SWIFT, Swift
 
 __all__ = ["s3_bucket", "swift"]
@@ -46,15 +46,9 @@ def s3_bucket(endpoint: str | None = None) -> Iterator[str]:
             boto3.client("s3").create_bucket(Bucket=name)
             yield f"s3://{name}"
         return
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with _client_of(f"http://{host}:{port}", "id", "secret"):
+    with moto_server() as url, _client_of(url, "id", "secret"):
         boto3.client("s3").create_bucket(Bucket=name)
-        try:
-            yield f"s3://{name}"
-        finally:
-            server.stop()
+        yield f"s3://{name}"
 
 
 @contextmanager

@@ -78,7 +78,7 @@ class Project:
         self.config = load_config(self.file)
         self.run_dir = folder / "run"
 
-    def kill_when(self, pattern: str, threads: int) -> None:
+    def kill_when(self, *patterns: str, threads: int) -> None:
         """Run in a process with so many threads by itself; SIGKILL it as soon as a path exists."""
         process = warm.Popen(
             [sys.executable, "-m", "tspin", "run", "--config", str(self.file)],
@@ -87,7 +87,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        wait_for(process, lambda: any(self.run_dir.glob(pattern)))
+        wait_for(process, lambda: any(any(self.run_dir.glob(one)) for one in patterns))
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
@@ -136,6 +136,8 @@ def threads_of(output: Path) -> int:
     return arithmetic.threads
 
 
+EPOCHS = 10
+"""30 steps: a kill at the first checkpoint comes long before the end."""
 WEIGHTS, METRICS = "iter-0/model/model.safetensors", "iter-0/metrics.json"
 
 
@@ -149,7 +151,8 @@ def test_a_run_that_is_killed_goes_on_with_the_threads_of_its_beginning(
     assert not [name for name in names if one.outputs()[name] == two_threads.outputs()[name]]
 
     killed = Project(tmp_path / "killed", model_dir)
-    killed.kill_when("iter-0/model.checkpoints/checkpoint-*/complete.json", threads=2)
+    checkpoint = "iter-0/model.checkpoints/checkpoint-*/complete.json"
+    killed.kill_when(checkpoint, "iter-0/model", threads=2)
     assert not (killed.run_dir / METRICS).exists()
     play(killed.config)
     assert killed.outputs() == two_threads.outputs()
@@ -204,7 +207,7 @@ def trained_with_two(
 ) -> TrainJob:
     """A training that was never killed."""
     folder = tmp_path_factory.mktemp("whole")
-    job = make_job(folder, model_dir, triplets=examples, system={"threads": 2})
+    job = make_job(folder, model_dir, triplets=examples, epochs=EPOCHS, system={"threads": 2})
     run_train(job)
     return job
 
@@ -217,7 +220,7 @@ def run_train(job: TrainJob) -> None:
 def test_a_training_goes_on_with_the_threads_of_its_checkpoint(
     tmp_path: Path, model_dir: Path, examples: Path, trained_with_two: TrainJob
 ) -> None:
-    job = make_job(tmp_path, model_dir, triplets=examples)
+    job = make_job(tmp_path, model_dir, triplets=examples, epochs=EPOCHS)
     process = start(job, threads=2)
     wait_for(process, lambda: any(job.checkpoints.glob("checkpoint-*/complete.json")))
     process.send_signal(signal.SIGKILL)
@@ -227,7 +230,7 @@ def test_a_training_goes_on_with_the_threads_of_its_checkpoint(
     for name in ("model/model.safetensors", "train_log.jsonl", "model.manifest.json"):
         ours, theirs = job.out.parent / name, trained_with_two.out.parent / name
         assert ours.read_bytes() == theirs.read_bytes(), name
-    alone = make_job(tmp_path, model_dir, "alone", triplets=examples)
+    alone = make_job(tmp_path, model_dir, "alone", triplets=examples, epochs=EPOCHS)
     run_train(alone)
     assert threads_of(alone.out) == 1
     assert content_hash(alone.out) != content_hash(job.out)

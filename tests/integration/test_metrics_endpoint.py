@@ -8,14 +8,15 @@ import signal
 import subprocess
 import urllib.request
 from collections import defaultdict
+from http.client import HTTPException
 from pathlib import Path
 from threading import Thread
 
 import pytest
-from ports import free_port
 from prometheus_client.parser import text_string_to_metric_families
 from whole_runs import Project
 
+from tests.ports import free_port
 from tspin.monitoring.families import FAMILIES, INFO, ITERATIONS, PHASES
 from tspin.progress.logs import LOG_FORMAT
 from tspin.records.training_log import read_train_log
@@ -54,7 +55,7 @@ def scrape(port: int) -> Scrape | None:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
             text = answer.read().decode()
-    except (ConnectionError, OSError):
+    except (HTTPException, OSError):  # The first: it ended in the midst of its answer.
         return None
     values: Scrape = defaultdict(dict)
     for family in text_string_to_metric_families(text):

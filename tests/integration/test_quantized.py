@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_runs import asked_of, finish, make_job, start, wait_for, write_sayings, write_triplets
+from training_runs import (
+    asked_of,
+    finish,
+    make_job,
+    saved,
+    start,
+    wait_for,
+    write_sayings,
+    write_triplets,
+)
 from transformers import AutoModelForCausalLM
 
 from tests import warm
@@ -39,8 +48,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def four_bits(folder: Path, model: Path, name: str, **settings: Any) -> TrainJob:
+    """With one thread, as that of `trained` has to be, too, which is made before `one_thread`."""
     defaults: dict[str, Any] = {"lora": LORA, "method": "spin", "quantize": "nf4"}
-    return make_job(folder, model, name, **defaults | settings)
+    system = {"threads": 1, **settings.pop("system", {})}
+    return make_job(folder, model, name, system=system, **defaults | settings)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +119,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bytes(
 ) -> None:
     job = four_bits(folder, tiny_model_dir, "killed", epochs=10)
     process = start(job)
-    wait_for(process, (job.checkpoints / "checkpoint-4/complete.json").is_file)
+    wait_for(process, lambda: saved(job.checkpoints, 4))
     process.send_signal(signal.SIGKILL)
     finish(process)
     caplog.set_level("INFO", "tspin")

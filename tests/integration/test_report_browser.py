@@ -21,6 +21,8 @@ from tspin.report.page import write_report
 pytestmark = pytest.mark.integration
 
 REQUIRED = os.environ.get("TSPIN_REQUIRE_BROWSER") == "1"
+SECONDS = 600
+"""For what takes one or two here: a busy machine is many times slower."""
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,7 @@ def browser() -> Iterator[webdriver.Chrome]:
     options = headless(chromium)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    chrome.set_script_timeout(SECONDS)
     # Whatever a page wanted to fetch would fail, and say so in the log.
     chrome.execute_cdp_cmd("Network.enable", {})
     chrome.execute_cdp_cmd(
@@ -55,7 +58,7 @@ def show(browser: webdriver.Chrome, path: Path) -> None:
     browser.get("about:blank")
     console(browser)
     browser.get(path.as_uri())
-    WebDriverWait(browser, 20).until(lambda it: all(drawn_shapes(it).values()))
+    WebDriverWait(browser, SECONDS).until(lambda it: all(drawn_shapes(it).values()))
 
 
 def console(browser: webdriver.Chrome) -> list[str]:
@@ -68,7 +71,7 @@ def console(browser: webdriver.Chrome) -> list[str]:
         messages.extend(entry["message"] for entry in browser.get_log("browser"))
         return any(last in message for message in messages)
 
-    WebDriverWait(browser, 60).until(complete)
+    WebDriverWait(browser, SECONDS).until(complete)
     return [message for message in messages if last not in message]
 
 
@@ -142,7 +145,7 @@ def test_it_is_readable_on_any_width_in_dark_and_light(
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     try:
-        WebDriverWait(page, 20).until(
+        WebDriverWait(page, SECONDS).until(
             lambda it: it.execute_script(
                 "return [...document.querySelectorAll('[data-figure] svg')]"
                 ".every((svg) => svg.getBoundingClientRect().width <= arguments[0])",

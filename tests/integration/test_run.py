@@ -29,7 +29,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(
 ) -> None:
     project = Project(tmp_path / "killed", tiny_model_dir)
     project.kill_when(".proto.jsonl.partial*", "proto.jsonl")
-    project.kill_when("iter-0/model.checkpoints/checkpoint-*")
+    project.kill_when("iter-0/model.checkpoints/checkpoint-*", "iter-0/model")
     project.kill_when("iter-0/model")
     project.kill_when("iter-1/triplets.jsonl")
     code, _, err = project.run()

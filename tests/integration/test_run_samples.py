@@ -55,7 +55,7 @@ def test_a_run_killed_in_a_generation_and_a_training_ends_with_the_same_bytes(
 ) -> None:
     killed = Project(tmp_path / "killed", tiny_model_dir)
     killed.kill_when(".proto.jsonl.partial*", "proto.jsonl", options=SAMPLES)
-    killed.kill_when("iter-0/model.checkpoints/checkpoint-*", options=SAMPLES)
+    killed.kill_when("iter-0/model.checkpoints/checkpoint-*", "iter-0/model", options=SAMPLES)
     killed.kill_when("iter-1/.synthetic.jsonl.partial*", "iter-1/model", options=SAMPLES)
     code, _, errors = killed.run(*SAMPLES)
     assert code == 0, errors

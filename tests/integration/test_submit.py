@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from tests import warm
 from tests.kubeflow_server import kubeflow_server
+from tests.ports import free_port
 from tspin.config import RunConfig
 
 pytestmark = [pytest.mark.integration, pytest.mark.long]
@@ -184,9 +184,6 @@ def test_a_server_that_refuses_the_pipeline_is_quoted(tmp_path: Path) -> None:
 
 
 def test_an_unreachable_server_is_said(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    done = _submit(tmp_path, f"http://127.0.0.1:{port}")
+    done = _submit(tmp_path, f"http://127.0.0.1:{free_port()}")
     assert done.returncode == 1
     assert "cannot be reached" in done.stderr

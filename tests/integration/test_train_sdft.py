@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import llama
-from training_runs import finish, make_job, start, wait_for, write_triplets
+from training_runs import finish, make_job, saved, start, wait_for, write_triplets
 
 from tspin.forward.passes import ForwardPasses
 from tspin.records.training_log import read_train_log, step_rows
@@ -120,7 +120,7 @@ def test_a_killed_training_has_the_same_teacher_when_it_goes_on(
     )
     assert finish(start(whole)) == ""
     process = start(killed)
-    wait_for(process, (killed.checkpoints / "checkpoint-4").is_dir)  # checkpoint-2 is whole.
+    wait_for(process, lambda: saved(killed.checkpoints, 2))
     process.kill()
     process.communicate()
     assert killed.checkpoints.is_dir()

@@ -16,7 +16,8 @@ import pytest
 from kubernetes_server import KubernetesServer, kubernetes_server
 from safetensors.torch import load_file
 from torch.testing import assert_close
-from training_runs import asked_of, finish, make_job, wait_for, write_triplets
+from trainer_controller import Job
+from training_runs import asked_of, finish, make_job, saved, wait_for, write_triplets
 
 from tests import warm
 from tests.local_pipelines import LocalKubeflow
@@ -155,14 +156,14 @@ def test_sigterm_ends_the_training_and_a_second_try_continues_it(
 ) -> None:
     job = long_job(tmp_path, tiny_model_dir)
     process = start(api, job)
-    wait_for(process, lambda: any(tmp_path.glob("checkpoints/*/checkpoint-4/complete.json")))
+    wait_for(process, lambda: any(saved(path, 4) for path in tmp_path.glob("checkpoints/*")))
     nodes = next(iter(api.jobs.values())).nodes
     process.send_signal(signal.SIGTERM)
     printed = finish(process)
     assert process.returncode == 143, printed
     assert api.jobs == {}
     for node in nodes:
-        node.process.wait(60)
+        node.process.wait()
     second = start(api, job, "two")
     printed = finish(second)
     assert second.returncode == 0, printed
@@ -173,6 +174,12 @@ def test_sigterm_ends_the_training_and_a_second_try_continues_it(
     assert steps == list(range(1, 121))
 
 
+def owner_of(job: Job) -> str:
+    """The pod that a TrainJob ends with."""
+    owners: list[dict[str, str]] = job.document["metadata"]["ownerReferences"]
+    return owners[0]["uid"]
+
+
 def test_a_killed_launcher_is_followed_by_the_next(
     tmp_path: Path, tiny_model_dir: Path, api: KubernetesServer
 ) -> None:
@@ -180,12 +187,11 @@ def test_a_killed_launcher_is_followed_by_the_next(
     process = start(api, job)
     wait_for(process, lambda: the_log(tmp_path) is not None)
     (running,) = api.jobs.values()
-    assert running.document["metadata"]["ownerReferences"][0]["uid"] == "uid-one"
+    assert owner_of(running) == "uid-one"
     process.kill()
     process.communicate()
     second = start(api, job, "two")
-    wait_for(second, lambda: "patch" in api.asked)
-    assert running.document["metadata"]["ownerReferences"][0]["uid"] == "uid-two"
+    wait_for(second, lambda: owner_of(running) == "uid-two")
     printed = finish(second)
     assert second.returncode == 0, printed
     assert api.asked.count("create") == 2  # The second was refused: the first is there.

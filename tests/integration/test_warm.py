@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -161,3 +163,21 @@ def test_it_goes_with_the_one_that_started_it() -> None:
     with contextlib.suppress(ProcessLookupError):
         ended = os.pidfd_open(number)
         assert select.select([ended], [], [], 60)[0]
+
+
+@pytest.mark.skipif(warm.Popen is subprocess.Popen, reason="all processes are new interpreters")
+def test_it_goes_with_one_that_was_killed_before_it_was_told_of_it(tmp_path: Path) -> None:
+    warm.run([sys.executable, "-c", ""])  # From here on the server is there.
+    order: dict[str, Any] = {"arguments": ["-c", "import signal; signal.pause()"]}
+    order |= {"folder": str(tmp_path), "environment": {}, "session": True, "owned": True}
+    ours, its = os.pipe()
+    text = os.memfd_create("order")
+    os.write(text, json.dumps(order).encode())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as killed:
+        killed.connect(str(Path(warm.python()).with_name("socket")))
+        socket.send_fds(killed, [b"start"], [its, its, its, text])
+    os.close(its)
+    os.close(text)
+    assert select.select([ours], [], [], 300)[0]
+    assert os.read(ours, 1) == b""  # The process is gone, and its streams with it.
+    os.close(ours)

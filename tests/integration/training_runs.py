@@ -146,6 +146,12 @@ def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> N
                 raise AssertionError(f"ended: {process.communicate()}")
 
 
+def saved(checkpoints: Path, step: int) -> bool:
+    """Whether there is a whole checkpoint of a step, or of a later one, which takes its place."""
+    markers = checkpoints.glob("checkpoint-*/complete.json")
+    return any(int(path.parent.name.partition("-")[2]) >= step for path in markers)
+
+
 def finish(process: subprocess.Popen[str]) -> str:
     """Everything that a process printed until its end."""
     with killed_on_error(process):

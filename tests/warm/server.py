@@ -100,7 +100,8 @@ def _keep(child: int, told: socket.socket, *, owned: bool) -> NoReturn:
         told: Whom.
         owned: Whether the process is killed when nobody is there any more to be told.
     """
-    told.send(str(child).encode())
+    with contextlib.suppress(BrokenPipeError):  # Nobody is there any more.
+        told.send(str(child).encode())
     if owned:
         ended = os.pidfd_open(child)
         if ended not in select.select([ended, told], [], [])[0]:
