@@ -27,7 +27,8 @@ __all__ = ["PASSWORD", "USER", "ImageRegistry", "TokenServer", "need_registry"]
 
 USER, PASSWORD = "pusher", "opensesame"
 _HTPASSWD = f"{USER}:$2y$04$MWEwqvBgmzflQ7SqLWooh.JBmsPTqqZCoFftPj7dOePaGDgL249ru\n"  # bcrypt
-_SECONDS = 60.0
+_SECONDS = 600.0
+"""In which it has started, however busy the machine is."""
 
 
 def need_registry() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,12 +35,13 @@ except GateRefusedError:
 """
 
 
-def race(registry: str, folder: Path) -> list[int]:
+def race(registry: str, folder: Path, **environment: str) -> list[int]:
     """Start 16 promotions at once; whoever wins, the champion is his and can be fetched.
 
     Args:
         registry: An empty one.
         folder: Gets the candidates.
+        environment: Variables of those that race, besides the usual ones.
 
     Returns:
         Their exit codes, sorted.
@@ -52,7 +54,8 @@ def race(registry: str, folder: Path) -> list[int]:
         make_candidate(candidate, number, 0.5 + number / 100)
         command = [sys.executable, "-c", _SCRIPT, str(candidate), registry, METRIC]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        racers.append(subprocess.Popen(command, text=True, **pipes))
+        surroundings = os.environ | environment
+        racers.append(subprocess.Popen(command, text=True, env=surroundings, **pipes))
     for racer in racers:
         assert racer.stdout
         assert racer.stdout.readline() == "ready\n"

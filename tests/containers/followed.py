@@ -22,7 +22,8 @@ from tests.containers.podman import Podman
 
 __all__ = ["docker_socket", "run_followed"]
 
-DEADLINE = 30.0
+DEADLINE = 900.0
+"""Seconds for podman to start, to answer and to end, however busy the machine is."""
 
 
 def run_followed(
@@ -33,6 +34,7 @@ def run_followed(
     **given: Any,
 ) -> int:
     """Run a container to its end and say how it ended."""
+    client.api.timeout = DEADLINE  # A minute by default, in which a task may not say anything.
     # As in a pod: a task's command stands in the place of the image's entry point.
     container = client.containers.create(
         image, command[1:], entrypoint=command[:1], volumes=volumes, **given

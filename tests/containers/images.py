@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from tests.containers.podman import ROOT, Podman
@@ -20,8 +21,15 @@ def engine() -> Podman:
 def build_image(podman: Podman, target: str) -> str:
     """A target from the working tree, on bases and a torch for CPUs that stand in for the real.
 
-    What has not changed is not made again.
+    What has not changed is not made again. Another process that builds is waited for: two at once
+    would fill the same folders.
     """
+    with (podman.folder / "building").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _build_image(podman, target)
+
+
+def _build_image(podman: Podman, target: str) -> str:
     # This machine's pip may know a CPU build of torch besides those of the index.
     index = os.environ.get("TORCH_INDEX", "https://pypi.org/simple")
     bases = {"PYTHON_IMAGE": podman.make_base()}

@@ -61,9 +61,16 @@ class Podman:
     def __post_init__(self) -> None:
         """Write the settings."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "containers.conf").write_text(_CONTAINERS)
-        (self.folder / "storage.conf").write_text(_STORAGE.format(folder=self.folder))
-        (self.folder / "policy.json").write_text(_ANYTHING)
+        settings = {
+            "containers.conf": _CONTAINERS,
+            "storage.conf": _STORAGE.format(folder=self.folder),
+            "policy.json": _ANYTHING,
+        }
+        for name, text in settings.items():
+            file = self.folder / name
+            # As they are, another process may be reading them.
+            if not file.is_file() or file.read_text() != text:
+                file.write_text(text)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -15,7 +15,8 @@ from tests.containers.podman import Podman
 
 pytestmark = pytest.mark.containers
 
-DEADLINE = 300.0
+DEADLINE = 1200.0
+"""Seconds for a container to get on, however busy the machine is."""
 CONFIG = ("--config", "demo.yaml")
 
 

@@ -16,7 +16,8 @@ from tests.dvc.project import Project
 
 pytestmark = pytest.mark.dvc
 
-SECONDS = 180.0
+SECONDS = 900.0
+"""For what takes some: a start with torch, on a machine as busy as may be."""
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,8 @@ def test_a_killed_trainer_is_continued(project: Project) -> None:
     reached = checkpoints(project)[-1]
     # Stop it again, to leave something for the next test: DVC itself this time.
     second = project.popen("dvc", "repro", "train@0")
-    wait_for(second, lambda: checkpoints(project)[-1] > reached)
+    # A look may meet none: the one that it listed is gone, the newer one came later.
+    wait_for(second, lambda: max(checkpoints(project), default=0) > reached)
     (trainer,) = trainers(project)
     second.send_signal(signal.SIGTERM)
     second.wait()

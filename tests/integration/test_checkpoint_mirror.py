@@ -54,7 +54,7 @@ def test_a_training_moves_to_another_machine(
         for name, at in (("lost", prefix), ("moved", prefix), ("whole", str(tmp_path / "kept")))
     }
     store = open_store(prefix)
-    process = start(jobs["lost"])
+    process = start(jobs["lost"], held=True)  # It does not wait for its copies, which take longer.
 
     def copied() -> bool:
         keys = list(store.list())

@@ -126,10 +126,17 @@ def make_job(folder: Path, model: Path, name: str = "made", **settings: Any) -> 
     )
 
 
-def start(job: TrainJob, threads: int = 1) -> subprocess.Popen[str]:
-    """`train` in a process of its own, which computes with so many threads by itself."""
+def start(job: TrainJob, threads: int = 1, *, held: bool = False) -> subprocess.Popen[str]:
+    """`train` in a process of its own, which computes with so many threads by itself.
+
+    Args:
+        job: What is trained.
+        threads: How many the process computes with.
+        held: Stays before the fifth step, until it is killed.
+    """
+    code = ["-m", "tests.integration.held_training"] if held else ["-c", TRAIN]
     return warm.Popen(
-        [sys.executable, "-c", TRAIN, job.model_dump_json()],
+        [sys.executable, *code, job.model_dump_json()],
         env=os.environ | {"OMP_NUM_THREADS": str(threads)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

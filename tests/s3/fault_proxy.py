@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -40,6 +43,8 @@ class FaultProxy:
     upstream: str
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    silences: list[float] = field(default_factory=list)
+    """Seconds in which clients waited for an answer that did not come, until they hung up."""
     url: str = ""
     over: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -53,6 +58,10 @@ class FaultProxy:
                     fault.times -= 1
                     return fault.kind
         return None
+
+
+_LIFE_SIGN = 0.2
+"""Seconds between two; a client that hears nothing takes the server for silent after a second."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -71,23 +80,15 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         kind = self.proxy.fault_of(self.command, self.path)
         if kind == "silence":
-            self.proxy.over.wait()
+            self._say_nothing()
         if kind in ("silence", "reset"):
             return self._reset()
         if kind == "slow down":
             return self._send(503, [("Content-Type", "application/xml")], _SLOW_DOWN)
         if kind == "corrupt body":
             body = bytes([body[0] ^ 1]) + body[1:]
-        address = urlsplit(self.proxy.upstream)
-        upstream = http.client.HTTPConnection(str(address.hostname), address.port, timeout=60)
         try:
-            upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-            for name, value in self.headers.items():
-                if name.lower() != "expect":
-                    upstream.putheader(name, value)
-            upstream.endheaders(body or None)
-            answer = upstream.getresponse()
-            content = answer.read()
+            answer, content = self._asked(body)
         except OSError:
             return self._reset()
         if kind == "lost answer":
@@ -96,6 +97,38 @@ class _Handler(BaseHTTPRequestHandler):
             content = bytes([content[0] ^ 1]) + content[1:]
         cut = len(content) // 2 if kind == "truncate" else len(content)
         return self._send(answer.status, answer.getheaders(), content, cut)
+
+    def _asked(self, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
+        """What the server answers. While it works the client hears that it does.
+
+        Only a silence that was asked for is one to the client: a server that takes long, on a
+        machine that is busy, is no fault.
+        """
+
+        def ask() -> tuple[http.client.HTTPResponse, bytes]:
+            address = urlsplit(self.proxy.upstream)
+            upstream = http.client.HTTPConnection(str(address.hostname), address.port, timeout=600)
+            upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() != "expect":
+                    upstream.putheader(name, value)
+            upstream.endheaders(body or None)
+            answer = upstream.getresponse()
+            return answer, answer.read()
+
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(ask)
+            while not wait([asked], _LIFE_SIGN).done:
+                self.handle_expect_100()
+            return asked.result()
+
+    def _say_nothing(self) -> None:
+        """Until the client hangs up, or the faults are over."""
+        begin = time.monotonic()
+        while not select.select([self.connection], [], [], 0.05)[0]:
+            if self.proxy.over.is_set():
+                return
+        self.proxy.silences.append(time.monotonic() - begin)
 
     def _send(
         self, status: int, headers: list[tuple[str, str]], content: bytes, cut: int | None = None

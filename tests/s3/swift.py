@@ -21,7 +21,8 @@ __all__ = ["SWIFT", "Swift", "need_swift"]
 SWIFT = os.environ.get("TSPIN_SWIFT")
 """The folder of Swift's commands; `make test-s3` sets it."""
 KEY, SECRET, REGION = "test:tester", "testing", "us-east-1"
-_SECONDS = 60.0
+_SECONDS = 600.0
+"""In which everything has started, however busy the machine is."""
 _STORES = ("account", "container", "object")
 
 _SWIFT_CONF = """[swift-hash]
@@ -47,7 +48,12 @@ pipeline = {kind}-server
 
 [app:{kind}-server]
 use = egg:swift#{kind}
+conn_timeout = 60
+node_timeout = 60
+# An upload is answered after a second, whether its container lists it by then or not.
+container_update_timeout = 60
 """
+"""Swift gives up its own servers after half a second, or three, as they take on a busy machine."""
 _PIPELINE = (
     "catch_errors gatekeeper healthcheck cache listing_formats s3api tempauth copy bulk slo dlo "
     "versioned_writes symlink proxy-server"
@@ -66,6 +72,10 @@ pipeline = {pipeline}
 use = egg:swift#proxy
 allow_account_management = true
 account_autocreate = true
+conn_timeout = 60
+node_timeout = 60
+# Else ten errors, as of a store that is still starting, shut it out for a minute.
+error_suppression_limit = 1000000
 
 [filter:cache]
 use = egg:swift#memcache
@@ -150,7 +160,7 @@ class Swift:
             process.wait()
 
     def _answers(self) -> bool:
-        settings = Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=5)
+        settings = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60)
         client = boto3.client(
             "s3",
             endpoint_url=self.url,

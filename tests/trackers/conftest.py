@@ -26,6 +26,8 @@ def server(started_server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> Mlf
     started_server.start()
     for name, value in SETTINGS.items():  # Else mlflow's first use would leave them behind.
         monkeypatch.setenv(name, value)
+    # A busy server may take long; one that was killed refuses at once.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "300")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", started_server.uri)
     monkeypatch.setattr(tspin.tracking.sender, "EVERY", 0.05)
     monkeypatch.setattr(tspin.tracking.sender, "PATIENCE", 300.0)

@@ -17,7 +17,8 @@ __all__ = ["TRACKERS", "MlflowServer", "need_mlflow"]
 
 TRACKERS = os.environ.get("TSPIN_TRACKERS")
 """The folder of `mlflow` and of the other trackers' Python; `make test-trackers` sets it."""
-_SECONDS = 120.0
+_SECONDS = 600.0
+"""In which it has started, or answered a request, however busy the machine is."""
 
 
 def need_mlflow() -> str:
@@ -74,7 +75,7 @@ class MlflowServer:
 
     def _answers(self) -> bool:
         try:
-            return requests.get(f"{self.uri}/health", timeout=5).ok
+            return requests.get(f"{self.uri}/health", timeout=60).ok
         except requests.RequestException:
             return False
 
@@ -82,7 +83,7 @@ class MlflowServer:
         """What the API answers; POST where there is content, unless another method is said."""
         url = f"{self.uri}/api/2.0/mlflow/{call}"
         method = method or ("POST" if content else "GET")
-        answer = requests.request(method, url, json=content or None, timeout=60)
+        answer = requests.request(method, url, json=content or None, timeout=_SECONDS)
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()
         return found

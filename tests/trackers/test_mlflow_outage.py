@@ -27,7 +27,7 @@ TRAIN = {"epochs": 3}
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 300
+    end = time.monotonic() + 900
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)

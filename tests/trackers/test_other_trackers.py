@@ -64,6 +64,7 @@ def python(folder: Path, *arguments: str, **variables: str) -> str:
             "HF_HOME": str(folder / "hf"),
             "TRACKIO_DIR": str(folder / "trackio"),
             "WANDB_MODE": "offline",
+            "WANDB__SERVICE_WAIT": "600",  # For its own process to start; 30 by default.
             **variables,
         },
         capture_output=True,

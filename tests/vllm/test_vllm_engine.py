@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from vllm_setup import Served, alive, engine_processes, make_config
+from vllm_setup import DEADLINE, Served, alive, engine_processes, make_config
 
 import tspin.generate.step
 from tspin.config import RunConfig
@@ -30,8 +30,6 @@ from tspin.tokens.prompts import PromptTemplate
 GREEDY = SamplingParams(temperature=0.0, top_p=1.0, max_new_tokens=32)
 SAMPLED = SamplingParams(temperature=1.0, top_p=1.0, max_new_tokens=32)
 COUNT = 240
-DEADLINE = 240.0
-"""Seconds after which a process that does not get on fails its test."""
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -71,10 +70,8 @@ def test_two_iterations_with_vllm(run_folder: Path, base: Path) -> None:
 
 
 def test_the_finished_run_starts_no_engine(run_folder: Path) -> None:
-    begin = time.monotonic()
     told = _tspin("run", "--config", str(run_folder / "config.yaml"))
     assert "generate:" not in told  # The progress of a generation.
-    assert time.monotonic() - begin < DEADLINE
 
 
 def test_the_adapter_behind_vllms_server_answers_as_here(run_folder: Path, base: Path) -> None:
@@ -90,7 +87,7 @@ def test_the_adapter_behind_vllms_server_answers_as_here(run_folder: Path, base:
     with server([*START, "--model", str(base), *lora, *quick]) as address:
         asked = {"model": "policy", "prompt": template.render(messages)}
         asked |= {"temperature": 0, "max_tokens": 24}
-        answer = requests.post(f"{address}/v1/completions", json=asked, timeout=60)
+        answer = requests.post(f"{address}/v1/completions", json=asked, timeout=DEADLINE)
         assert answer.ok, answer.text
         found = answer.json()["choices"][0]
     assert found["finish_reason"] == wanted.finish_reason

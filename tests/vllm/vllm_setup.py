@@ -21,8 +21,8 @@ from tspin.config import RunConfig
 from tspin.engines.vllm import VllmEngine
 
 NEW_TOKENS = 100
-DEADLINE = 300.0
-"""Seconds after which a server that does not answer fails its test."""
+DEADLINE = 1200.0
+"""Seconds after which a process that does not get on fails its test; enough on a busy machine."""
 # What `vllm serve` runs; that command itself looks for a package of the name vllm.
 START = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
 QUICK = {"enforce_eager": True, "distributed_executor_backend": "uni", "max_num_seqs": 16}
@@ -55,16 +55,24 @@ def make_config(model: Path, **sections: Any) -> RunConfig:
 
 def engine_processes(parent: psutil.Process) -> list[psutil.Process]:
     """vLLM's processes below another, whose titles carry the mark of their lifeline."""
-    return [
-        process
-        for process in parent.children(recursive=True)
-        if alive(process) and " ".join(process.cmdline()).startswith("tspin-")
-    ]
+    processes = parent.children(recursive=True)
+    return [process for process in processes if _title(process).startswith("tspin-")]
+
+
+def _title(process: psutil.Process) -> str:
+    """Empty for one that has ended, which it may do at any time."""
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
 
 
 def alive(process: psutil.Process) -> bool:
     """Whether it runs; an ended one that nobody waited for does not."""
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # It ended between the two questions.
+        return False
 
 
 @contextmanager
@@ -90,6 +98,6 @@ def server(command: list[str]) -> Iterator[str]:
 
 def _answers(address: str) -> bool:
     try:
-        return requests.get(address, timeout=5).ok
-    except requests.ConnectionError:
+        return requests.get(address, timeout=60).ok
+    except requests.RequestException:  # Nobody listens yet, or nobody has the time to answer.
         return False

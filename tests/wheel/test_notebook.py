@@ -16,6 +16,8 @@ from test_wheel import ROOT, WHEEL
 pytestmark = pytest.mark.wheel
 
 NOTEBOOK = ROOT / "examples/quickstart.ipynb"
+PATIENCE = ("--startup_timeout=1200", "--timeout=1800")
+"""Seconds for the kernel and for each cell, however busy the machine is."""
 RUNNER = ("nbclient==0.11.0", "nbformat==5.11.1", "ipykernel==7.4.0")
 
 
@@ -46,7 +48,7 @@ def outputs(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> list
     hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
     clean = {name: value for name, value in os.environ.items() if name not in hidden}
     subprocess.run(
-        [environment / "jupyter-execute", NOTEBOOK, "--timeout=1200", f"--output={executed}"],
+        [environment / "jupyter-execute", NOTEBOOK, *PATIENCE, f"--output={executed}"],
         cwd=folder,
         env=clean | {"PATH": f"{environment}{os.pathsep}{os.environ['PATH']}"},
         check=True,

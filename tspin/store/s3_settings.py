@@ -25,6 +25,9 @@ TRANSFER = TransferConfig(
     multipart_chunksize=16 << 20,
     max_concurrency=4,
     num_download_attempts=TIMES,
+    # What has arrived and waits for a disk that is slower. boto3's own 1000 blocks of 256 KiB would
+    # hold 250 MiB in memory; these are a part.
+    max_io_queue=64,
 )
 
 _ATTEMPTS = 6

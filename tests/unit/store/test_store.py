@@ -18,6 +18,7 @@ from tests.s3_server import s3_bucket
 from tspin.errors import InputError, TspinError
 from tspin.files import sha256_file
 from tspin.store import ConflictError, KeyMissingError, Store, open_store
+from tspin.store.s3_settings import TRANSFER
 
 
 @pytest.fixture(params=["folder", "s3", "gs", "az"])
@@ -133,6 +134,10 @@ def test_a_file_is_created_once_and_nothing_is_written_over(store: Store, tmp_pa
     assert store.sha256("large") == sha256_file(sent)
     with pytest.raises(KeyMissingError, match="nothing"):
         store.sha256("nothing")
+
+
+def test_what_waits_for_a_slow_disk_is_a_part_at_most() -> None:
+    assert TRANSFER.max_io_queue_size * TRANSFER.io_chunksize <= TRANSFER.multipart_chunksize
 
 
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "a/../../b", "a//b", "."])
