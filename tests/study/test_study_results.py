@@ -172,7 +172,7 @@ def test_the_details_say_how_the_later_methods_stand(by_protocol: dict[str, Resu
     results = by_protocol["field"]
     lines = DETAILS.read_text().splitlines()
     those = standings(results.runs)
-    assert {one.skill for one in those} == {"sums", "arithmetic", "all"}
+    assert {one.skill for one in those} == {"sums", "arithmetic", "extraction", "all"}
     assert recommended(those) == []
     for one in [standing for standing in those if standing.skill != "all"]:
         mine = [row for row in results.runs if (row["skill"], row["arm"]) == (one.skill, one.arm)]
