@@ -20,6 +20,8 @@ from tspin.train.job import TrainJob
 pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 LORA = {"r": 4, "alpha": 8, "target_modules": "all-linear"}
+# The default's words are too many here.
+TAUGHT = {"method": "sdft", "sdft_template": "{prompt} {demonstration}"}
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "tied": ("llama", {"tie_word_embeddings": True}),
     "experts": ("qwen3_moe", MOE | {"moe_intermediate_size": 8}),
@@ -81,6 +83,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "reference": ("plain", {"method": "tspin_ref", "system": {"tokens_per_device": 1}}),
     "spin": ("plain", {"method": "spin", "global_batch_size": 5}),
     "sft": ("plain", {"method": "sft", "global_batch_size": 5}),
+    "taught": ("plain", TAUGHT),
+    "taught-adapter": ("plain", TAUGHT | {"lora": LORA | {"dropout": 0.1}}),
+    "taught-tied": ("tied", TAUGHT | {"system": {"gradient_checkpointing": True}}),
 }
 
 
@@ -160,8 +165,11 @@ def test_a_killed_training_goes_on_with_any_number_of_processes(
         return job_of(folder, models["plain"], name, system=system, **settings)
 
     lora = {"lora": LORA | {"dropout": 0.1}}
-    whole = [job("whole", "on", **CLIPPED), job("whole-adapter", "on", **lora)]
-    again = [job("again", "on", **CLIPPED), job("again-adapter", "on", **lora)]
+    kinds = {"all": CLIPPED, "adapter": lora, "taught": TAUGHT}
+    whole, again = (
+        [job(f"{name}-{kind}", "on", **settings) for kind, settings in kinds.items()]
+        for name in ("whole", "again")
+    )
     moves = {name: job(name, "on", **CLIPPED) for name in ("to-one", "to-ddp", "from-ddp")}
     moves["from-ddp"] = job("from-ddp", "off", **CLIPPED)
     train_all(2, [*again, *moves.values()], kill_at=5)

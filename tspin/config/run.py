@@ -224,8 +224,6 @@ class RunConfig(Strict):
                 f"model.quantize is '{quantize}' and system.shard 'on', but weights in four bits "
                 "are not sharded; set one to 'none' or 'off'"
             )
-        if self.train.method == "sdft" and shard == "on":
-            raise ValueError("method 'sdft' does not shard its teacher: set system.shard to 'off'")
         return self
 
     @model_validator(mode="after")

@@ -27,7 +27,14 @@ from tspin.forward.logprobs import (
 from tspin.forward.response_tokens import ResponseTokens
 from tspin.models.policy import Policy
 
-__all__ = ["Divergence", "distilled_sums", "frozen_copy", "token_divergence", "with_teacher"]
+__all__ = [
+    "Divergence",
+    "distilled_sums",
+    "frozen",
+    "frozen_copy",
+    "token_divergence",
+    "with_teacher",
+]
 
 Divergence = Literal["forward", "reverse"]
 
@@ -58,10 +65,15 @@ def frozen_copy(policy: Policy) -> Policy:
     """The policy as it is now, for a teacher that stays so.
 
     Only what is trained is copied: under an adapter both have the same base in memory. Not of a
-    policy whose weights are sharded.
+    policy whose weights are sharded, which has to be loaded again.
     """
     shared = chain((p for p in policy.parameters() if not p.requires_grad), policy.buffers())
     teacher = copy.deepcopy(policy, {id(tensor): tensor for tensor in shared})
+    return frozen(teacher)
+
+
+def frozen(teacher: Policy) -> Policy:
+    """The teacher itself, which no training changes any more and no dropout disturbs."""
     return teacher.requires_grad_(False).eval()
 
 
@@ -112,7 +124,7 @@ def distilled_sums(
 
     Args:
         model: See `tspin.forward.logprobs.response_logps`.
-        teacher: As `frozen_copy` makes it, set up as the model is.
+        teacher: As `frozen` or `frozen_copy` makes it, set up as the model is.
         batch: With the teacher's beside it (`with_teacher`).
         divergence: See `token_divergence`.
         chunk_size: Response tokens whose logits exist at one time.

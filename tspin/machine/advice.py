@@ -123,8 +123,7 @@ def _spreads(change: _Change, machine: Machine) -> Iterator[tuple[int, _Change]]
     """As it is, sharded, and sharded with the shards in the host's memory."""
     yield 0, change
     hardware = needs(change.shape, change.config, machine).hardware
-    config, whole = change.config, change.config.train.demonstration is not None
-    shardable = change.shape.layer > 0 and config.model.quantize == "none" and not whole
+    shardable = change.shape.layer > 0 and change.config.model.quantize == "none"
     if hardware.world == 1 or not shardable:
         return
     # Under auto, smaller passes may end the sharding that they do not fit without.

@@ -14,12 +14,13 @@ root, which stays gathered (norm and output head, and an embedding tied to it).
 | weights | 4 P; with LoRA s P + 4 A; with nf4 0.516 for s in its linear layers; sdft 4 A more |
 | gradients | 4 A |
 | optimizer | 4 A (RMSProp: mean square), 8 A (AdamW: two moments) |
-| ... sharded | a G-th of these three; with LoRA 4 A more: gradients wait for a step's last pass |
+| ... sharded | a G-th of these three, sdft with LoRA twice s P; with LoRA 4 A more: gradients wait
+  for a step's last pass |
 | ... offloaded | 0: they are in the host's memory (`tspin.machine.host`) |
 | casts | 2 P where float32 weights are computed with in bfloat16 and not sharded, else 0; with nf4
   2 for each number of the largest tensor, which is made of its four bits for its turn |
 | exchange | 4 A with several processes, unsharded: the buckets that gradients are summed in |
-| root | sharded: s r, gathered; without LoRA s r more, its gradients |
+| root | sharded: s r, gathered; without LoRA s r more, its gradients; sdft s r more (ends, too) |
 | gathered | sharded: 2 s l (a layer in its turn, the next one on its way); without LoRA (s + 4) l
   more, the layer's gradients, which are summed over the processes in float32 |
 | ends | sharded, before and after all activations: 2 s (r + e) as these are gathered; without LoRA
@@ -47,10 +48,9 @@ Peak = weights + gradients + optimizer + exchange + overhead
 Why: weights that are trained are float32 (`policy.load_policy`), normalisation keeps float32
 values (16 h), queries, keys, values and what attention makes of them are kept (4 a), logits exist
 for one chunk only (`logprobs.response_logps`), no reference model is loaded. Without overhead the
-sum was 1.0 to 1.3 times the peak measured on a CPU, for Llama, Qwen and GPT-2 layers, full and
-LoRA, checkpointing or not, in float32 and bfloat16; test_memory_measured.py measures some. Sharded
-it was 1.0 to 1.4 times what torch's FSDPMemTracker counts (test_memory_simulated.py). Other rows on
-GPUs are not measured. Mixtures of experts are counted by their active experts, roughly.
+sum was 1.0 to 1.3 times the peak measured on a CPU (test_memory_measured.py measures some), sharded
+1.0 to 1.4 times what torch's FSDPMemTracker counts (test_memory_simulated.py). Other rows on GPUs
+are not measured. Mixtures of experts are counted by their active experts, roughly.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def estimate_memory(shape: ModelShape, config: RunConfig, hardware: Hardware) ->
         **_states(shape, config, hardware),
         "exchange": _FLOAT32 * trained if hardware.world > 1 and hardware.shards == 1 else 0,
         "casts": _casts(shape, config, hardware),
-        **_gathered(shape, hardware),
+        **_gathered(shape, config, hardware),
         **_activations(shape, config, hardware, tokens),
         "head": _head(shape, config, tokens, s),
         "step": _step(shape, hardware),
@@ -178,13 +178,13 @@ def sharded(shape: ModelShape, config: RunConfig, hardware: Hardware, memory: in
     Returns:
         The hardware, with the number of processes over which weights are sharded.
     """
-    system, method = config.system, config.train.method
+    system = config.system
     whole = replace(hardware, shards=1, offloaded=False)
     group = hardware.processes if system.shard_over == "node" else hardware.world
     if system.shard == "off" or group == 1:
         return whole
     if system.shard == "auto":
-        shardable = shape.layer > 0 and config.model.quantize == "none" and method != "sdft"
+        shardable = shape.layer > 0 and config.model.quantize == "none"
         if not shardable or estimate_memory(shape, config, whole).total <= memory:
             return whole
     # On a CPU the host's memory is all there is.
@@ -199,13 +199,13 @@ def _states(shape: ModelShape, config: RunConfig, hardware: Hardware) -> dict[st
     frozen = shape.parameters if shape.adapter_parameters else 0
     quantized = shape.linear if config.model.quantize == "nf4" else 0
     weights = hardware.number_bytes * (frozen - quantized) + int(_NF4 * quantized)
-    moments, copies = 1 + (config.train.optimizer == "adamw"), 1 + (config.train.method == "sdft")
+    moments, taught = 1 + (config.train.optimizer == "adamw"), config.train.method == "sdft"
+    weights *= 1 + (taught and hardware.shards > 1)  # A teacher's shards are its own.
     # Gradients are summed over the processes in each pass, which keeps none of them whole; those of
     # an adapter, which are small, once a step (`tspin.train.arguments`).
-    once = hardware.shards > 1 and shape.adapter_parameters > 0
-    waiting = _FLOAT32 * trained if once else 0
+    waiting = _FLOAT32 * trained if hardware.shards > 1 and shape.adapter_parameters > 0 else 0
     return {
-        "weights": (weights + copies * _FLOAT32 * trained) // hardware.shards,
+        "weights": (weights + (1 + taught) * _FLOAT32 * trained) // hardware.shards,
         "gradients": _FLOAT32 * trained // hardware.shards + waiting,
         "optimizer": moments * _FLOAT32 * trained // hardware.shards,
     }
@@ -218,21 +218,21 @@ def _casts(shape: ModelShape, config: RunConfig, hardware: Hardware) -> int:
     return 2 * shape.parameters if whole else 0
 
 
-def _gathered(shape: ModelShape, hardware: Hardware) -> dict[str, int]:
+def _gathered(shape: ModelShape, config: RunConfig, hardware: Hardware) -> dict[str, int]:
     """What stays gathered, what is in its turn, and both where there are no activations."""
     if hardware.shards == 1:
         return {"root": 0, "gathered": 0, "ends": 0}
     s, root, layer, embedding = hardware.number_bytes, shape.root, shape.layer, shape.embedding
-    start = 2 * s * (root + embedding)
+    start, taught = 2 * s * (root + embedding), s * root * (config.train.method == "sdft")
     if shape.adapter_parameters:
-        return {"root": s * root, "gathered": 2 * s * layer, "ends": start}
+        return {"root": s * root + taught, "gathered": 2 * s * layer, "ends": start + taught}
     summed = 2 * s + _FLOAT32
     first = 2 * s * root + max(summed * layer + s * embedding, summed * embedding)
     tied = 4 * s * root + _FLOAT32 * layer
     return {
-        "root": 2 * s * root,
+        "root": 2 * s * root + taught,
         "gathered": (summed + s) * layer,
-        "ends": max(start, first, tied),
+        "ends": max(start, first, tied) + taught,
     }
 
 

@@ -102,7 +102,12 @@ def train_here(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> N
         ):
             with phase("loading"):
                 policy = _policy(job, args, sharding)
-            training = _Training(job, signed, template, args, policy, examples, checkpoints)
+                # Sharded weights cannot be copied (`TSPINTrainer`), but be loaded again.
+                taught = args.method == "sdft" and sharding is not None
+                teacher = _policy(job, args, sharding) if taught else None
+            training = _Training(
+                job, signed, template, args, policy, teacher, examples, checkpoints
+            )
             training.run(reference_key(manifest))
             training.finish()
 
@@ -129,6 +134,7 @@ def _sharding(job: TrainJob, args: TSPINConfig) -> Sharding | None:
         return None
     if system.shard == "auto" and _hardware(job, args).shards == 1:
         return None
+    log.info("the weights are spread over the training processes")
     return Sharding(args.device, bfloat16=args.bf16, over=system.shard_over, offload=system.offload)
 
 
@@ -171,7 +177,6 @@ def _policy(job: TrainJob, args: TSPINConfig, sharding: Sharding | None) -> Poli
 
     if sharding is None:
         return load(args.device)
-    log.info("the weights are spread over the training processes")
     cpu = torch.device("cpu")
     return load_sharded(lambda empty: load(cpu, empty=empty), sharding, wait_for_all)
 
@@ -186,6 +191,7 @@ class _Training:
     template: PromptTemplate
     args: TSPINConfig
     policy: Policy
+    teacher: Policy | None
     examples: Examples
     checkpoints: Checkpoints
 
@@ -243,7 +249,7 @@ class _Training:
             )
         warn_of_no_right_answer(examples, args.method)
         self.guards.check_lengths(examples)
-        return TSPINTrainer(self.policy, args, examples, passes=passes)
+        return TSPINTrainer(self.policy, args, examples, passes=passes, teacher=self.teacher)
 
     def finish(self) -> None:
         """Put the model in place and drop the checkpoints; every process calls it.

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 
 from tspin.config import SUPERVISED
-from tspin.forward.distillation import frozen_copy
+from tspin.forward.distillation import frozen, frozen_copy
 from tspin.forward.flops import PassFlops
 from tspin.forward.passes import ForwardPasses
 from tspin.models.device import denormals_flushed, freed_memory_kept
@@ -53,14 +53,28 @@ class TSPINTrainer(CheckpointTrainer):
         examples: Examples,
         *,
         passes: ForwardPasses,
+        teacher: Policy | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
+        """Set up for `train`.
+
+        Args:
+            policy: What is trained.
+            args: Of the training.
+            examples: What it learns from.
+            passes: How the policy looks at them.
+            teacher: For method sdft, the policy as it is now, where that is sharded and so cannot
+                be copied here.
+            callbacks: Besides those of transformers.
+        """
         _disable_dropout(policy)
         sizes = examples.sizes()
         self.passes = passes
         self._policy = policy
         # Before a checkpoint is loaded: the policy at the start of the iteration.
-        self._teacher = frozen_copy(policy) if args.method == "sdft" else None
+        self._teacher: Policy | None = None
+        if args.method == "sdft":
+            self._teacher = frozen(teacher) if teacher is not None else frozen_copy(policy)
         self.sampler = StepSampler(
             sizes.packed,
             global_batch_size=args.global_batch_size,

@@ -81,13 +81,6 @@ def test_a_demonstration_has_its_places(text: str) -> None:
     assert TrainConfig(method="sdft", sdft_template="{demonstration}{prompt}").demonstration
 
 
-def test_a_teacher_is_not_sharded(write) -> None:
-    path = write(SMALLEST)
-    assert load_config(path, ["train.method=sdft"]).system.shard == "auto"
-    with pytest.raises(InputError, match="'sdft' does not shard its teacher"):
-        load_config(path, ["train.method=sdft", "system.shard=on"])
-
-
 @pytest.mark.parametrize("word", ["on", "off", "auto"])
 def test_sharding_takes_words_that_yaml_takes_for_booleans(write, word: str) -> None:
     path = write(f"{SMALLEST}system: {{shard: {word}}}\n")

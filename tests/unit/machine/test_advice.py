@@ -71,12 +71,10 @@ def test_the_cheapest_settings_that_fit_are_named(
     assert text.startswith(f"it fits with {listed} (about ")
 
 
-def test_a_teacher_is_not_said_to_be_sharded(mistral: Path) -> None:
-    """The first of the cases above with a teacher, which `system.shard=on` would refuse."""
+def test_a_teacher_is_sharded_with_its_policy(mistral: Path) -> None:
     config = run_config(mistral, system=PLAIN, train={"method": "sdft"})
     text = advice(model_shape(config.model, None), config, machine(8, 150, 1000))
-    assert text.startswith("it fits with --set ")
-    assert "shard" not in text
+    assert text.startswith("it fits with --set system.shard=on (about ")
 
 
 def test_a_tight_fit_of_all_weights_comes_before_an_adapter_with_room(mistral: Path) -> None:

@@ -271,5 +271,17 @@ def test_a_teacher_is_another_copy_of_what_is_trained() -> None:
         assert ours.head - other.head == 50 * 500 * 28
         assert ours.activations == other.activations
     gpus = Hardware(gpu=True, bfloat16=True, processes=4)
-    assert sharded(SHAPE, space, gpus, 2**20).shards == 4
-    assert sharded(SHAPE, sdft, gpus, 2**20).shards == 1
+    assert [sharded(SHAPE, one, gpus, 2**20).shards for one in (space, sdft)] == [4, 4]
+
+
+def test_a_teachers_shards_are_its_own() -> None:
+    space, sdft = (config(train={"method": method}) for method in ("space", "sdft"))
+    gpus = Hardware(gpu=True, bfloat16=True, processes=4, shards=4)
+    for shape in (SHAPE, with_shape(adapter_parameters=10_000)):
+        other, ours = (estimate_memory(shape, one, gpus) for one in (space, sdft))
+        adapter = shape.adapter_parameters
+        copied = 2 * shape.parameters + 4 * adapter if adapter else 4 * shape.parameters
+        assert ours.weights - other.weights == copied // 4
+        assert (ours.gradients, ours.optimizer) == (other.gradients, other.optimizer)
+        assert ours.root - other.root == ours.ends - other.ends == 2 * shape.root
+        assert ours.gathered == other.gathered
