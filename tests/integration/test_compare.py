@@ -193,7 +193,6 @@ def _as_loud_as_before() -> Iterator[None]:
         (("--measure", "a=missing.jsonl"), "no such file"),
         (("--measure", "heldout=test.jsonl"), "expected NAME=FILE"),
         (("--seeds", "1,1"), "give different numbers"),
-        (("--methods", "field", "--set", "system.shard=on"), "--methods sdft: method 'sdft' does"),
         (("--methods", "tspin,space", "--set", "train.link=exponential"), "--methods space: fiel"),
         (("--set", "data.heldout=null"), "data.heldout is not set"),
     ],
