@@ -102,12 +102,11 @@ def train_here(job: TrainJob, manifest: Manifest, template: PromptTemplate) -> N
         ):
             with phase("loading"):
                 policy = _policy(job, args, sharding)
-                # Sharded weights cannot be copied (`TSPINTrainer`), but be loaded again.
-                taught = args.method == "sdft" and sharding is not None
+                # Sharded weights cannot be copied, but be loaded again.
+                taught = args.sharded and args.method == "sdft"
                 teacher = _policy(job, args, sharding) if taught else None
-            training = _Training(
-                job, signed, template, args, policy, teacher, examples, checkpoints
-            )
+            policies = policy, teacher
+            training = _Training(job, signed, template, args, *policies, examples, checkpoints)
             training.run(reference_key(manifest))
             training.finish()
 

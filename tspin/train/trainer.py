@@ -56,17 +56,7 @@ class TSPINTrainer(CheckpointTrainer):
         teacher: Policy | None = None,
         callbacks: list[TrainerCallback] | None = None,
     ) -> None:
-        """Set up for `train`.
-
-        Args:
-            policy: What is trained.
-            args: Of the training.
-            examples: What it learns from.
-            passes: How the policy looks at them.
-            teacher: For method sdft, the policy as it is now, where that is sharded and so cannot
-                be copied here.
-            callbacks: Besides those of transformers.
-        """
+        """For sdft a sharded policy, which cannot be copied, comes with its `teacher`."""
         _disable_dropout(policy)
         sizes = examples.sizes()
         self.passes = passes
