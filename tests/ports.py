@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from threading import Thread
 
-__all__ = ["free_port", "served"]
+__all__ = ["free_port", "running", "served"]
 
 _HELD: list[socket.socket] = []
 
@@ -29,9 +29,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Answer requests in threads until the block ends; yields the address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+def running(server: HTTPServer) -> Iterator[str]:
+    """Answer requests until the block ends; yields the address."""
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -40,3 +39,10 @@ def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Answer requests in threads until the block ends; yields the address."""
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as url:
+        yield url

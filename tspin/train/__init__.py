@@ -3,4 +3,4 @@
 from tspin.models.quantization import without_kernel_warning
 
 with without_kernel_warning():
-    import transformers.trainer  # noqa: F401  (it imports peft)
+    import transformers.trainer_utils  # noqa: F401  (it imports peft)
