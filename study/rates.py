@@ -15,7 +15,10 @@ from tspin.files import write_json
 if TYPE_CHECKING:
     from study.stages import Study
 
-__all__ = ["choose_rates"]
+__all__ = ["CHOSEN", "choose_rates"]
+
+CHOSEN = "learning_rates.json"
+"""In a cell's folder: by name, the rate of each arm that takes no other arm's."""
 
 
 def choose_rates(study: Study, cell: Cell) -> dict[str, float]:
@@ -28,7 +31,7 @@ def choose_rates(study: Study, cell: Cell) -> dict[str, float]:
         study: All work of a protocol.
         cell: Skill, and the base on which rates are chosen.
     """
-    path = study.folder(cell) / "learning_rates.json"
+    path = study.folder(cell) / CHOSEN
     if not path.is_file():
         chosen = _chosen_before(study.protocol, cell.skill)
         arms = {

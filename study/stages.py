@@ -23,7 +23,7 @@ from study.protocol import (
     base_folder,
     write_config,
 )
-from study.rates import choose_rates
+from study.rates import CHOSEN, choose_rates
 from study.skills import SKILLS, Item, Split
 from study.tuning import make_known
 from tspin.evaluate.step import evaluate
@@ -82,7 +82,9 @@ class Study:
 
     def prepare(self, cells: list[Cell]) -> None:
         """Bases, and records of all splits, test among them; a second process waits meanwhile."""
-        all_cells = [*cells, *(self._selecting(cell) for cell in cells)]
+        selecting = [self._selecting(cell) for cell in cells]
+        unchosen = [cell for cell in selecting if not (self.folder(cell) / CHOSEN).is_file()]
+        all_cells = [*cells, *unchosen]
         self.out.mkdir(parents=True, exist_ok=True)
         with (self.out / ".preparing").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

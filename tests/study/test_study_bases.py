@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from study import bases, tuning
+from study import bases, stages, tuning
 from study.items import corpus, items, write_annotated
 from study.protocol import BASES, DEMO_BASE, PILOT, Base, Cell, base_folder
+from study.rates import CHOSEN
 from study.skills import SKILLS, split_of
 from study.stages import Study
+from tspin.files import write_json
 from tspin.records.extractors import find_extractor
 from tspin.records.records import AnnotatedRecord, read_records
 
@@ -122,6 +124,22 @@ def test_processes_with_other_cells_prepare_one_after_the_other(
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(prepare, range(4)))
     assert len(list((tmp_path / "data").glob("*.jsonl"))) == 5 * len(SKILLS)
+
+
+def test_a_base_that_rates_are_chosen_on_is_not_made_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a cell can be run on a machine that has only the rates of another one."""
+    protocol = dataclasses.replace(
+        PILOT, annotated=8, validation=4, test=4, kept=4, selected_on="middle"
+    )
+    study, made = Study(tmp_path, protocol), []
+    monkeypatch.setattr(stages, "make_bases", lambda out, name, skills: made.append((name, skills)))
+    wanted = [Cell("sums", "weak"), Cell("extraction", "weak")]
+    write_json(study.folder(Cell("sums", "middle")) / CHOSEN, {"tspin@0.25": 1e-3})
+    study.prepare(wanted)
+    assert made == [("weak", ["sums", "extraction"]), ("middle", ["extraction"])]
+    assert study.select(wanted[0]) == {"tspin@0.25": 1e-3}
 
 
 @pytest.mark.parametrize("within", [True, False])
