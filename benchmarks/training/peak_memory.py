@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,16 +23,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def peaks(task: Task, contenders: Sequence[str]) -> dict[str, int]:
-    """Peak bytes by contender; on a CPU as many at a time as there are processors.
+    """Peak bytes by contender, one after the other, as each takes gigabytes.
 
     Raises:
         RuntimeError: a training failed, or did not fit.
     """
-    workers = 1 if task.device == "cuda" else os.cpu_count()
-    with ThreadPoolExecutor(workers) as pool:
-        measured = dict(
-            zip(contenders, pool.map(lambda name: peak_memory(task, name), contenders), strict=True)
-        )
+    measured = {name: peak_memory(task, name) for name in contenders}
     fitting = {name: peak for name, peak in measured.items() if peak is not None}
     if len(fitting) < len(measured):
         raise RuntimeError(f"out of memory: {sorted(measured.keys() - fitting.keys())}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 __all__ = ["Round", "run_rounds"]
+
+_C = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,7 @@ def run_rounds(task: Task, rounds: int, out: Path) -> Iterator[Round]:
         seconds: dict[str, float] = {}
         mfu: dict[str, float] = {}
         for name in [*names[turn:], *names[:turn]]:
-            trainer, seconds[name] = stage.train(name)
-            logged = [row["speed/mfu"] for row in trainer.state.log_history if "speed/mfu" in row]
+            seconds[name], logged = stage.train(name)
             mfu |= {name: mean(logged)} if logged else {}
         yield Round(seconds, mfu)
     stage.clear()
@@ -64,21 +66,24 @@ class _Stage:
         self._out = out
         self._made: dict[str, tuple[Trainer, Stopwatch]] = {}
 
-    def train(self, name: str) -> tuple[Trainer, float]:
-        """Train this contender; the trainer and the seconds it took."""
+    def train(self, name: str) -> tuple[float, list[float]]:
+        """Train this contender; the seconds it took, and what MFU it logged."""
         if name not in self._made:
             self._make(name)
         trainer, watch = self._made[name]
         gc.collect()
         trainer.train()
-        return trainer, watch.seconds
+        rows = trainer.state.log_history
+        return watch.seconds, [row["speed/mfu"] for row in rows if "speed/mfu" in row]
 
     def clear(self) -> None:
-        """Let go of all of them, and of the GPU's memory: other processes measure there."""
+        """Let go of all of them, and of their memory: other processes measure there."""
         self._made.clear()
         gc.collect()
         if self._task.device == "cuda":
             torch.cuda.empty_cache()
+        else:
+            _C.malloc_trim(0)  # glibc keeps gigabytes of what was freed.
 
     def _make(self, name: str) -> None:
         if self._task.device == "cuda":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import subprocess
@@ -21,6 +22,7 @@ from typer.testing import CliRunner
 from benchmarks.training.command import run
 from benchmarks.training.contenders import CONTENDERS
 from benchmarks.training.models import make_model
+from benchmarks.training.rounds import _Stage, run_rounds
 from benchmarks.training.task import Task
 
 pytestmark = pytest.mark.integration
@@ -86,6 +88,23 @@ def test_trl_scores_completion_tokens_only(
     ]
     # The policy and the reference, step by step.
     assert scored == [tokens for step in steps for tokens in (step, step)]
+
+
+def test_contenders_are_gone_before_memory_is_measured(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What measures peak memory runs in other processes of the same machine."""
+    left: list[int] = []
+    clear = _Stage.clear
+
+    def cleared(stage: _Stage) -> None:
+        clear(stage)
+        left.append(sum(issubclass(type(it), transformers.Trainer) for it in gc.get_objects()))
+
+    monkeypatch.setattr(_Stage, "clear", cleared)
+    (one,) = run_rounds(task, 1, tmp_path / "out")
+    assert one.seconds.keys() == CONTENDERS.keys()
+    assert left == [0]
 
 
 @pytest.mark.bench
