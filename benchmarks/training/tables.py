@@ -65,7 +65,7 @@ def environment_line(environment: Mapping[str, Any], model: Mapping[str, Any]) -
     return (
         f"{environment['date']}, {model['parameters'] / 1e6:.1f}M parameters, {model['dtype']}, "
         f"{'LoRA' if model['lora'] else 'all weights trained'}, {environment['device']}, "
-        f"{environment['threads']} thread(s), {versions}. Command: `{environment['command']}`."
+        f"threads: {environment['threads']}, {versions}. Command: `{environment['command']}`."
     )
 
 
