@@ -190,3 +190,19 @@ def test_the_details_say_how_the_later_methods_stand(by_protocol: dict[str, Resu
     for difference in coupling(results.runs).values():
         assert difference is not None
         assert f"{difference.value:.3f} ({difference.low:.3f} to {difference.high:.3f})" in page
+
+
+def test_the_details_say_how_they_stand_on_each_base(by_protocol: dict[str, Results]) -> None:
+    runs = by_protocol["field"].runs
+    lines = DETAILS.read_text().splitlines()
+    bases = list(dict.fromkeys(row["base"] for row in runs))
+    columns = [(skill, base) for skill in ("sums", "arithmetic", "extraction") for base in bases]
+    assert f"| method | {' | '.join(f'{skill}, `{base}`' for skill, base in columns)} |" in lines
+    gains = {
+        (one.skill, base, one.arm): one.gains["last", "annotated/greedy"].value
+        for base in bases
+        for one in standings([row for row in runs if row["base"] == base])
+    }
+    for arm in dict.fromkeys(arm for _, _, arm in gains):
+        cells = [f"{gains[skill, base, arm]:.3f}" for skill, base in columns]
+        assert f"| `{arm}` | {' | '.join(cells)} |" in lines
