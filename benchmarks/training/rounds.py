@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Round", "run_rounds"]
 
-_C = ctypes.CDLL(None)
-
 
 @dataclass(frozen=True)
 class Round:
@@ -83,7 +81,8 @@ class _Stage:
         if self._task.device == "cuda":
             torch.cuda.empty_cache()
         else:
-            _C.malloc_trim(0)  # glibc keeps gigabytes of what was freed.
+            # glibc keeps what was freed: 2.0 of 2.6 GiB after the profile `equal`.
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
     def _make(self, name: str) -> None:
         if self._task.device == "cuda":
