@@ -13,11 +13,12 @@ from typing import Any
 
 import yaml
 
+from tests import warm
+
 __all__ = ["Project"]
 
 _BIN = Path(sys.executable).parent
 _ENVIRONMENT = {
-    "PATH": f"{_BIN}:{os.environ['PATH']}",
     "SHELL": "/bin/sh",
     "OMP_NUM_THREADS": "1",
     "DVC_NO_ANALYTICS": "1",
@@ -38,9 +39,19 @@ SMALL = {
 class Project:
     """A folder with commands that must succeed."""
 
-    def __init__(self, folder: Path) -> None:
-        """Make it: 12 annotated records and 4 held-out ones, tracked by DVC."""
+    tspin = _BIN
+    """The folder of the command."""
+
+    def __init__(self, folder: Path, *, forked: bool = True) -> None:
+        """Make it: 12 annotated records and 4 held-out ones, tracked by DVC.
+
+        Args:
+            folder: Of the project.
+            forked: Whether its commands are forked (`tests.warm`) and no new interpreters.
+        """
         self.folder = folder
+        if forked:
+            self.tspin = warm.commands()
         self.run("tspin", "init", str(folder), cwd=folder.parent)
         for name, count in (("annotated", 12), ("heldout", 4)):
             self.cut(name, count)
@@ -64,10 +75,11 @@ class Project:
         self, *command: str, cwd: Path | None = None, **environment: str
     ) -> subprocess.Popen[str]:
         """A command on its way."""
+        path = f"{self.tspin}:{_BIN}:{os.environ['PATH']}"
         return subprocess.Popen(
             command,
             cwd=cwd or self.folder,
-            env=os.environ | _ENVIRONMENT | environment,
+            env=os.environ | _ENVIRONMENT | {"PATH": path} | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

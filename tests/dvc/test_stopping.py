@@ -23,7 +23,7 @@ SECONDS = 900.0
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A training of 150 steps, with a checkpoint after each fifth."""
-    made = Project(tmp_path_factory.mktemp("dvc") / "project")
+    made = Project(tmp_path_factory.mktemp("dvc") / "project", forked=False)
     made.change(iterations=1, train={"epochs": 50}, system={"checkpoint_steps": 5})
     made.run("tspin", "dvc", "sync")
     made.repro("triplets@0")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from benchmarks.gpu.request import Request
 from benchmarks.training.contenders import CONTENDERS
 from benchmarks.training.lengths import PROFILES
 from benchmarks.training.models import make_model
+from tests import warm
 from tspin.engines.choice import find_vllm
 from tspin.train.job import TrainJob
 from tspin.train.step import run_job
@@ -161,7 +161,7 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     done = subprocess.run(
         ["benchmarks/gpu.sh", *options, *files],
         cwd=ROOT,
-        env={**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHON": warm.python(), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )

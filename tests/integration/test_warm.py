@@ -165,6 +165,25 @@ def test_it_goes_with_the_one_that_started_it() -> None:
         assert select.select([ended], [], [], 60)[0]
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["a 'b' $c"], ["data", "validate", "no.jsonl"]]
+)
+def test_a_command_by_its_name_is_the_command(tmp_path: Path, arguments: list[str]) -> None:
+    results = [
+        subprocess.run(
+            ["tspin", *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"PATH": f"{folder}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+        )
+        for folder in (warm.commands(), Path(sys.executable).parent)
+    ]
+    ours, theirs = ((done.returncode, done.stdout, done.stderr) for done in results)
+    assert ours == theirs
+    assert ours[0] == (0 if arguments == ["--version"] else 2)
+
+
 @pytest.mark.skipif(warm.Popen is subprocess.Popen, reason="all processes are new interpreters")
 def test_it_goes_with_one_that_was_killed_before_it_was_told_of_it(tmp_path: Path) -> None:
     warm.run([sys.executable, "-c", ""])  # From here on the server is there.

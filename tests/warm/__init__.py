@@ -28,7 +28,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Popen", "python", "run", "spawn"]
+__all__ = ["Popen", "commands", "python", "run", "spawn"]
 
 READ_AT_IMPORT = ("HF_", "HUGGING", "KMP_", "LD_", "MALLOC_", "MKL_", "OMP_", "OPENBLAS_")
 READ_AT_IMPORT += ("PYTHON", "TOKENIZERS_", "TORCH", "TRANSFORMERS_")
@@ -120,6 +120,11 @@ def python() -> str:
     )
 
 
+def commands() -> Path:
+    """The folder for `PATH` in which `tspin` is such a process, for those who start it by name."""
+    return Path(python()).parent
+
+
 if os.environ.get("TSPIN_TEST_PROCESSES") == "new":
     Popen, run = subprocess.Popen, subprocess.run  # type: ignore[misc,assignment]
 
@@ -166,7 +171,11 @@ class _Server:
         client = Path(__file__).with_name("client.py")
         words = shlex.join(map(str, (_PYTHON, "-IS", client, address, _PYTHON)))
         self.python.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
-        self.python.chmod(0o700)
+        tspin = self.python.with_name("tspin")
+        code = "import sys; sys.argv[0] = 'tspin'; from tspin.cli import main; sys.exit(main())"
+        tspin.write_text(f'#!/bin/sh\nexec {self.python} -c "{code}" "$@"\n')
+        for command in (self.python, tspin):
+            command.chmod(0o700)
         with theirs:
             subprocess.Popen(
                 [_PYTHON, Path(__file__).with_name("server.py"), address, self.python],
