@@ -2,7 +2,8 @@
 # check  lint, types, import contracts        test  the fast tests
 # test-long  whole pipelines and runs, several processes, kills
 # test-random  the fast tests, or those of TESTS, in a random order, in WORKERS processes
-# test-processes  some of them with each command as a new interpreter
+# test-threads  those that compute in a random order, with two threads
+# test-processes  commands and what is killed, each process a new interpreter
 # check-k8s  render every overlay and lint it (needs kubectl)
 # docs  the documentation as a site, in build/site; links and anchors are checked
 # dist  wheel and sdist, checked; release-dry-run  what a tag does, without publishing
@@ -38,6 +39,8 @@ PYTEST := $(BIN)/pytest --dist loadfile --no-loadscope-reorder
 FAST := $(PYTEST) -m "$(SLOW) and not long"
 WORKERS ?= 2
 PROCESSES := cli run train_resume train_distributed
+STOPPED := cli or killed or sigterm
+COMPUTING := $(addprefix tests/unit/,attention engines forward models tokens train)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 ENGINE ?= $(firstword $(notdir $(shell command -v docker podman buildah)))
@@ -50,7 +53,7 @@ REVISION = $(shell git rev-parse HEAD)$(if $(shell git status --porcelain),-dirt
 IMAGE_TAG ?= $(REVISION)
 IMAGE = $(REGISTRY)/$(TARGET):$(IMAGE_TAG)
 
-.PHONY: setup demo check check-types check-style check-imports check-k8s test test-long test-random test-processes docs dist test-wheel \
+.PHONY: setup demo check check-types check-style check-imports check-k8s test test-long test-random test-threads test-processes docs dist test-wheel \
 	release-tag release-dry-run publish build-containers test-containers test-s3 test-trackers test-dvc \
 	test-bench test-study test-vllm bench bench-training_step bench-generation bench-drafts bench-scale bench-overhead bench-gpu image-bases image-commit image push sbom \
 	locks check-locks clean
@@ -101,9 +104,14 @@ test-long: setup
 test-random: setup
 	$(FAST) -n $(WORKERS) -p randomly $(TESTS)
 
+# Where the number of threads may matter.
+test-threads: setup
+	OMP_NUM_THREADS=2 $(MAKE) --no-print-directory test-random WORKERS=1 TESTS='$(COMPUTING)'
+
 # What the other targets fork from a process that has imported torch, as new interpreters.
 test-processes: setup
-	TSPIN_TEST_PROCESSES=new $(PYTEST) -m "$(SLOW)" -n 2 $(addprefix tests/integration/test_,$(PROCESSES:=.py))
+	TSPIN_TEST_PROCESSES=new $(PYTEST) -m "$(SLOW)" -n 2 -k '$(STOPPED)' \
+		$(addprefix tests/integration/test_,$(PROCESSES:=.py))
 
 # Beforehand and beside what waits, the images of test-containers; not needed, it builds its own.
 build-containers: setup
