@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import venv
 from pathlib import Path
@@ -44,11 +45,12 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def outputs(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What each cell of code prints or shows, as text."""
     folder = tmp_path_factory.mktemp("project")
-    executed = folder / "executed.ipynb"
+    # Its kernel works in the notebook's own folder, and leaves a project there.
+    notebook, executed = shutil.copy(NOTEBOOK, folder), folder / "executed.ipynb"
     hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
     clean = {name: value for name, value in os.environ.items() if name not in hidden}
     subprocess.run(
-        [environment / "jupyter-execute", NOTEBOOK, *PATIENCE, f"--output={executed}"],
+        [environment / "jupyter-execute", notebook, *PATIENCE, f"--output={executed}"],
         cwd=folder,
         env=clean | {"PATH": f"{environment}{os.pathsep}{os.environ['PATH']}"},
         check=True,
