@@ -200,3 +200,10 @@ def test_it_goes_with_one_that_was_killed_before_it_was_told_of_it(tmp_path: Pat
     assert select.select([ours], [], [], 300)[0]
     assert os.read(ours, 1) == b""  # The process is gone, and its streams with it.
     os.close(ours)
+
+
+@pytest.mark.skipif(warm.Popen is subprocess.Popen, reason="all processes are new interpreters")
+def test_a_server_that_has_just_begun_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONANOTHER", "1")  # Needs another server.
+    done = subprocess.run([warm.python(), "-c", "print(1)"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")

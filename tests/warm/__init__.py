@@ -176,13 +176,19 @@ class _Server:
         tspin.write_text(f'#!/bin/sh\nexec {self.python} -c "{code}" "$@"\n')
         for command in (self.python, tspin):
             command.chmod(0o700)
-        with theirs:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Bound here: whoever starts `python` at once finds it.
+        listener.bind(str(address))
+        listener.listen(64)
+        passed = listener.fileno()
+        with theirs, listener:
             subprocess.Popen(
-                [_PYTHON, Path(__file__).with_name("server.py"), address, self.python],
+                [_PYTHON, Path(__file__).with_name("server.py"), str(passed), self.python],
                 stdin=theirs,
                 stdout=subprocess.DEVNULL,
                 env=environment,
                 start_new_session=True,
+                pass_fds=[passed],
             )
 
     def start(self, order: dict[str, Any], streams: list[int]) -> socket.socket:

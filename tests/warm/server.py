@@ -1,4 +1,4 @@
-"""The process that others are forked from: `server.py SOCKET PYTHON`, with orders from stdin."""
+"""The process that others are forked from: `server.py LISTENER PYTHON`, with orders from stdin."""
 
 from __future__ import annotations
 
@@ -35,15 +35,12 @@ LIBRARIES = (
 )
 
 
-def _serve(address: str) -> dict[str, Any]:
+def _serve(listener: socket.socket) -> dict[str, Any]:
     """Import the libraries, then fork for each order; returns in the process that carries it out.
 
     Orders come from the tests, or by way of `tests.warm.client` from processes that were forked.
     The process between the server and the ordered one waits for its end and tells its exit code.
     """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    listener.bind(address)
-    listener.listen(64)
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -142,4 +139,4 @@ def _read_again() -> None:
 
 
 if __name__ == "__main__":
-    _carry_out(_serve(sys.argv[1]), sys.argv[2])
+    _carry_out(_serve(socket.socket(fileno=int(sys.argv[1]))), sys.argv[2])
