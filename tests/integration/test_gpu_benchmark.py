@@ -152,7 +152,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Everything, as a user starts it."""
+    """Everything, as a user starts it, but for new interpreters."""
     folder = tmp_path_factory.mktemp("script")
     found, document = folder / "found.json", folder / "page.md"
     document.write_text("before\n<!-- gpu -->\n<!-- /gpu -->\nafter\n")

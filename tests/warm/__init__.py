@@ -167,15 +167,10 @@ class _Server:
     def __init__(self, environment: dict[str, str]) -> None:
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._folder = tempfile.TemporaryDirectory(prefix="warm-")
-        address, self.python = (Path(self._folder.name) / name for name in ("socket", "python"))
-        client = Path(__file__).with_name("client.py")
-        words = shlex.join(map(str, (_PYTHON, "-IS", client, address, _PYTHON)))
-        self.python.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
-        tspin = self.python.with_name("tspin")
+        address, client = Path(self._folder.name, "socket"), Path(__file__).with_name("client.py")
+        self.python = self._program("python", _PYTHON, "-IS", client, address, _PYTHON)
         code = "import sys; sys.argv[0] = 'tspin'; from tspin.cli import main; sys.exit(main())"
-        tspin.write_text(f'#!/bin/sh\nexec {self.python} -c "{code}" "$@"\n')
-        for command in (self.python, tspin):
-            command.chmod(0o700)
+        self._program("tspin", self.python, "-c", code)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # Bound here: whoever starts `python` at once finds it.
         listener.bind(str(address))
@@ -190,6 +185,13 @@ class _Server:
                 start_new_session=True,
                 pass_fds=[passed],
             )
+
+    def _program(self, name: str, *command: str | Path) -> Path:
+        """A file that stands for a command, to which it adds its own arguments."""
+        program = Path(self._folder.name, name)
+        program.write_text(f'#!/bin/sh\nexec {shlex.join(map(str, command))} "$@"\n')
+        program.chmod(0o700)
+        return program
 
     def start(self, order: dict[str, Any], streams: list[int]) -> socket.socket:
         """The socket that tells the process's number, and its exit code when it has ended."""
