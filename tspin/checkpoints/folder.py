@@ -111,10 +111,16 @@ class Checkpoints:
                 _remove_checkpoint(older)
 
     def remove(self) -> None:
-        """Delete the folder: the trained model is in place."""
-        remove(self.path)
+        """Delete the folder and what is copied of it: the trained model is in place.
+
+        The key goes last: by it `remove_finished` knows what a kill leaves half deleted.
+        """
         if self.mirror is not None:
             self.mirror.remove()
+        for path in self.path.iterdir():
+            if path.name != _KEY:
+                remove(path)
+        remove(self.path)
 
     def remove_finished(self) -> None:
         """Delete what a kill left between a training's end and the deletion of its folder.

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from tspin.checkpoints.folder import Checkpoints
+from tspin.checkpoints.mirror import CheckpointMirror
 from tspin.config import RunConfig
 from tspin.models.quantization import check_quantization
 from tspin.processes.launch import check_world, launch, launched, processes_wanted
@@ -87,7 +88,8 @@ def _train(job: TrainJob, *, keep_apart: bool) -> Manifest:
         job = job.kept_in(system.checkpoints, wanted)
     if is_current(job.out, wanted):
         if not launched():
-            Checkpoints(job.checkpoints, wanted.asked()).remove_finished()
+            mirror = None if job.mirror is None else CheckpointMirror(job.mirror)
+            Checkpoints(job.checkpoints, wanted.asked(), mirror).remove_finished()
         return read_manifest(job.out) or wanted
     check_quantization(job.config.model)
     if processes == 1:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,7 +77,35 @@ def test_older_checkpoint_stays_until_the_next_is_whole(
         assert checkpoints.last() == checkpoints.path / "checkpoint-4"
 
 
-def _killed(path: Path) -> None:
+@pytest.mark.parametrize("deleted", range(11))
+def test_a_deletion_that_was_killed_is_taken_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deleted: int
+) -> None:
+    mirror = CheckpointMirror(str(tmp_path / "store"))
+    checkpoints = Checkpoints(tmp_path / "checkpoints", KEY, mirror)
+    with checkpoints.held():
+        checkpoints.begun.write_text("two threads")
+        write_checkpoint(checkpoints.path, 2)
+        checkpoints.finish(2)
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            mirror.push(checkpoints.folder(2))
+            patched.setattr("os.unlink", _killed_after(deleted))
+            checkpoints.remove()
+    checkpoints.remove_finished()
+    assert not checkpoints.path.exists()
+    assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
+
+
+def _killed_after(calls: int) -> Callable[..., None]:
+    left = iter([os.unlink] * calls)
+
+    def unlink(*given: Any, **named: Any) -> None:
+        next(left, _killed)(*given, **named)
+
+    return unlink
+
+
+def _killed(*given: Any, **named: Any) -> None:
     raise KeyboardInterrupt
 
 
