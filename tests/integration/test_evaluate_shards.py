@@ -163,8 +163,18 @@ def test_processes_make_the_files_of_one(
 ) -> None:
     monkeypatch.setattr(sys, "executable", warm.python())
     out = tmp_path / "several/metrics.json"
-    made(folder, out, config=config_of(folder, num_processes=2))
+    config = config_of(folder, num_processes=2)
+    # The last that the process does which puts the shards together.
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("tspin.evaluate.shards.processes.remove", _killed)
+        made(folder, out, config=config)
+    assert (tmp_path / "several/.metrics.json.shards").exists()
+    made(folder, out, config=config)
     assert files(out) == whole
+
+
+def _killed(path: Path) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.long

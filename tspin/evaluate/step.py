@@ -32,7 +32,7 @@ from tspin.models.threads import Work
 from tspin.progress.status import at_work
 from tspin.records.arithmetic import Arithmetic, begun_path
 from tspin.records.estimate import Likelihood, read_metrics
-from tspin.records.manifest import forget, is_current
+from tspin.records.manifest import Manifest, forget, is_current
 from tspin.records.records import Response
 from tspin.records.step_clock import kept, phase, timed_step, working
 
@@ -85,7 +85,7 @@ def evaluate(
         config, model, annotated, proto, iteration, temperature=temperature, shard=shard
     )
     with leading(config.system) as first:
-        if first and not is_current(out, evaluation.wanted):
+        if first and not _in_place(out, evaluation.wanted):
             with _computing(evaluation, out, arithmetic) as signed:
                 _make(signed, out)
     return read_metrics(out) if shard == WHOLE else read_object(out)
@@ -130,7 +130,14 @@ def is_evaluated(
     Raises:
         InputError: a file or the model is missing, or the settings do not fit the model.
     """
-    return is_current(out, EvaluationJob.of(config, model, annotated, proto, iteration).wanted)
+    return _in_place(out, EvaluationJob.of(config, model, annotated, proto, iteration).wanted)
+
+
+def _in_place(out: Path, wanted: Manifest) -> bool:
+    if not is_current(out, wanted):
+        return False
+    remove(shards_folder(out))  # Whoever put them together may have been killed before doing so.
+    return True
 
 
 def _make(evaluation: EvaluationJob, out: Path) -> None:
