@@ -147,8 +147,8 @@ def test_a_run_that_is_killed_goes_on_with_the_threads_of_its_beginning(
 ) -> None:
     one = Project(tmp_path / "one", model_dir)
     play(one.config)
-    names = (WEIGHTS, METRICS, "iter-0/train_log.jsonl")
-    assert not [name for name in names if one.outputs()[name] == two_threads.outputs()[name]]
+    # Losses of a few steps may round to the same figures, which depends on the processor.
+    assert one.outputs()[WEIGHTS] != two_threads.outputs()[WEIGHTS]
 
     killed = Project(tmp_path / "killed", model_dir)
     checkpoint = "iter-0/model.checkpoints/checkpoint-*/complete.json"
