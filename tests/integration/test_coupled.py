@@ -19,9 +19,8 @@ from tspin.cli.main import app
 from tspin.config import RunConfig
 from tspin.errors import InputError
 from tspin.evaluate.step import evaluate
-from tspin.generate.journal import journal_path
 from tspin.generate.step import generate
-from tspin.records.manifest import Manifest, manifest_path
+from tspin.records.manifest import Manifest, journal_path, manifest_path
 from tspin.records.records import Response, read_records, write_records
 
 pytestmark = pytest.mark.integration

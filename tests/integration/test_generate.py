@@ -21,9 +21,8 @@ from tspin.config import (
     SystemConfig,
 )
 from tspin.errors import InputError
-from tspin.generate.journal import journal_path
 from tspin.generate.step import generate
-from tspin.records.manifest import content_hash, manifest_path, read_manifest
+from tspin.records.manifest import content_hash, journal_path, manifest_path, read_manifest
 from tspin.records.records import AnnotatedRecord, Response, read_records, write_records
 
 pytestmark = pytest.mark.integration
@@ -119,6 +118,30 @@ def test_killed_and_started_again_gives_the_same_bytes(tiny_model_dir, annotated
         "synthetic.jsonl",
         "synthetic.jsonl.manifest.json",
     ]
+
+
+def test_no_response_is_lost_before_the_manifest_is_there(
+    tiny_model_dir: Path,
+    annotated: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, out = make_config(tiny_model_dir, annotated), tmp_path / "synthetic.jsonl"
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("tspin.records.manifest.write_json", _killed)
+        run(config, out)
+    assert out.read_bytes() == whole.read_bytes()
+    assert not manifest_path(out).exists()
+    with monkeypatch.context() as patched:
+        patched.setattr("tspin.generate.step.open_engine", _killed)  # Nothing is left to ask.
+        run(config, out)
+    assert manifest_path(out).read_bytes() == manifest_path(whole).read_bytes()
+    assert not journal_path(out).exists()
+
+
+def _killed(*given: object, **named: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_full_disk_ends_with_a_message_and_a_usable_journal(

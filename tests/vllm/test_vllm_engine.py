@@ -20,9 +20,8 @@ import tspin.generate.step
 from tspin.config import RunConfig
 from tspin.engines import Completion, Engine, GenerationRequest, SamplingParams, open_engine
 from tspin.errors import InputError, TspinError
-from tspin.generate.journal import journal_path
 from tspin.generate.shards import Shard, merge_responses
-from tspin.records.manifest import manifest_path, read_manifest
+from tspin.records.manifest import journal_path, manifest_path, read_manifest
 from tspin.records.records import AnnotatedRecord, Message, write_records
 from tspin.records.seconds import seconds_path
 from tspin.tokens.prompts import PromptTemplate

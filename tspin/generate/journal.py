@@ -15,9 +15,10 @@ import orjson
 
 from tspin.errors import TspinError
 from tspin.generate.plan import ResponsePlan
+from tspin.records.manifest import journal_path
 from tspin.records.records import Response, ResponseKey
 
-__all__ = ["Journal", "journal_path"]
+__all__ = ["Journal"]
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Journal:
         """The journal of an output file, locked against other processes for the block.
 
         Args:
-            out: The output; the journal is `.<name>.partial.jsonl` beside it.
+            out: The output; the journal stands beside it until its manifest does.
             key: Of the plan; a journal with another key is discarded.
             plan: Says which responses are asked for, and the place of each.
 
@@ -136,11 +137,6 @@ class Journal:
                     return
                 group[place] = at
             at += len(line)
-
-
-def journal_path(out: Path) -> Path:
-    """Where the journal of an output file stands."""
-    return out.with_name(f".{out.name}.partial.jsonl")
 
 
 def _key(line: bytes) -> ResponseKey | None:

@@ -18,10 +18,11 @@ from tspin.engines import Completion, Engine, SamplingParams
 from tspin.errors import InputError, TspinError
 from tspin.files import atomic_file
 from tspin.generate.drafts import opened_drafts
-from tspin.generate.journal import Journal, journal_path
+from tspin.generate.journal import Journal
 from tspin.generate.opening import planned
 from tspin.generate.plan import ResponsePlan
 from tspin.progress.display import progress
+from tspin.records.manifest import journal_path
 from tspin.records.records import AnnotatedRecord, Response, ResponseKey, read_records
 from tspin.records.step_clock import phase, working
 from tspin.tokens.prompts import PromptTemplate
@@ -59,6 +60,8 @@ def write_responses(
     label: str = "generate",
 ) -> ResponseCounts:
     """Answer every prompt and write response records in the order of the input.
+
+    The journal of what was answered goes when the output gets its manifest (`write_manifest`).
 
     Args:
         open_engine: Loads the engine; not called when nothing is left to do.
@@ -143,7 +146,7 @@ def _as_record(completion: Completion) -> Response:
 
 
 def _assemble(plan: ResponsePlan, journal: Journal, out: Path) -> ResponseCounts:
-    """Write the journal's lines in the order of the input, count them, and drop the journal."""
+    """Write the journal's lines in the order of the input, and count them."""
     counts = Counter({"records": len(plan), "stop": 0, "length": 0, "empty": 0})
     with atomic_file(out) as file:
         for place in range(len(plan)):
@@ -154,7 +157,6 @@ def _assemble(plan: ResponsePlan, journal: Journal, out: Path) -> ResponseCounts
             counts["empty"] += not response["response"]
             if response.get("special_tokens"):
                 counts["special_tokens"] += 1
-    journal_path(out).unlink()
     if special := counts.get("special_tokens", 0):
         log.warning(
             "%s: %d of %d responses have special tokens inside, which stand in them by their "

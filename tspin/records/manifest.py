@@ -26,6 +26,7 @@ __all__ = [
     "forget",
     "is_current",
     "is_shard",
+    "journal_path",
     "listed_hash",
     "making_path",
     "manifest_path",
@@ -123,6 +124,14 @@ def making_path(output: Path) -> Path:
     return output.with_name(f".{output.name}.making")
 
 
+def journal_path(output: Path) -> Path:
+    """Where finished responses stand until an output has its manifest.
+
+    See `tspin.generate.journal`.
+    """
+    return output.with_name(f".{output.name}.partial.jsonl")
+
+
 def forget(output: Path) -> None:
     """Take the manifest off an output that is about to be made again.
 
@@ -144,7 +153,10 @@ def announce(output: Path) -> None:
 
 
 def write_manifest(output: Path, manifest: Manifest) -> Manifest:
-    """Write the manifest of a finished output, completed with its hash and the versions."""
+    """Write the manifest of a finished output, completed with its hash and the versions.
+
+    What kept the work until then goes: not before, for without a manifest all of it is made again.
+    """
     complete = manifest.model_copy(
         update={
             "sha256": content_hash(output),
@@ -154,7 +166,8 @@ def write_manifest(output: Path, manifest: Manifest) -> Manifest:
         }
     )
     write_json(manifest_path(output), complete.model_dump(mode="json"))
-    making_path(output).unlink(missing_ok=True)
+    for mark in (making_path(output), journal_path(output)):
+        mark.unlink(missing_ok=True)
     return complete
 
 
@@ -227,7 +240,7 @@ def is_current(output: Path, wanted: Manifest) -> bool:
     current = recorded == asked
     if current:
         # Whoever wrote the manifest may have been killed before doing so.
-        for mark in (making_path(output), begun_path(output)):
+        for mark in (making_path(output), journal_path(output), begun_path(output)):
             mark.unlink(missing_ok=True)
     return current
 

@@ -15,6 +15,7 @@ from tspin.records.arithmetic import begun_path
 from tspin.records.manifest import (
     Manifest,
     is_current,
+    journal_path,
     making_path,
     manifest_path,
     read_manifest,
@@ -131,8 +132,8 @@ def test_a_mark_that_a_kill_left_beside_a_finished_output_goes(tmp_path: Path) -
     output = tmp_path / "y.jsonl"
     output.write_text("y")
     manifest = write_manifest(output, Manifest(kind="responses"))
-    making_path(output).touch()
-    begun_path(output).touch()
+    marks = [making_path(output), begun_path(output), journal_path(output)]
+    for mark in marks:
+        mark.touch()
     assert is_current(output, manifest)
-    assert not making_path(output).exists()
-    assert not begun_path(output).exists()
+    assert not [mark for mark in marks if mark.exists()]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tspin.errors import TspinError
-from tspin.generate.journal import journal_path
+from tspin.records.manifest import journal_path
 from tspin.records.seconds import seconds_path
 from tspin.store import output_at
 from tspin.store.folder import FolderStore
