@@ -61,15 +61,13 @@ def write_responses(
 ) -> ResponseCounts:
     """Answer every prompt and write response records in the order of the input.
 
-    The journal of what was answered goes when the output gets its manifest (`write_manifest`).
-
     Args:
         open_engine: Loads the engine; not called when nothing is left to do.
         template: Tokenises the prompts.
         records: A file of annotated records, or the records.
         sampling: For all prompts.
         seed_of: Record id to the seed of its response, of several the first.
-        out: The output; an older one is replaced.
+        out: The output; an older one is replaced. Its journal stays until it has a manifest.
         decisive: What else decides the responses (JSON); with other values a journal is discarded.
         max_length: Tokens of prompt and response together.
         over_long: What becomes of a prompt that leaves no room for the response.
