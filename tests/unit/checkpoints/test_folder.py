@@ -87,8 +87,8 @@ def test_a_deletion_that_was_killed_is_taken_up_again(
         checkpoints.begun.write_text("two threads")
         write_checkpoint(checkpoints.path, 2)
         checkpoints.finish(2)
+        mirror.push(checkpoints.folder(2))
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            mirror.push(checkpoints.folder(2))
             patched.setattr("os.unlink", _killed_after(deleted))
             checkpoints.remove()
     checkpoints.remove_finished()
